@@ -1,0 +1,43 @@
+//! HTTP/1.1 as a sans-I/O codec: bytes to heads and bodies, and back.
+//!
+//! Strict by design (RFC 9110, RFC 9112): what could be read in two ways is refused, and what is accepted becomes one
+//! canonical [`meshwright_message`] object whose framing is written anew from parsed values. The bytes that arrived
+//! are never handed on as a head. All rules against request smuggling stand in this crate and nowhere else.
+//!
+//! The crate knows no sockets, no clock, no routes and no policy: it takes slices and fills buffers.
+//!
+//! | file | what |
+//! |---|---|
+//! | `request` | request heads: request line, target, authority |
+//! | `response` | response heads: status line, body length by status and method |
+//! | `fields` | the field section shared by both, hop-by-hop fields, framing fields |
+//! | `scan` | heads that arrive in pieces: linear cost, the same verdict as in one piece |
+//! | `path` | the normal form of paths |
+//! | `body` | message bodies: sized, chunked with trailers, until close |
+//! | `write` | heads and chunks to bytes |
+//!
+//! Read next: [`parse_request`], then `fields`.
+
+mod authority;
+mod body;
+mod error;
+mod fields;
+mod limits;
+mod path;
+mod request;
+mod response;
+mod scan;
+mod syntax;
+mod write;
+
+pub use body::{BodyDecoder, Decoded};
+pub use error::{BodyError, HeadError, HeadErrorClass};
+pub use limits::{BodyLimits, HeadLimits};
+pub use path::{PathError, normalize_path};
+pub use request::parse_request;
+pub use response::{Answered, parse_response};
+pub use scan::{HeadScan, Progress};
+pub use write::{
+    ReplyFraming, reason_phrase, write_chunk_end, write_chunk_header, write_last_chunk, write_request_head,
+    write_response_head,
+};

@@ -1,0 +1,146 @@
+//! Bytes and lines: what a token is, what a field value is, where a line ends.
+//!
+//! Knows the grammar of RFC 9110 section 5.6 and RFC 9112 section 2.2, not the meaning of any field. Read next: `fields`.
+
+use memchr::memchr;
+
+use crate::HeadError;
+
+/// `tchar` of RFC 9110, section 5.6.2.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let b = byte as u8;
+        table[byte] = b.is_ascii_alphanumeric()
+            || matches!(
+                b,
+                b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            );
+        byte += 1;
+    }
+    table
+};
+
+/// Whether the byte may stand in a token.
+pub(crate) const fn is_token_byte(byte: u8) -> bool {
+    TOKEN[byte as usize]
+}
+
+/// Whether it is a token: at least one byte, all of them allowed.
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
+}
+
+/// Whether every byte may stand in a field value: no control byte but HTAB, no DEL. Bytes from 0x80 up are opaque data.
+pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
+    // Without an early exit the loop becomes vector instructions.
+    !bytes.iter().fold(false, |bad, &byte| bad | (((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f)))
+}
+
+/// Optional white space of RFC 9110, section 5.6.3.
+const fn is_white(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+/// Without white space around it.
+pub(crate) const fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = bytes {
+        if !is_white(*first) {
+            break;
+        }
+        bytes = rest;
+    }
+    while let [rest @ .., last] = bytes {
+        if !is_white(*last) {
+            break;
+        }
+        bytes = rest;
+    }
+    bytes
+}
+
+/// The elements of a comma-separated list, trimmed, empty ones included.
+pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(trim)
+}
+
+/// One field line, split and validated: the name, and the value with the white space around it.
+pub(crate) fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
+    let name_len = line.iter().position(|&byte| !is_token_byte(byte)).ok_or(HeadError::BadFieldName)?;
+    let (name, rest) = line.split_at(name_len);
+    match rest {
+        [b':', value @ ..] if !name.is_empty() => {
+            if is_field_value(value) {
+                Ok((name, value))
+            } else {
+                Err(HeadError::BadFieldValue)
+            }
+        }
+        [b' ' | b'\t', ..] if name.is_empty() => Err(HeadError::ObsoleteFold),
+        [b' ' | b'\t', ..] => Err(HeadError::SpaceBeforeColon),
+        _ => Err(HeadError::BadFieldName),
+    }
+}
+
+/// A decimal number of digits alone. `None` for anything else and for 2^64 and above.
+pub(crate) fn decimal(bytes: &[u8]) -> Option<u64> {
+    if bytes.is_empty() {
+        return None;
+    }
+    bytes.iter().try_fold(0u64, |value, &byte| match byte {
+        b'0'..=b'9' => value.checked_mul(10)?.checked_add(u64::from(byte - b'0')),
+        _ => None,
+    })
+}
+
+/// The lines of a head, one after the other, with limits.
+///
+/// Whatever part of a head has arrived, a verdict on it stays the same when more arrives: a line's length is judged
+/// before its content, and content only once the line is complete.
+pub(crate) struct Lines<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    section_end: usize,
+}
+
+impl<'a> Lines<'a> {
+    pub(crate) fn new(bytes: &'a [u8], at: usize) -> Self {
+        Self { bytes, at, section_end: usize::MAX }
+    }
+
+    /// Where the next line begins.
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// From here on, no line may end after so many further bytes.
+    pub(crate) fn limit_section(&mut self, section: usize) {
+        self.section_end = self.at.saturating_add(section);
+    }
+
+    /// The next line without its CRLF, `None` when it has not arrived as a whole. `too_long` is the error for a line
+    /// of more than `limit` bytes.
+    #[inline]
+    pub(crate) fn next(&mut self, limit: usize, too_long: HeadError) -> Result<Option<&'a [u8]>, HeadError> {
+        let rest = &self.bytes[self.at..];
+        let window = &rest[..rest.len().min(limit.saturating_add(2))];
+        let Some(end) = memchr(b'\n', window) else {
+            return if window.len() == limit.saturating_add(2) {
+                Err(too_long)
+            } else if self.bytes.len() > self.section_end {
+                Err(HeadError::HeadersTooLarge)
+            } else {
+                Ok(None)
+            };
+        };
+        if self.at + end >= self.section_end {
+            return Err(HeadError::HeadersTooLarge);
+        }
+        if end == 0 || window[end - 1] != b'\r' {
+            return Err(HeadError::BareLineFeed);
+        }
+        self.at += end + 1;
+        Ok(Some(&window[..end - 1]))
+    }
+}

@@ -1,0 +1,179 @@
+//! Virtual services and gateways: does each find the other, and do two claim the same.
+
+use std::collections::HashMap;
+
+use meshwright_model::{Diagnostic, Gateway, GatewayRef, ServerHost, VirtualService, host};
+
+use super::World;
+use crate::finding::{Findings, Reporter};
+use crate::kind::Object;
+use crate::node::Place;
+
+pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
+    for object in &world.objects.virtual_services {
+        gateways_exist(world, object, findings);
+    }
+    mesh_hosts_once(world, findings);
+    gateways_agree(world, findings);
+}
+
+/// IST0101 and IST0132.
+fn gateways_exist(world: &World<'_>, object: &Object<VirtualService>, findings: &mut Findings) {
+    let mut reporter = Reporter { findings, subject: &object.subject };
+    let in_matches = object.spec.records("http").flat_map(|route| route.records("match"));
+    let mut seen: Vec<GatewayRef> = Vec::new();
+    for record in std::iter::once(&object.spec).chain(in_matches) {
+        for (item, text) in record.texts("gateways") {
+            let Ok(reference) = crate::kind::virtual_service::gateway_reference(text, &object.namespace) else {
+                continue;
+            };
+            let GatewayRef::Named { namespace, name } = &reference else { continue };
+            let found =
+                world.objects.gateways.iter().find(|gateway| {
+                    gateway.model.name == *name && gateway.model.namespace == *namespace
+                });
+            let first = !seen.contains(&reference);
+            match found {
+                Some(gateway) if first => hosts_are_served(object, gateway, &item.place, &mut reporter),
+                None if !world.objects.incomplete => {
+                    let names = world.objects.gateways.iter().map(|gateway| gateway.model.name.as_str());
+                    let finding = missing("gateway", text, names, "nothing is bound to it: no gateway uses these routes");
+                    reporter.add(&item.place, finding);
+                }
+                _ => {}
+            }
+            seen.push(reference);
+        }
+    }
+}
+
+/// The finding for a name that leads nowhere.
+pub(super) fn missing<'n>(
+    what: &str,
+    name: &str,
+    candidates: impl IntoIterator<Item = &'n str>,
+    effect: &str,
+) -> Diagnostic {
+    let mut names: Vec<&str> = candidates.into_iter().collect();
+    names.sort_unstable();
+    names.dedup();
+    let near = crate::text::nearest(name, names.iter().copied());
+    let suggestion = match near {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("add the {what}, or correct its name"),
+    };
+    names.truncate(12);
+    let allowed = match names.is_empty() {
+        true => format!("there is no {what} in the input"),
+        false => names.join(", "),
+    };
+    Diagnostic::warning("IST0101", format!("Referenced {what} not found: {name:?}"))
+        .with_value(name)
+        .with_allowed(allowed)
+        .with_effect(effect)
+        .with_suggestion(suggestion)
+}
+
+fn hosts_are_served(
+    object: &Object<VirtualService>,
+    gateway: &Object<Gateway>,
+    place: &Place,
+    reporter: &mut Reporter<'_>,
+) {
+    let servers: Vec<&ServerHost> = gateway.model.servers.iter().flat_map(|server| &server.hosts).collect();
+    if servers.is_empty() || object.model.hosts.is_empty() {
+        return;
+    }
+    let admits = |server: &ServerHost| server.namespace.as_ref().is_none_or(|only| *only == object.namespace);
+    let served = |name: &String| {
+        servers.iter().any(|server| admits(server) && host::intersection(&server.pattern, name).is_some())
+    };
+    let lost: Vec<&str> = object.model.hosts.iter().filter(|host| !served(host)).map(String::as_str).collect();
+    if lost.is_empty() {
+        return;
+    }
+    let patterns: Vec<&str> = servers.iter().map(|server| server.pattern.as_str()).collect();
+    let message = format!(
+        "one or more host {lost:?} defined in VirtualService {} not found in Gateway {}/{}",
+        object.model.name, gateway.model.namespace, gateway.model.name
+    );
+    let finding = Diagnostic::warning("IST0132", message)
+        .with_value(lost.join(", "))
+        .with_allowed(patterns.join(", "))
+        .with_effect("requests for these hosts get 404 NR at that gateway")
+        .with_suggestion("add the hosts to a server of the gateway, or correct them");
+    reporter.add(place, finding);
+}
+
+/// IST0109.
+fn mesh_hosts_once(world: &World<'_>, findings: &mut Findings) {
+    let mut claimed: HashMap<String, &Object<VirtualService>> = HashMap::new();
+    for object in &world.objects.virtual_services {
+        if !object.model.gateways.contains(&GatewayRef::Mesh) {
+            continue;
+        }
+        let mut new = Vec::new();
+        for (item, text) in object.spec.texts("hosts") {
+            let lower = text.to_ascii_lowercase();
+            let canonical = match world.service(&lower, &object.namespace) {
+                Some(service) => service.host.clone(),
+                None if host::is_short(&lower) => host::fully_qualified(&lower, &object.namespace),
+                None => lower,
+            };
+            let Some(first) = claimed.get(&canonical) else {
+                new.push(canonical);
+                continue;
+            };
+            let message = format!(
+                "The VirtualServices {}/{},{}/{} associated with mesh gateway define the same host {canonical} which \
+                 can lead to undefined behavior",
+                first.namespace, first.model.name, object.namespace, object.model.name
+            );
+            let finding = Diagnostic::warning("IST0109", message)
+                .with_value(text)
+                .with_allowed("every host in one virtual service of the mesh")
+                .with_effect(format!("the routes of {} are tried first, then these", first.model.origin))
+                .with_suggestion("merge the two virtual services into one");
+            Reporter { findings, subject: &object.subject }.add(&item.place, finding);
+        }
+        for canonical in new {
+            claimed.entry(canonical).or_insert(object);
+        }
+    }
+}
+
+/// IST0145: two gateways that the same process may take, with the same port and host.
+fn gateways_agree(world: &World<'_>, findings: &mut Findings) {
+    type Claim<'c> = (&'c Object<Gateway>, Option<&'c str>);
+    let mut claimed: HashMap<(u16, Option<std::net::IpAddr>, &str), Vec<Claim<'_>>> = HashMap::new();
+    for object in &world.objects.gateways {
+        for server in &object.model.servers {
+            let record = object.spec.records("servers").find(|record| {
+                object.subject.origin(&record.place) == server.origin
+            });
+            for pattern in &server.hosts {
+                let key = (server.port, server.bind, pattern.pattern.as_str());
+                let claims = claimed.entry(key).or_default();
+                let namespace = pattern.namespace.as_deref();
+                let rival = claims.iter().find(|(other, theirs)| {
+                    let same = theirs.is_none() || namespace.is_none() || *theirs == namespace;
+                    same && other.model.selector == object.model.selector && !std::ptr::eq(*other, object)
+                });
+                if let (Some((rival, _)), Some(record)) = (rival, record) {
+                    let message = format!(
+                        "Conflict with gateways {}/{} (workload selector {:?}, port {}, hosts {})",
+                        rival.model.namespace, rival.model.name, object.model.selector, server.port, pattern.pattern
+                    );
+                    let finding = Diagnostic::warning("IST0145", message)
+                        .with_value(pattern.pattern.clone())
+                        .with_allowed("every host once on a port")
+                        .with_effect("both bind to the host; the routes of the earlier virtual services are tried first")
+                        .with_suggestion("keep the host in one of the two gateways");
+                    Reporter { findings, subject: &object.subject }.add(&record.place_of("hosts"), finding);
+                }
+                claims.push((object, namespace));
+            }
+        }
+    }
+}
+

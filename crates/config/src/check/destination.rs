@@ -1,0 +1,192 @@
+//! Destinations of routes and hosts of destination rules: do service, port and subset exist, and what is behind them.
+
+use meshwright_model::{DestinationRule, Diagnostic, EndpointAddress, Service, host};
+
+use super::World;
+use super::binding::missing;
+use crate::finding::{Findings, Reporter};
+use crate::kind::Object;
+use crate::record::Record;
+
+/// The namespace whose destination rules hold for everybody.
+const ROOT_NAMESPACE: &str = "istio-system";
+
+pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
+    for object in &world.objects.virtual_services {
+        let mut reporter = Reporter { findings, subject: &object.subject };
+        for destination in object.spec.records("http").flat_map(|route| route.records("route")) {
+            if let Some(destination) = destination.record("destination") {
+                destination_exists(world, destination, &object.namespace, &mut reporter);
+            }
+        }
+    }
+    for object in &world.objects.destination_rules {
+        rule_finds_something(world, object, findings);
+    }
+}
+
+/// IST0101 and IST0112.
+fn destination_exists(world: &World<'_>, record: &Record, namespace: &str, reporter: &mut Reporter<'_>) {
+    let Some(written) = record.text("host").filter(|host| !host.is_empty()) else { return };
+    let lower = written.to_ascii_lowercase();
+    let lower = lower.strip_suffix('.').unwrap_or(&lower);
+    let service = world.service(lower, namespace);
+    if let Some(subset) = record.text("subset").filter(|subset| !subset.is_empty()) {
+        subset_exists(world, record, (lower, subset), namespace, reporter);
+    }
+    let Some(service) = service else {
+        let effect = "requests get 503 NC: there is no such service";
+        let mut finding = missing("host", written, world.directory.names(), effect);
+        let known = finding.suggestion.as_deref().is_some_and(|text| text.starts_with("did you mean"));
+        if !known {
+            finding = finding
+                .with_suggestion(format!("add `--service {written}=ADDRESS:PORT`, a ServiceEntry or a Service"));
+        }
+        reporter.add(&record.place_of("host"), finding);
+        return;
+    };
+    let numbers: Vec<u16> = service.ports.iter().map(|port| port.number).collect();
+    match record.record("port").and_then(|port| port.whole("number")) {
+        Some(number) => {
+            if !numbers.is_empty() && !numbers.iter().any(|port| i64::from(*port) == number) {
+                let text = format!("{written}:{number}");
+                let list: Vec<String> = numbers.iter().map(u16::to_string).collect();
+                let effect = "requests get 503 NC: the service has no such port";
+                let finding = missing("port", &text, [], effect)
+                    .with_value(number.to_string())
+                    .with_allowed(list.join(", "))
+                    .with_suggestion("use a port of the service");
+                let place = record.record("port").map_or_else(|| record.place_of("port"), |port| port.place_of("number"));
+                reporter.add(&place, finding);
+            }
+        }
+        None if numbers.len() > 1 => {
+            let message = format!(
+                "This VirtualService routes to a host {written:?} that exposes multiple ports {numbers:?}. Specifying a \
+                 port in the destination is required to disambiguate"
+            );
+            let finding = Diagnostic::warning("IST0112", message)
+                .with_value(written)
+                .with_allowed("`port: {number: N}` with a port of the service")
+                .with_effect("the port that the request came in on is used; requests on other ports get 503 NC")
+                .with_suggestion(format!("add `port: {{number: {}}}`", numbers[0]));
+            reporter.add(&record.place_of("host"), finding);
+        }
+        None => {}
+    }
+}
+
+fn subset_exists(
+    world: &World<'_>,
+    record: &Record,
+    (host, subset): (&str, &str),
+    namespace: &str,
+    reporter: &mut Reporter<'_>,
+) {
+    let rules: Vec<&DestinationRule> =
+        world.rules.iter().filter(|rule| rule_covers(world, rule, host, namespace)).collect();
+    if rules.iter().any(|rule| rule.subsets.iter().any(|known| known.name == subset)) {
+        return;
+    }
+    let known = rules.iter().flat_map(|rule| &rule.subsets).map(|subset| subset.name.as_str());
+    let effect = "requests get 503 NC: no DestinationRule of the host declares the subset";
+    let text = format!("{host}+{subset}");
+    let mut finding = missing("host+subset in destinationrule", &text, known, effect).with_value(subset);
+    let names: Vec<&str> = rules.iter().flat_map(|rule| &rule.subsets).map(|subset| subset.name.as_str()).collect();
+    finding.suggestion = Some(match crate::text::nearest(subset, names) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!(
+            "add a DestinationRule with `host: {host}` and `subsets: [{{name: {subset}, labels: {{version: {subset}}}}}]`"
+        ),
+    });
+    reporter.add(&record.place_of("subset"), finding);
+}
+
+/// Whether a rule can be the one that a caller in `namespace` uses for a host.
+fn rule_covers(world: &World<'_>, rule: &DestinationRule, host: &str, namespace: &str) -> bool {
+    let canonical = |name: &str, namespace: &str| match world.service(name, namespace) {
+        Some(service) => service.host.clone(),
+        None if host::is_short(name) => host::fully_qualified(name, namespace),
+        None => name.to_owned(),
+    };
+    let service_namespace = world.service(host, namespace).map(|service| service.namespace.as_str());
+    let visible = rule.namespace == namespace
+        || Some(rule.namespace.as_str()) == service_namespace
+        || rule.namespace == ROOT_NAMESPACE;
+    visible && host::covers(&canonical(&rule.host, &rule.namespace), &canonical(host, namespace))
+}
+
+/// IST0174 and IST0173, and ejection that cannot help.
+fn rule_finds_something(world: &World<'_>, object: &Object<DestinationRule>, findings: &mut Findings) {
+    let rule = &object.model;
+    if rule.host.is_empty() {
+        return;
+    }
+    let mut reporter = Reporter { findings, subject: &object.subject };
+    let services: Vec<&Service> = match world.service(&rule.host, &rule.namespace) {
+        Some(service) => vec![service],
+        None => world.services.iter().filter(|service| host::covers(&rule.host, &service.host)).collect(),
+    };
+    if services.is_empty() {
+        let message = format!("The host {} defined in the DestinationRule does not match any services in the mesh", rule.host);
+        let near = crate::text::nearest(&rule.host, world.directory.names());
+        let finding = Diagnostic::warning("IST0174", message)
+            .with_value(rule.host.clone())
+            .with_allowed("the name of a service")
+            .with_effect("the rule has no effect")
+            .with_suggestion(match near {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("add `--service {}=ADDRESS:PORT`, a ServiceEntry or a Service", rule.host),
+            });
+        reporter.add(&object.spec.place_of("host"), finding);
+        return;
+    }
+    for (subset, record) in rule.subsets.iter().zip(object.spec.records("subsets")) {
+        let selects = |service: &&Service| {
+            service.endpoints.iter().any(|endpoint| {
+                subset.labels.iter().all(|(key, value)| endpoint.labels.get(key) == Some(value))
+            })
+        };
+        let known = services.iter().any(|service| !service.endpoints.is_empty());
+        if known && !services.iter().any(selects) {
+            let message =
+                format!("The Subset {} defined in the DestinationRule does not select any pods", subset.name);
+            let labels: Vec<String> = subset.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let finding = Diagnostic::warning("IST0173", message)
+                .with_value(labels.join(", "))
+                .with_allowed("labels that an endpoint of the service has")
+                .with_effect("requests for the subset get 503 UH: it has no endpoint")
+                .with_suggestion(format!(
+                    "give an endpoint these labels, for example `--service '{}=127.0.0.1:9001;{}'`",
+                    rule.host,
+                    labels.join(";")
+                ));
+            reporter.add(&record.place_of("name"), finding);
+        }
+    }
+    ejection_helps(object, &services, &mut reporter);
+}
+
+/// One endpoint may always be ejected, and a small percentage of few endpoints is not more than that.
+fn ejection_helps(object: &Object<DestinationRule>, services: &[&Service], reporter: &mut Reporter<'_>) {
+    let Some(detection) = &object.model.traffic_policy.outlier_detection else { return };
+    let [service] = services else { return };
+    let by_name = service.endpoints.iter().any(|endpoint| matches!(endpoint.address, EndpointAddress::Name(_)));
+    let count = service.endpoints.len();
+    let share = usize::try_from(detection.max_ejection_percent).unwrap_or(100) * count;
+    if by_name || count < 3 || share >= 200 {
+        return;
+    }
+    let message = format!(
+        "of {count} endpoints only one may be ejected at a time (maxEjectionPercent {})",
+        detection.max_ejection_percent
+    );
+    let finding = Diagnostic::warning("few-ejections", message)
+        .with_value(detection.max_ejection_percent.to_string())
+        .with_allowed("a percentage that lets more than one endpoint go")
+        .with_effect("a second failing endpoint keeps its share of the requests")
+        .with_suggestion("write for example `maxEjectionPercent: 50`");
+    let policy = object.spec.record("trafficPolicy");
+    let block = policy.and_then(|policy| policy.record("outlierDetection").or_else(|| policy.record("circuitBreaker")));
+    reporter.add(&block.map_or_else(|| object.place.clone(), |block| block.place_of("maxEjectionPercent")), finding);
+}

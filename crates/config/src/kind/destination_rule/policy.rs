@@ -1,0 +1,255 @@
+//! `trafficPolicy`: load balancer, connection pool, and the policies of single ports.
+//!
+//! 0 in a limit counts as unset, as in Istio, and is said to.
+
+use meshwright_model::{ConnectionPool, Diagnostic, LoadBalancer, PortPolicy, TrafficPolicy};
+
+use super::super::port_number;
+use super::outlier;
+use crate::finding::Reporter;
+use crate::record::Record;
+
+/// Pending requests for each allowed connection from which the pair of limits looks like a mistake.
+const MANY_PENDING: u32 = 100;
+
+/// Reads `trafficPolicy` of a rule or subset; the default one when it is absent.
+pub(super) fn read(owner: &Record, reporter: &mut Reporter<'_>) -> TrafficPolicy {
+    let Some(record) = owner.record("trafficPolicy") else { return TrafficPolicy::default() };
+    if record.fields.is_empty() {
+        empty_block("traffic policy must have at least one field", record, "loadBalancer: {simple: ROUND_ROBIN}", reporter);
+    }
+    check_tls(record, reporter);
+    let mut policy = TrafficPolicy {
+        load_balancer: read_load_balancer(record, reporter),
+        connection_pool: read_connection_pool(record, reporter),
+        outlier_detection: outlier::read(record, reporter),
+        port_level: Vec::new(),
+    };
+    if record.has("tunnel") && record.has("proxyProtocol") {
+        let finding = Diagnostic::error("choice", "tunnel and proxyProtocol must not be set together")
+            .with_allowed("one of tunnel, proxyProtocol")
+            .with_suggestion("remove one of them");
+        reporter.add(&record.key_of("proxyProtocol"), finding);
+    }
+    for port in record.records("portLevelSettings") {
+        policy.port_level.extend(read_port_policy(port, &policy, reporter));
+    }
+    policy
+}
+
+fn empty_block(message: &str, record: &Record, example: &str, reporter: &mut Reporter<'_>) {
+    let finding = Diagnostic::error("empty-block", message)
+        .with_value("{}")
+        .with_allowed("at least one field")
+        .with_effect("it would say nothing")
+        .with_suggestion(format!("add for example `{example}`, or remove the block"));
+    reporter.add(&record.place, finding);
+}
+
+fn read_port_policy(record: &Record, whole: &TrafficPolicy, reporter: &mut Reporter<'_>) -> Option<PortPolicy> {
+    let blocks = ["loadBalancer", "connectionPool", "outlierDetection", "circuitBreaker", "tls"];
+    if !blocks.iter().any(|block| record.has(block)) {
+        let example = "loadBalancer: {simple: ROUND_ROBIN}";
+        empty_block("port traffic policy must have at least one field", record, example, reporter);
+    }
+    let port = record.record("port");
+    let number = port.and_then(|port| port.whole("number")).and_then(|number| u16::try_from(number).ok());
+    let refused = record.has("port") && port.is_none();
+    let Some(number) = number.filter(|number| *number > 0) else {
+        if !refused {
+            let written = port.and_then(|port| port.whole("number"));
+            let mut finding = Diagnostic::error("port-range", "portTrafficPolicy must have valid port")
+                .with_allowed("`port: {number: N}` with N in 1..65535")
+                .with_effect("nobody would know which port is meant")
+                .with_suggestion("add for example `port: {number: 8080}`");
+            finding.value = written.map(|number| number.to_string());
+            let place = port.map_or_else(|| record.place.field("port"), |port| port.place_of("number"));
+            reporter.add(&place, finding);
+        }
+        return None;
+    };
+    if let Some(port) = port {
+        port_number(port, "number", reporter)?;
+    }
+    check_tls(record, reporter);
+    let policy = PortPolicy {
+        port: number,
+        load_balancer: read_load_balancer(record, reporter),
+        connection_pool: read_connection_pool(record, reporter),
+        outlier_detection: outlier::read(record, reporter),
+    };
+    let lost = [
+        ("loadBalancer", whole.load_balancer.is_some() && policy.load_balancer.is_none()),
+        ("connectionPool", whole.connection_pool.is_some() && policy.connection_pool.is_none()),
+        ("outlierDetection", whole.outlier_detection.is_some() && policy.outlier_detection.is_none()),
+    ];
+    let lost: Vec<&str> = lost.iter().filter(|(_, lost)| *lost).map(|(name, _)| *name).collect();
+    if !lost.is_empty() {
+        let message = format!("port {number} loses {} of the whole destination", lost.join(", "));
+        let finding = Diagnostic::warning("port-level-loss", message)
+            .with_allowed("every block that the port needs, repeated here")
+            .with_effect("blocks that are absent here have their defaults on this port, as in Istio")
+            .with_suggestion("repeat them here, or leave the port to the policy of the whole destination");
+        reporter.add(&record.place, finding);
+    }
+    Some(policy)
+}
+
+fn read_load_balancer(record: &Record, reporter: &mut Reporter<'_>) -> Option<LoadBalancer> {
+    let block = record.record("loadBalancer")?;
+    if block.has("localityLbSetting") && block.has("zoneAwareLbSetting") {
+        let finding =
+            Diagnostic::error("choice", "only one of localityLbSetting and zoneAwareLbSetting can be set")
+                .with_allowed("localityLbSetting or zoneAwareLbSetting")
+                .with_suggestion("remove one of them");
+        reporter.add(&block.key_of("zoneAwareLbSetting"), finding);
+    }
+    Some(match block.word("simple") {
+        Some("ROUND_ROBIN") => LoadBalancer::RoundRobin,
+        Some("RANDOM") => LoadBalancer::Random,
+        Some("PASSTHROUGH") => {
+            let finding = Diagnostic::warning("not-supported", "PASSTHROUGH is not supported by this version")
+                .with_value("PASSTHROUGH")
+                .with_allowed("LEAST_REQUEST, ROUND_ROBIN or RANDOM")
+                .with_effect("requests go to the endpoints of the service, balanced by LEAST_REQUEST")
+                .with_suggestion("write LEAST_REQUEST");
+            reporter.add(&block.place_of("simple"), finding);
+            LoadBalancer::LeastRequest
+        }
+        Some("LEAST_CONN") => {
+            let finding = Diagnostic::warning("deprecated", "LEAST_CONN is deprecated")
+                .with_value("LEAST_CONN")
+                .with_effect("it means LEAST_REQUEST")
+                .with_suggestion("write LEAST_REQUEST");
+            reporter.add(&block.place_of("simple"), finding);
+            LoadBalancer::LeastRequest
+        }
+        _ => LoadBalancer::LeastRequest,
+    })
+}
+
+fn read_connection_pool(owner: &Record, reporter: &mut Reporter<'_>) -> Option<ConnectionPool> {
+    let block = owner.record("connectionPool")?;
+    if block.fields.is_empty() {
+        empty_block("connection pool must have at least one field", block, "tcp: {maxConnections: 100}", reporter);
+    }
+    let mut pool = ConnectionPool::default();
+    if let Some(tcp) = block.record("tcp") {
+        pool.max_connections = limit(tcp, "maxConnections", "max connections", reporter);
+        pool.connect_timeout = tcp.duration("connectTimeout");
+        pool.max_connection_duration = tcp.duration("maxConnectionDuration");
+        pool.idle_timeout = tcp.duration("idleTimeout");
+        pool.tcp_keepalive = tcp.record("tcpKeepalive").map(|keepalive| {
+            let probes = keepalive.whole("probes").and_then(|probes| u32::try_from(probes).ok());
+            (probes, keepalive.duration("time"), keepalive.duration("interval"))
+        });
+    }
+    if let Some(http) = block.record("http") {
+        pool.max_pending_requests = limit(http, "http1MaxPendingRequests", "http1 max pending requests", reporter);
+        pool.max_requests = limit(http, "http2MaxRequests", "http2 max requests", reporter);
+        pool.max_requests_per_connection =
+            limit(http, "maxRequestsPerConnection", "max requests per connection", reporter);
+        pool.max_retries = limit(http, "maxRetries", "max retries", reporter);
+        pool.idle_timeout = http.duration("idleTimeout").or(pool.idle_timeout);
+        check_protocol(http, reporter);
+    }
+    check_proportion(&pool, block, reporter);
+    Some(pool)
+}
+
+/// A limit; 0 is unset, with a warning.
+fn limit(record: &Record, field: &str, called: &str, reporter: &mut Reporter<'_>) -> Option<u32> {
+    let written = record.whole(field)?;
+    match u32::try_from(written) {
+        Ok(0) => {
+            let finding = Diagnostic::warning("zero-limit", format!("{field}: 0 counts as not set"))
+                .with_value("0")
+                .with_allowed("1 or more; leave it out for no limit")
+                .with_effect("there is no limit, as in Istio")
+                .with_suggestion("write the limit that you want, or remove the field");
+            reporter.add(&record.place_of(field), finding);
+            None
+        }
+        Ok(limit) => Some(limit),
+        Err(_) => {
+            let finding = Diagnostic::error("range", format!("{called} must be non-negative"))
+                .with_value(written.to_string())
+                .with_allowed("1 or more; leave it out for no limit")
+                .with_suggestion("write the limit that you want, or remove the field");
+            reporter.add(&record.place_of(field), finding);
+            None
+        }
+    }
+}
+
+fn check_protocol(http: &Record, reporter: &mut Reporter<'_>) {
+    let upgrade = http.word("h2UpgradePolicy") == Some("UPGRADE");
+    let client = http.boolean("useClientProtocol") == Some(true);
+    if upgrade && client {
+        let message = "use client protocol must not be true when H2UpgradePolicy is UPGRADE";
+        let finding = Diagnostic::error("contradiction", message)
+            .with_value("true")
+            .with_allowed("one of useClientProtocol, h2UpgradePolicy: UPGRADE")
+            .with_suggestion("remove one of them");
+        reporter.add(&http.place_of("useClientProtocol"), finding);
+    }
+    if upgrade {
+        let finding = Diagnostic::warning("not-supported", "h2UpgradePolicy: UPGRADE is not supported by this version")
+            .with_value("UPGRADE")
+            .with_allowed("DEFAULT or DO_NOT_UPGRADE")
+            .with_effect("HTTP/1.1 is spoken to the service")
+            .with_suggestion("remove it");
+        reporter.add(&http.place_of("h2UpgradePolicy"), finding);
+    }
+    if let Some(keepalive) = http.record("http2KeepAlive") {
+        for (field, called) in [("interval", "interval"), ("timeout", "timeout")] {
+            if !keepalive.has(field) {
+                let finding = Diagnostic::error("missing-field", format!("http2 keepalive {called} is required"))
+                    .with_allowed("interval and timeout")
+                    .with_suggestion(format!("add for example `{field}: 10s`"));
+                reporter.add(&keepalive.place.field(field), finding);
+            }
+        }
+    }
+}
+
+fn check_proportion(pool: &ConnectionPool, block: &Record, reporter: &mut Reporter<'_>) {
+    let (Some(connections), Some(pending)) = (pool.max_connections, pool.max_pending_requests) else { return };
+    if pending / connections < MANY_PENDING {
+        return;
+    }
+    let message = format!("{pending} requests may wait for {connections} connections");
+    let finding = Diagnostic::warning("pool-proportion", message)
+        .with_value(pending.to_string())
+        .with_allowed("any numbers; usually not more waiting requests than some tens for each connection")
+        .with_effect("requests wait for long instead of failing fast")
+        .with_suggestion("raise tcp.maxConnections or lower http.http1MaxPendingRequests");
+    let place = block.record("http").map_or_else(|| block.place.clone(), |http| http.place_of("http1MaxPendingRequests"));
+    reporter.add(&place, finding);
+}
+
+/// TLS to the service is not there yet; leaving it out would send in clear text what was meant to be protected.
+fn check_tls(record: &Record, reporter: &mut Reporter<'_>) {
+    let Some(tls) = record.record("tls") else { return };
+    let mode = tls.word("mode").unwrap_or("DISABLE");
+    if mode == "DISABLE" {
+        return;
+    }
+    let text = |name: &str| tls.text(name).is_some_and(|text| !text.is_empty());
+    let finding = Diagnostic::error("not-supported", format!("TLS mode {mode} to services is not supported by this version"))
+        .with_value(mode)
+        .with_allowed("DISABLE")
+        .with_effect("without it requests would be sent in clear text")
+        .with_suggestion("remove the block or write `mode: DISABLE` if clear text is acceptable");
+    reporter.add(&tls.place_of("mode"), finding);
+    if mode == "MUTUAL" && !text("credentialName") {
+        for (field, called) in [("clientCertificate", "client certificate"), ("privateKey", "private key")] {
+            if !text(field) {
+                let finding = Diagnostic::error("tls-settings", format!("{called} required for mutual tls"))
+                    .with_allowed("clientCertificate and privateKey, or credentialName")
+                    .with_suggestion(format!("add {field}"));
+                reporter.add(&tls.place.field(field), finding);
+            }
+        }
+    }
+}

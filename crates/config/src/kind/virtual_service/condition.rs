@@ -1,0 +1,192 @@
+//! `match[]`: conditions on path, method, headers and the like.
+
+use meshwright_model::{Diagnostic, HeaderMatch, HttpMatch, StringMatch};
+use regex::RegexBuilder;
+
+use super::super::port_number;
+use super::read_gateways;
+use crate::finding::Reporter;
+use crate::name;
+use crate::node::{Place, shorten};
+use crate::record::{Data, Record};
+
+/// Longest regular expression, in bytes; Istio's limit.
+const MAX_REGEX: usize = 1024;
+/// Memory of one compiled expression, in bytes.
+const MAX_COMPILED_REGEX: usize = 1 << 20;
+
+/// Headers that are conditions of their own, under which Istio leaves a header condition of the name out.
+const OWN_CONDITIONS: [&str; 4] = ["uri", "scheme", "method", "authority"];
+
+/// Reads one alternative. Always returns one, so that the count of alternatives stays right.
+pub(super) fn read(record: &Record, namespace: &str, reporter: &mut Reporter<'_>) -> HttpMatch {
+    let gateways = read_gateways(record, "gateways", namespace, reporter);
+    HttpMatch {
+        name: record.text("name").filter(|name| !name.is_empty()).map(str::to_owned),
+        uri: string_field(record, "uri", reporter),
+        ignore_uri_case: record.boolean("ignoreUriCase").unwrap_or(false),
+        scheme: string_field(record, "scheme", reporter),
+        method: string_field(record, "method", reporter),
+        authority: string_field(record, "authority", reporter),
+        headers: conditions(record, "headers", reporter),
+        without_headers: conditions(record, "withoutHeaders", reporter),
+        query: conditions(record, "queryParams", reporter),
+        port: if record.has("port") { port_number(record, "port", reporter) } else { None },
+        gateways: if gateways.is_empty() { None } else { Some(gateways) },
+    }
+}
+
+fn string_field(record: &Record, field: &str, reporter: &mut Reporter<'_>) -> Option<StringMatch> {
+    let condition = record.record(field)?;
+    match string_match(condition, field, reporter)? {
+        HeaderMatch::Value(found) => Some(found),
+        HeaderMatch::Present => {
+            let finding = Diagnostic::error("null-condition", format!("the condition `{field}` says nothing"))
+                .with_value("{}")
+                .with_allowed("exact, prefix or regex")
+                .with_effect("without it the rule would match more requests than meant")
+                .with_suggestion(format!("write for example `{field}: {{prefix: /}}`, or remove it"));
+            reporter.add(&record.place_of(field), finding);
+            None
+        }
+    }
+}
+
+/// Exact, prefix or regex; presence when there is none of them; `None` when something is wrong (said already).
+fn string_match(record: &Record, name: &str, reporter: &mut Reporter<'_>) -> Option<HeaderMatch> {
+    let Some((kind, item)) = record.fields.first() else { return Some(HeaderMatch::Present) };
+    let text = item.text()?;
+    let place = &item.place;
+    let found = match *kind {
+        "exact" => StringMatch::Exact(text.to_owned()),
+        "prefix" if text.is_empty() => {
+            empty_condition(name, "prefix", place, reporter);
+            return None;
+        }
+        "prefix" => StringMatch::Prefix(text.to_owned()),
+        _ if text.is_empty() => {
+            empty_condition(name, "regex", place, reporter);
+            return None;
+        }
+        _ => {
+            check_regex(name, text, place, reporter)?;
+            StringMatch::Regex(text.to_owned())
+        }
+    };
+    Some(HeaderMatch::Value(found))
+}
+
+fn empty_condition(name: &str, kind: &str, place: &Place, reporter: &mut Reporter<'_>) {
+    let finding = Diagnostic::error("empty-condition", format!("{name:?}: {kind} string match should not be empty"))
+        .with_value("")
+        .with_allowed("at least one character")
+        .with_effect("an empty condition matches everything")
+        .with_suggestion("use `{}` in headers and queryParams to ask for mere presence, or remove the condition");
+    reporter.add(place, finding);
+}
+
+/// Compiles the expression as the router will; what does not compile is said with its column.
+pub(super) fn check_regex(name: &str, text: &str, place: &Place, reporter: &mut Reporter<'_>) -> Option<usize> {
+    if text.len() > MAX_REGEX {
+        let finding =
+            Diagnostic::error("regex", format!("{name:?}: regex is too large, max length allowed is {MAX_REGEX}"))
+                .with_value(shorten(text))
+                .with_allowed(format!("at most {MAX_REGEX} bytes"))
+                .with_suggestion("use several match entries instead");
+        reporter.add(place, finding);
+        return None;
+    }
+    let error = match RegexBuilder::new(text).size_limit(MAX_COMPILED_REGEX).build() {
+        Ok(regex) => return Some(regex.captures_len() - 1),
+        Err(error) => error.to_string(),
+    };
+    let reason = error.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or(error.as_str());
+    let caret = error.lines().find(|line| line.trim_start().starts_with('^'));
+    let column = caret.map(|line| line.len() - line.trim_start().len()).and_then(|spaces| spaces.checked_sub(4));
+    let at = column.map_or_else(String::new, |column| format!(" at column {} of the expression", column + 1));
+    let message = format!(
+        "{name:?}: error parsing regexp: {reason}{at}; Istio uses RE2 style regex-based match \
+         (https://github.com/google/re2/wiki/Syntax)"
+    );
+    let suggestion = match reason.contains("look-around") || reason.contains("backreference") {
+        true => "look-around and back-references are not available in RE2; use several match entries or withoutHeaders",
+        false => "correct the expression; put quotes around it so that YAML leaves backslashes alone",
+    };
+    let finding = Diagnostic::error("regex", message)
+        .with_value(shorten(text))
+        .with_allowed("RE2 syntax that compiles to at most 1 MiB")
+        .with_effect("the rule could not be decided")
+        .with_suggestion(suggestion);
+    reporter.add(place, finding);
+    None
+}
+
+/// `headers`, `withoutHeaders` or `queryParams`.
+fn conditions(record: &Record, field: &str, reporter: &mut Reporter<'_>) -> Vec<(String, HeaderMatch)> {
+    let mut list = Vec::new();
+    for (key, span, item) in record.map(field) {
+        let place = record.map_key(field, key, *span);
+        let Some(item) = item else {
+            let finding = Diagnostic::error("null-condition", format!("header match {key} cannot be null"))
+                .with_value("null")
+                .with_allowed("exact, prefix, regex, or `{}` for presence")
+                .with_effect("without the condition the rule would match more requests than meant")
+                .with_suggestion(format!("write `{key}: {{}}` to ask for mere presence"));
+            reporter.add(&place, finding);
+            continue;
+        };
+        if field != "queryParams" && !check_condition_name(key, &place, reporter) {
+            continue;
+        }
+        let Data::Record(condition) = &item.data else { continue };
+        let found = match presence(condition) {
+            true => Some(HeaderMatch::Present),
+            false => string_match(condition, key, reporter),
+        };
+        let name = if field == "queryParams" { key.to_string() } else { key.to_ascii_lowercase() };
+        list.extend(found.map(|found| (name, found)));
+    }
+    list
+}
+
+/// `{}` and the regular expression `*` ask for presence.
+fn presence(condition: &Record) -> bool {
+    condition.fields.is_empty() || condition.text("regex") == Some("*")
+}
+
+fn check_condition_name(key: &str, place: &Place, reporter: &mut Reporter<'_>) -> bool {
+    let refuse = |code, message: String, allowed: &str, suggestion: String, reporter: &mut Reporter<'_>| {
+        let finding = Diagnostic::error(code, message)
+            .with_value(shorten(key))
+            .with_allowed(allowed)
+            .with_effect("the condition would be left out, and the rule would match more requests than meant")
+            .with_suggestion(suggestion);
+        reporter.add(place, finding);
+        false
+    };
+    let allowed = "a header name: letters, digits and !#$%&'*+-.^_`|~";
+    if key.is_empty() {
+        return refuse("header-name", "header name cannot be empty".into(), allowed, "name a header".into(), reporter);
+    }
+    if key.starts_with("@request.auth") {
+        let message = format!("`{key}` matches claims of a token, which is not supported by this version");
+        return refuse("not-supported", message, allowed, "remove the rule until claims are supported".into(), reporter);
+    }
+    if OWN_CONDITIONS.contains(&key) {
+        let message = format!("`{key}` is no header; Istio leaves this condition out");
+        let suggestion = format!("write `{key}` as a condition of its own, beside `headers`");
+        return refuse("header-name", message, allowed, suggestion, reporter);
+    }
+    let bare = key.strip_prefix(':').unwrap_or(key);
+    if !name::is_header_name(bare) {
+        let offending = bare.chars().find(|c| !name::is_header_name(&c.to_string())).unwrap_or(' ');
+        let message = format!("header name {} is not a valid header name (the character {offending:?})", shorten(key));
+        return refuse("header-name", message, allowed, "write the name without it".into(), reporter);
+    }
+    const PSEUDO: [&str; 4] = [":method", ":path", ":authority", ":scheme"];
+    if key.starts_with(':') && !PSEUDO.contains(&key) {
+        let message = format!("header name {key} is not a valid header name");
+        return refuse("header-name", message, ":method, :path, :authority, :scheme", "use one of these".into(), reporter);
+    }
+    true
+}

@@ -1,0 +1,176 @@
+//! `VirtualService`: hosts and gateways; the routes are in the files beside.
+//!
+//! Knows one document: whether hosts, gateways, services and subsets exist is asked in `check.rs`.
+//! Read next: `route.rs`, `condition.rs`, `action.rs`, `headers.rs`, `retry.rs`.
+
+mod action;
+mod condition;
+mod headers;
+mod retry;
+mod route;
+mod table;
+
+use std::net::IpAddr;
+
+use meshwright_model::{Diagnostic, GatewayRef, VirtualService, host};
+
+use super::{Document, Object};
+use crate::finding::Reporter;
+use crate::name;
+use crate::node::Place;
+use crate::record::{Data, Record};
+
+pub(crate) use action::check_subset_name;
+pub(super) use table::DOCUMENT;
+
+/// Reads a virtual service.
+pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Object<VirtualService> {
+    let spec = document.spec(&table::SPEC);
+    let gateways = read_gateways(&spec, "gateways", &document.namespace, reporter);
+    let gateways = if gateways.is_empty() { vec![GatewayRef::Mesh] } else { gateways };
+    let hosts = read_hosts(&spec, &gateways, &document.namespace, reporter);
+    check_routes_given(&spec, reporter);
+    super::check_export(&spec, reporter);
+    let http = spec
+        .records("http")
+        .enumerate()
+        .filter_map(|(index, route)| route::read(route, index, &document.namespace, reporter))
+        .collect();
+    let virtual_service = VirtualService {
+        name: document.name(),
+        namespace: document.namespace.clone(),
+        hosts,
+        gateways,
+        http,
+        origin: document.origin(),
+    };
+    document.object(spec, virtual_service)
+}
+
+fn check_routes_given(spec: &Record, reporter: &mut Reporter<'_>) {
+    let given = |name: &str| {
+        spec.item(name).is_some_and(|item| !matches!(&item.data, Data::List(items) if items.is_empty()))
+    };
+    if given("http") || given("tcp") || given("tls") {
+        return;
+    }
+    let finding = Diagnostic::error("missing-field", "http, tcp or tls must be provided in virtual service")
+        .with_allowed("`http` with one or more routes")
+        .with_effect("requests for these hosts would get 404 NR")
+        .with_suggestion("add `http:` with `- route: [{destination: {host: my-service}}]`");
+    reporter.add(&spec.place_of("http"), finding);
+}
+
+fn read_hosts(spec: &Record, gateways: &[GatewayRef], namespace: &str, reporter: &mut Reporter<'_>) -> Vec<String> {
+    if spec.list("hosts").is_empty() {
+        let refused = spec.item("hosts").is_some_and(|item| matches!(item.data, Data::Invalid));
+        if !refused {
+            let message = match spec.has("gateways") {
+                true => "delegate virtual service must have no gateways specified (`hosts` is missing)",
+                false => "virtual service must have at least one host (`hosts` is missing)",
+            };
+            let finding = Diagnostic::error("missing-field", message)
+                .with_allowed("one or more hosts")
+                .with_effect("no request would ever reach these routes; delegates are not supported by this version")
+                .with_suggestion("add `hosts: [api.example.com]`");
+            reporter.add(&spec.place_of("hosts"), finding);
+        }
+        return Vec::new();
+    }
+    let mut hosts: Vec<(String, Place)> = Vec::new();
+    for (item, text) in spec.texts("hosts") {
+        let lower = text.to_ascii_lowercase();
+        let problem = if name::is_ip(text) { None } else { name::host_problem(text) };
+        if let Some(problem) = problem {
+            let finding = Diagnostic::error("invalid-host", problem)
+                .with_value(text)
+                .with_allowed(name::HOST_FORMS)
+                .with_effect("no request could ever have this host")
+                .with_suggestion("write `*` for all hosts, `*.domain` for all below a domain, or the whole name");
+            reporter.add(&item.place, finding);
+            continue;
+        }
+        if lower == "*" && gateways.contains(&GatewayRef::Mesh) {
+            let message = "wildcard host * is not allowed for virtual services bound to the mesh gateway";
+            let finding = Diagnostic::error("invalid-host", message)
+                .with_value("*")
+                .with_allowed("a name or `*.domain`; `*` only at gateways")
+                .with_effect("it would take the calls to every service")
+                .with_suggestion("add `gateways: [my-gateway]`, or name the hosts");
+            reporter.add(&item.place, finding);
+            continue;
+        }
+        report_duplicate(&hosts, &lower, &item.place, namespace, reporter);
+        hosts.push((lower, item.place.clone()));
+    }
+    hosts.into_iter().map(|(host, _)| host).collect()
+}
+
+/// Two hosts of one virtual service must not cover a common name; Istio counts overlapping wildcards as duplicates.
+fn report_duplicate(
+    hosts: &[(String, Place)],
+    new: &str,
+    place: &Place,
+    namespace: &str,
+    reporter: &mut Reporter<'_>,
+) {
+    let full = |name: &str| match host::is_short(name) {
+        true => host::fully_qualified(name, namespace),
+        false => name.to_owned(),
+    };
+    let whole = full(new);
+    let earlier = hosts.iter().find(|(host, _)| host::intersection(&full(host), &whole).is_some());
+    let Some((earlier, first)) = earlier else { return };
+    let message = format!(
+        "duplicate hosts in virtual service: {earlier} & {new} (first at line {}, column {})",
+        first.span.line, first.span.column
+    );
+    let finding = Diagnostic::error("duplicate-name", message)
+        .with_value(new)
+        .with_allowed("hosts that cover no common name (a short name and its full name are one host)")
+        .with_suggestion("remove one of them");
+    reporter.add(place, finding);
+}
+
+/// `gateways` of a virtual service or of a match.
+fn read_gateways(record: &Record, field: &str, namespace: &str, reporter: &mut Reporter<'_>) -> Vec<GatewayRef> {
+    let mut gateways = Vec::new();
+    for (item, text) in record.texts(field) {
+        let reference = gateway_reference(text, namespace);
+        match reference {
+            Ok(gateway) if !gateways.contains(&gateway) => gateways.push(gateway),
+            Ok(_) => {}
+            Err(problem) => {
+                let finding = Diagnostic::error("invalid-name", problem)
+                    .with_value(text)
+                    .with_allowed("`name`, `namespace/name` or `mesh`")
+                    .with_effect("the virtual service would be bound to nothing by it")
+                    .with_suggestion("write metadata.name of the Gateway");
+                reporter.add(&item.place, finding);
+            }
+        }
+    }
+    gateways
+}
+
+/// A gateway by the name that a virtual service in `namespace` uses, or Istio's words for what is wrong.
+pub(crate) fn gateway_reference(text: &str, namespace: &str) -> Result<GatewayRef, String> {
+    if text == "mesh" {
+        return Ok(GatewayRef::Mesh);
+    }
+    let parts: Vec<&str> = text.split('/').collect();
+    let (namespace, name) = match parts.as_slice() {
+        [name] => (namespace, *name),
+        [namespace, name] if namespace.is_empty() || name.is_empty() => {
+            return Err("config namespace and gateway name cannot be empty".to_owned());
+        }
+        [".", name] => (namespace, *name),
+        [other, name] => (*other, *name),
+        _ => return Err(format!("invalid value for gateway name: {text:?}")),
+    };
+    let bad = name.contains('*') || !name::is_domain(name) || name.parse::<IpAddr>().is_ok();
+    if bad || !name::is_dns_label(namespace) {
+        return Err(format!("invalid value for gateway name: {text:?}"));
+    }
+    Ok(GatewayRef::Named { namespace: namespace.to_owned(), name: name.to_owned() })
+}

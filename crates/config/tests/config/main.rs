@@ -1,0 +1,14 @@
+//! What `meshwright_config::load` makes of texts: one module for each idea, one binary for all of them.
+
+mod case;
+mod checks;
+mod destination_rule;
+mod documents;
+mod gateway;
+mod hostile;
+mod properties;
+mod reference;
+mod samples;
+mod services;
+mod union;
+mod virtual_service;

@@ -1,0 +1,103 @@
+//! The admin listener: bounded connections, a deadline for heads, a graceful end.
+//!
+//! It serves the router of `pages.rs` and knows no page.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::guard::Ends;
+use crate::pages;
+use crate::views::Views;
+
+/// Connections at one time; further ones wait in the accept queue.
+const MAX_CONNECTIONS: usize = 256;
+
+/// Time for a request head, and for the pause between two requests of a connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Pause after a failed accept, so that used-up file descriptors do not turn into a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Time that running requests have to end after the shutdown.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Serves the admin API until `shutdown` is ready, then lets running requests end for at most five seconds.
+/// A failed accept is logged and tried again: it never ends the listener.
+///
+/// # Errors
+/// Only when the listener has no local address, before anything is served.
+pub async fn serve(listener: TcpListener, views: Arc<dyn Views>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    listener.local_addr()?;
+    let router = pages::router(views);
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (ending, ended) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = async {
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            (slot, listener.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accepted => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "an admin connection could not be accepted");
+                tokio::select! {
+                    () = &mut shutdown => break,
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => continue,
+                }
+            }
+        };
+        let (router, ended) = (router.clone(), ended.clone());
+        connections.spawn(async move {
+            connection(stream, router, ended).await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    ending.send_replace(true);
+    let all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, all).await.is_err() {
+        connections.shutdown().await;
+    }
+    Ok(())
+}
+
+/// Serves one connection. How it ends is the client's business and not worth a log line above debug.
+async fn connection(stream: TcpStream, router: Router, mut ended: watch::Receiver<bool>) {
+    let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
+    let router = router.layer(Extension(Ends { local, peer }));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut served = pin!(served);
+    // What `wait_for` gives holds a lock: it must be gone before the next await.
+    let ended = async move { ended.wait_for(|ended| *ended).await.is_ok() };
+    let result = tokio::select! {
+        result = served.as_mut() => result,
+        _ = ended => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, %peer, "an admin connection broke off");
+    }
+}

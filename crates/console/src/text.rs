@@ -1,0 +1,102 @@
+//! Views as lines of text, in the manner of Envoy's admin pages.
+//!
+//! JSON is derived in `views.rs`; this file only writes `name::key::value` lines.
+
+use std::fmt::Write as _;
+
+use crate::views::{AdminState, ClusterView, EndpointView, ListenerView, Readiness};
+
+/// Appends one line. Control characters become U+FFFD: names and reasons come from files, and a line stays a line.
+fn push(out: &mut String, line: std::fmt::Arguments<'_>) {
+    let start = out.len();
+    out.write_fmt(line).expect("writing to a String does not fail");
+    if out[start..].contains(char::is_control) {
+        let clean = out[start..].replace(char::is_control, "\u{fffd}");
+        out.replace_range(start.., &clean);
+    }
+    out.push('\n');
+}
+
+/// The state, then the details, one per line.
+pub(crate) fn readiness(readiness: &Readiness) -> String {
+    let mut out = String::new();
+    push(&mut out, format_args!("{}", readiness.state));
+    for detail in &readiness.detail {
+        push(&mut out, format_args!("{detail}"));
+    }
+    out
+}
+
+/// `cluster::key::value` and `cluster::address::key::value`.
+pub(crate) fn clusters(clusters: &[ClusterView]) -> String {
+    let mut out = String::new();
+    for cluster in clusters {
+        let name = &cluster.name;
+        push(&mut out, format_args!("{name}::service::{}", cluster.service));
+        push(&mut out, format_args!("{name}::policy::{}", cluster.policy));
+        for (key, limit, used) in [
+            ("connections", cluster.limits.max_connections, cluster.usage.connections),
+            ("pending_requests", cluster.limits.max_pending, cluster.usage.pending),
+            ("requests", cluster.limits.max_requests, cluster.usage.requests),
+            ("retries", cluster.limits.max_retries, cluster.usage.retries),
+        ] {
+            // Envoy's way to write "unlimited" is the largest number.
+            push(&mut out, format_args!("{name}::default_priority::max_{key}::{}", limit.unwrap_or(u32::MAX)));
+            if let Some(used) = used {
+                push(&mut out, format_args!("{name}::default_priority::used_{key}::{used}"));
+            }
+        }
+        for view in &cluster.endpoints {
+            endpoint(name, view, &mut out);
+        }
+    }
+    out
+}
+
+fn endpoint(cluster: &str, view: &EndpointView, out: &mut String) {
+    let address = view.address;
+    if let Some(in_flight) = view.in_flight {
+        push(out, format_args!("{cluster}::{address}::rq_active::{in_flight}"));
+    }
+    push(out, format_args!("{cluster}::{address}::weight::{}", view.weight));
+    push(out, format_args!("{cluster}::{address}::health_flags::{}", health_flags(view)));
+    push(out, format_args!("{cluster}::{address}::admin::{}", view.admin.as_str()));
+    if let Some(time) = view.ejected_for {
+        push(out, format_args!("{cluster}::{address}::ejected_for_ms::{}", time.as_millis()));
+    }
+    for (key, value) in [
+        ("ejections", view.ejections),
+        ("consecutive_5xx", u64::from(view.consecutive_5xx)),
+        ("consecutive_gateway_errors", u64::from(view.consecutive_gateway_errors)),
+        ("consecutive_local_origin_failures", u64::from(view.consecutive_local_origin_failures)),
+    ] {
+        push(out, format_args!("{cluster}::{address}::{key}::{value}"));
+    }
+    for (key, value) in &view.labels {
+        push(out, format_args!("{cluster}::{address}::label.{key}::{value}"));
+    }
+}
+
+/// Envoy's `healthy` and `/failed_outlier_check`; an operator's word is shown the same way.
+fn health_flags(view: &EndpointView) -> String {
+    let mut flags = String::new();
+    if view.ejected {
+        flags.push_str("/failed_outlier_check");
+    }
+    match view.admin {
+        AdminState::Enabled => {}
+        AdminState::Draining => flags.push_str("/admin_draining"),
+        AdminState::Disabled => flags.push_str("/admin_disabled"),
+    }
+    if flags.is_empty() { "healthy".to_owned() } else { flags }
+}
+
+/// `name::address`, and ` (draining)` behind those that were removed.
+pub(crate) fn listeners(listeners: &[ListenerView]) -> String {
+    let mut out = String::new();
+    for listener in listeners {
+        let draining = if listener.draining { " (draining)" } else { "" };
+        push(&mut out, format_args!("{}::{}{draining}", listener.name, listener.address));
+    }
+    out
+}

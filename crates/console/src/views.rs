@@ -1,0 +1,254 @@
+//! What the pages show, and the few things they can ask for.
+//!
+//! Plain values and one trait, filled by the binary. Paths and formats are in `pages.rs` and `text.rs`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use serde::{Serialize, Serializer};
+
+/// What the binary lets the admin API see and do. The methods are called from many requests at once; each answers from
+/// the state at that moment and may take as long as collecting it takes, but must not wait for traffic.
+pub trait Views: Send + Sync + 'static {
+    /// All metrics in the Prometheus text format.
+    fn metrics(&self) -> String;
+
+    /// Whether the process takes traffic.
+    fn readiness(&self) -> Readiness;
+
+    /// The live configuration with its origins.
+    fn config_dump(&self) -> serde_json::Value;
+
+    /// Every cluster with its endpoints.
+    fn clusters(&self) -> Vec<ClusterView>;
+
+    /// Every listener, draining ones included.
+    fn listeners(&self) -> Vec<ListenerView>;
+
+    /// The filter of the process's own log, as it was set last.
+    fn log_level(&self) -> String;
+
+    /// Sets the filter of the process's own log: a level, or `target=level` pairs joined by commas. Answers with the
+    /// filter in force; the error says what is wrong with the directive.
+    fn set_log_level(&self, directive: &str) -> Result<String, String>;
+
+    /// Carries out an operator's word about one endpoint in every cluster of a service and records it for
+    /// [`Self::audit`]. `service` is any name of the service. Answers with one sentence per change made.
+    fn endpoint_action(
+        &self,
+        action: EndpointAction,
+        service: &str,
+        address: SocketAddr,
+        actor: &str,
+    ) -> Result<Vec<String>, ActionError>;
+
+    /// What operators did, oldest first.
+    fn audit(&self) -> Vec<AuditEntry>;
+}
+
+/// Answer to "does it take traffic?".
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    /// True when new connections should come here. A failed reload does not change that.
+    pub ready: bool,
+    /// One word: `starting`, `serving`, `draining`.
+    pub state: String,
+    /// Further lines: the generation, why the last reload was refused, and so on.
+    pub detail: Vec<String>,
+}
+
+/// One cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ClusterView {
+    /// Name, `outbound|80|v1|host`.
+    pub name: String,
+    /// Full host name of its service.
+    pub service: String,
+    /// Balancing policy, as the configuration names it.
+    pub policy: String,
+    /// Limits in force.
+    pub limits: LimitsView,
+    /// What of the limits is used.
+    pub usage: UsageView,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointView>,
+}
+
+/// Limits of a cluster; `None` (`null`) is unlimited.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LimitsView {
+    /// Connections.
+    pub max_connections: Option<u32>,
+    /// Requests that wait for a connection.
+    pub max_pending: Option<u32>,
+    /// Requests with an endpoint.
+    pub max_requests: Option<u32>,
+    /// Retries at one time.
+    pub max_retries: Option<u32>,
+}
+
+/// What of the limits is used; `None` (`null`) where no limit makes it counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct UsageView {
+    /// Connections.
+    pub connections: Option<u32>,
+    /// Requests that wait for a connection.
+    pub pending: Option<u32>,
+    /// Requests with an endpoint.
+    pub requests: Option<u32>,
+    /// Retries at this moment.
+    pub retries: Option<u32>,
+}
+
+/// One endpoint of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EndpointView {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Weight in balancing.
+    pub weight: u32,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Requests that are with it, from all clusters; `None` (`null`) where no policy makes them counted.
+    pub in_flight: Option<u32>,
+    /// An operator's word.
+    pub admin: AdminState,
+    /// Outlier detection keeps it out.
+    pub ejected: bool,
+    /// How long it has been kept out; in JSON `ejected_for_ms`, whole milliseconds.
+    #[serde(rename = "ejected_for_ms", serialize_with = "as_millis")]
+    pub ejected_for: Option<Duration>,
+    /// How often it has been ejected.
+    pub ejections: u64,
+    /// 5xx answers in a row.
+    pub consecutive_5xx: u32,
+    /// 502, 503 and 504 answers in a row.
+    pub consecutive_gateway_errors: u32,
+    /// Connect failures, resets and timeouts in a row.
+    pub consecutive_local_origin_failures: u32,
+}
+
+/// An operator's word about an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdminState {
+    /// It takes requests as its health allows.
+    #[default]
+    Enabled,
+    /// No new requests; running ones end.
+    Draining,
+    /// No requests.
+    Disabled,
+}
+
+impl AdminState {
+    /// The word used in JSON and text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Draining => "draining",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ListenerView {
+    /// Name.
+    pub name: String,
+    /// `gateway`, `mesh` or `admin`.
+    pub kind: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The port that the configuration names.
+    pub port: u16,
+    /// It was removed and serves the connections it has to their end.
+    pub draining: bool,
+    /// Hosts that it serves.
+    pub hosts: Vec<String>,
+}
+
+/// What an operator can do to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointAction {
+    /// No new requests; running ones end.
+    Drain,
+    /// No requests.
+    Disable,
+    /// Takes requests again.
+    Enable,
+    /// Ends an ejection by outlier detection.
+    Uneject,
+}
+
+impl EndpointAction {
+    /// Every action.
+    pub const ALL: [Self; 4] = [Self::Drain, Self::Disable, Self::Enable, Self::Uneject];
+
+    /// The word used in paths, JSON and text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Disable => "disable",
+            Self::Enable => "enable",
+            Self::Uneject => "uneject",
+        }
+    }
+}
+
+impl FromStr for EndpointAction {
+    type Err = String;
+
+    /// The error names the words that there are.
+    fn from_str(word: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|action| action.as_str() == word).ok_or_else(|| {
+            let words = Self::ALL.map(Self::as_str).join(", ");
+            format!("there is no such action; the actions are {words}")
+        })
+    }
+}
+
+/// Why an operator's word had no effect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ActionError {
+    /// No service has this name.
+    #[error("no service is called {0}")]
+    UnknownService(String),
+    /// The service has no such endpoint; the text says which it has.
+    #[error("{0}")]
+    UnknownEndpoint(String),
+    /// The endpoint's state does not allow it; the text says why.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// One thing that an operator did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AuditEntry {
+    /// When; in JSON in RFC 3339 form, UTC.
+    #[serde(serialize_with = "as_timestamp")]
+    pub time: SystemTime,
+    /// Who, as far as it is known.
+    pub actor: String,
+    /// What.
+    pub action: String,
+    /// To what.
+    pub target: String,
+    /// What came of it.
+    pub result: String,
+}
+
+fn as_millis<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
+}
+
+fn as_timestamp<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    match jiff::Timestamp::try_from(*time) {
+        Ok(timestamp) => serializer.collect_str(&format_args!("{timestamp:.3}")),
+        Err(_) => serializer.serialize_none(),
+    }
+}

@@ -1,0 +1,472 @@
+//! The loop of the control plane: what wakes it, and the one transaction by which a configuration takes effect.
+//!
+//! ```text
+//!  files, SIGHUP ─▶ read ─▶ config::load ─▶ snapshot::compile ─▶ Publisher::publish ─▶ current
+//!                     │          │                │                    │
+//!                     └──────────┴────────────────┴────────────────────┴─▶ refused: the last good one stays
+//!  names ─▶ Snapshot::with_endpoints ─▶ Publisher::publish ─▶ current
+//! ```
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use meshwright_config as config;
+use meshwright_model::{Diagnostic, Origin, Severity};
+use meshwright_snapshot::{Cluster, CompileOptions, Snapshot, compile};
+use meshwright_traffic::OutlierEvent;
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinError, JoinSet};
+use tracing::{error, info, warn};
+
+use crate::debounce::Debounce;
+use crate::resolution::{Lookup, Plan, names_of};
+use crate::resolver::Resolver;
+use crate::source::{OnceOnly, fingerprint, once_only, read_again, read_sources, watched_directories};
+use crate::sweep::SweepPlan;
+use crate::watch::FileWatch;
+use crate::{Handle, Status};
+
+/// Pause before directories that could not be watched are tried again.
+const WATCH_RETRY: Duration = Duration::from_secs(1);
+
+/// What the control plane works with.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Files and directories, and `-` for standard input.
+    pub paths: Vec<PathBuf>,
+    /// What was read from standard input; it is the same at every reload.
+    pub stdin: Option<Vec<u8>>,
+    /// Namespace and services of the command line.
+    pub config_options: config::Options,
+    /// Addresses, labels and namespace of the process.
+    pub compile_options: CompileOptions,
+    /// Reload when files change.
+    pub watch: bool,
+    /// DNS server to ask instead of those of the system; `/etc/hosts` is left out then.
+    pub name_server: Option<SocketAddr>,
+}
+
+/// Who makes a snapshot take effect.
+pub trait Publisher: Send + Sync + 'static {
+    /// Opens the listeners that are new, for all workers, and hands the snapshot to the workers.
+    ///
+    /// # Errors
+    ///
+    /// Why not. Nothing of the snapshot applies then, and everything runs on as before.
+    fn publish(&self, snapshot: Arc<Snapshot>) -> Result<(), Vec<Diagnostic>>;
+
+    /// An ejection ended, by a sweep or by an operator. For counting; it is logged already.
+    fn outlier_event(&self, cluster: &Cluster, event: &OutlierEvent) {
+        let _ = (cluster, event);
+    }
+}
+
+/// What the rest of the process asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Read and apply everything again, changed or not (SIGHUP).
+    Reload,
+}
+
+/// The control plane. [`Control::start`] loads, [`Control::run`] keeps everything up to date.
+pub struct Control {
+    settings: Settings,
+    handle: Handle,
+    names: Plan,
+    resolver: Resolver,
+    lookups: JoinSet<Lookup>,
+    looked_up: HashMap<Id, String>,
+    sweeps: SweepPlan,
+    watch: Option<FileWatch>,
+    watch_retry: Option<Instant>,
+    debounce: Debounce,
+    /// Texts of pipes and devices; they are the same at every reload.
+    kept: OnceOnly,
+    /// Of the texts tried last; `None` when they could not be read.
+    fingerprint: Option<u64>,
+}
+
+/// A configuration that was read but not published.
+struct Candidate {
+    snapshot: Snapshot,
+    warnings: Vec<Diagnostic>,
+}
+
+impl Control {
+    /// Reads the configuration, publishes its first snapshot and starts to watch the files. Returns every warning.
+    ///
+    /// DNS names are resolved by [`Control::run`]; until the first answer their services have no endpoints.
+    ///
+    /// # Errors
+    ///
+    /// All findings, when one of them is an error, or the publisher's. Nothing was started.
+    pub fn start(
+        settings: Settings,
+        publisher: Arc<dyn Publisher>,
+    ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let now = Instant::now();
+        // The watch comes first: a change between reading and watching would go unseen.
+        let mut watch = start_watch(&settings);
+        let coverage = watch.as_mut().map(|watch| watch.set_directories(watched_directories(&settings.paths)));
+        let sources = read_sources(&settings.paths, settings.stdin.as_deref())?;
+        let names = Plan::default();
+        let Candidate { snapshot, warnings } = candidate(&settings, &sources, &names, None)?;
+        let snapshot = Arc::new(snapshot);
+        publisher.publish(Arc::clone(&snapshot)).map_err(|mut refusals| {
+            let mut findings = warnings.clone();
+            findings.append(&mut refusals);
+            findings
+        })?;
+        let status = Status {
+            generation: snapshot.generation,
+            number: snapshot.number,
+            loaded_at: SystemTime::now(),
+            attempted_at: SystemTime::now(),
+            last_reload_ok: true,
+            diagnostics: warnings.clone(),
+            reloads_ok: 0,
+            reloads_failed: 0,
+            endpoint_updates: 0,
+            watching: watch.is_some(),
+            names: Vec::new(),
+        };
+        let namespace = settings.compile_options.namespace.clone();
+        let mut control = Self {
+            resolver: Resolver::new(settings.name_server),
+            kept: once_only(&settings.paths, &sources),
+            settings,
+            handle: Handle::new(snapshot, status, publisher, namespace),
+            names,
+            lookups: JoinSet::new(),
+            looked_up: HashMap::new(),
+            sweeps: SweepPlan::default(),
+            watch,
+            watch_retry: coverage.filter(|coverage| !coverage.complete).map(|_| now + WATCH_RETRY),
+            debounce: Debounce::default(),
+            fingerprint: Some(fingerprint(&sources)),
+        };
+        control.follow(now);
+        Ok((control, warnings))
+    }
+
+    /// The view of this control plane for everybody else.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Reloads on command and when files change, resolves names, ends ejections, until `shutdown` is ready.
+    /// It may be called on any runtime with time and I/O; it reads files and compiles on the thread that polls it.
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = pin!(shutdown);
+        let mut commands_open = true;
+        loop {
+            self.work(Instant::now());
+            let wake = self.poll_timeout();
+            tokio::select! {
+                () = &mut shutdown => return,
+                command = commands.recv(), if commands_open => match command {
+                    Some(Command::Reload) => self.reload(true),
+                    None => commands_open = false,
+                },
+                () = changed(self.watch.as_ref()) => self.debounce.handle_event(Instant::now()),
+                Some(ended) = self.lookups.join_next_with_id(), if !self.lookups.is_empty() => self.looked_up(ended),
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// The earliest moment at which there is something to do.
+    fn poll_timeout(&self) -> Option<Instant> {
+        let timers =
+            [self.debounce.poll_timeout(), self.names.poll_timeout(), self.sweeps.poll_timeout(), self.watch_retry];
+        timers.into_iter().flatten().min()
+    }
+
+    /// Everything that is due.
+    fn work(&mut self, now: Instant) {
+        if self.watch_retry.is_some_and(|at| at <= now) {
+            self.watch_directories(now);
+        }
+        if self.debounce.take(now) {
+            self.reload(false);
+        }
+        self.sweep(now);
+        self.start_lookups(now);
+    }
+
+    /// Reads everything and applies it as one transaction. Without `forced`, the texts tried last are left alone.
+    fn reload(&mut self, forced: bool) {
+        let now = Instant::now();
+        let sources = read_again(&self.settings.paths, self.settings.stdin.as_deref(), &self.kept);
+        self.watch_directories(now);
+        let sources = match sources {
+            Ok(sources) if !forced && is_blank(&sources) => {
+                self.fingerprint = None;
+                return self.refused(vec![blank(&sources)], forced);
+            }
+            Ok(sources) => sources,
+            Err(findings) => {
+                self.fingerprint = None;
+                return self.refused(findings, forced);
+            }
+        };
+        let fingerprint = Some(fingerprint(&sources));
+        if fingerprint == self.fingerprint && !forced {
+            return;
+        }
+        self.fingerprint = fingerprint;
+        self.resolver.reset();
+        let previous = self.handle.snapshot();
+        let Candidate { snapshot, warnings } = match candidate(&self.settings, &sources, &self.names, Some(&previous)) {
+            Ok(candidate) => candidate,
+            Err(findings) => return self.refused(findings, true),
+        };
+        if let Err(mut refusals) = self.handle.publish(Arc::new(snapshot)) {
+            let mut findings = warnings;
+            findings.append(&mut refusals);
+            return self.refused(findings, true);
+        }
+        self.accepted(warnings);
+        self.follow(now);
+    }
+
+    fn accepted(&mut self, warnings: Vec<Diagnostic>) {
+        let snapshot = self.handle.snapshot();
+        let before = self.handle.status().diagnostics;
+        for warning in warnings.iter().filter(|warning| !before.contains(warning)) {
+            warn!(finding = %warning, "configuration");
+        }
+        info!(generation = snapshot.generation, warnings = warnings.len(), "configuration reloaded");
+        self.handle.update_status(|status| {
+            status.generation = snapshot.generation;
+            status.number = snapshot.number;
+            status.loaded_at = SystemTime::now();
+            status.attempted_at = status.loaded_at;
+            status.last_reload_ok = true;
+            status.diagnostics = warnings;
+            status.reloads_ok += 1;
+        });
+    }
+
+    /// The last good configuration stays. The same findings again are said only when `always`: a file that an editor has
+    /// moved away for a moment is reported once.
+    fn refused(&mut self, findings: Vec<Diagnostic>, always: bool) {
+        let status = self.handle.status();
+        if !always && !status.last_reload_ok && status.diagnostics == findings {
+            return;
+        }
+        for finding in &findings {
+            match finding.severity {
+                Severity::Error => error!(%finding, "configuration"),
+                Severity::Warning => warn!(%finding, "configuration"),
+            }
+        }
+        error!(generation = status.generation, "reload refused; the last good configuration keeps running");
+        self.handle.update_status(|status| {
+            status.attempted_at = SystemTime::now();
+            status.last_reload_ok = false;
+            status.diagnostics = findings;
+            status.reloads_failed += 1;
+        });
+    }
+
+    /// Brings timers and names in line with the snapshot that runs.
+    fn follow(&mut self, now: Instant) {
+        let snapshot = self.handle.snapshot();
+        self.names.set_names(&names_of(&snapshot.mesh), now);
+        self.sweeps.set_clusters(&snapshot, now);
+        let names = self.names.status();
+        self.handle.update_status(|status| status.names = names);
+    }
+
+    fn watch_directories(&mut self, now: Instant) {
+        let Some(watch) = &mut self.watch else { return };
+        let coverage = watch.set_directories(watched_directories(&self.settings.paths));
+        self.watch_retry = (!coverage.complete).then_some(now + WATCH_RETRY);
+        if coverage.gained {
+            self.debounce.handle_event(now);
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        if self.sweeps.poll_timeout().is_none_or(|due| due > now) {
+            return;
+        }
+        let snapshot = self.handle.snapshot();
+        for cluster in self.sweeps.take_due(&snapshot, now) {
+            let Some(outlier) = &cluster.outlier else { continue };
+            for event in outlier.sweep(&cluster.hosts, now) {
+                log_event(cluster, &event);
+                self.handle.publisher().outlier_event(cluster, &event);
+            }
+        }
+    }
+
+    fn start_lookups(&mut self, now: Instant) {
+        for name in self.names.take_due(now) {
+            match self.resolver.lookup(name.clone()) {
+                Ok(lookup) => {
+                    let task = self.lookups.spawn(lookup);
+                    self.looked_up.insert(task.id(), name);
+                }
+                Err(failure) => {
+                    self.answer(&name, failure, now);
+                    self.show_names();
+                }
+            }
+        }
+    }
+
+    /// One lookup ended; those that ended with it are taken along, so that they make one publication.
+    fn looked_up(&mut self, ended: Result<(Id, Lookup), JoinError>) {
+        let now = Instant::now();
+        let mut changed = false;
+        let mut next = Some(ended);
+        while let Some(ended) = next {
+            let (id, lookup) = match ended {
+                Ok((id, lookup)) => (id, lookup),
+                Err(error) => (error.id(), Lookup::Failure(format!("the lookup broke off: {error}"))),
+            };
+            if let Some(name) = self.looked_up.remove(&id) {
+                changed |= self.answer(&name, lookup, now);
+            }
+            next = self.lookups.try_join_next_with_id();
+        }
+        self.show_names();
+        if changed {
+            self.publish_endpoints();
+        }
+    }
+
+    /// Takes note of an answer and says what a person should know; whether addresses changed.
+    fn answer(&mut self, name: &str, lookup: Lookup, now: Instant) -> bool {
+        let before = self.names.name(name);
+        if matches!(lookup, Lookup::Failure(_)) {
+            self.resolver.reset();
+        }
+        let changed = self.names.handle_event(name, lookup, now);
+        let Some(after) = self.names.name(name) else { return false };
+        let failed_before = before.is_some_and(|before| before.error.is_some());
+        match &after.error {
+            Some(error) if !failed_before => {
+                warn!(name, %error, kept = after.addresses.len(), "name cannot be resolved; trying again");
+            }
+            None if failed_before || changed => info!(name, addresses = ?after.addresses, "name resolved"),
+            _ => {}
+        }
+        changed
+    }
+
+    fn show_names(&mut self) {
+        let names = self.names.status();
+        self.handle.update_status(|status| status.names = names);
+    }
+
+    fn publish_endpoints(&mut self) {
+        let current = self.handle.snapshot();
+        let sets = self.names.endpoint_sets(&current.mesh);
+        let changed: Vec<_> = sets.into_iter().filter(|set| current.resolved.get(set.service.0) != Some(set)).collect();
+        if changed.is_empty() {
+            return;
+        }
+        let next = Arc::new(current.with_endpoints(&changed));
+        let number = next.number;
+        match self.handle.publish(next) {
+            Ok(()) => self.handle.update_status(|status| {
+                status.number = number;
+                status.endpoint_updates += 1;
+            }),
+            Err(findings) => {
+                for finding in findings {
+                    error!(%finding, "changed endpoints cannot be published");
+                }
+            }
+        }
+    }
+}
+
+/// Texts to a snapshot that is not published yet.
+fn candidate(
+    settings: &Settings,
+    sources: &[config::Source],
+    names: &Plan,
+    previous: Option<&Snapshot>,
+) -> Result<Candidate, Vec<Diagnostic>> {
+    let config::Outcome { mesh, mut diagnostics } = config::load(sources, &settings.config_options);
+    let Some(mesh) = mesh else { return Err(diagnostics) };
+    let resolved = names.endpoint_sets(&mesh);
+    match compile(mesh, &resolved, &settings.compile_options, previous) {
+        Ok((snapshot, mut warnings)) => {
+            diagnostics.append(&mut warnings);
+            Ok(Candidate { snapshot, warnings: diagnostics })
+        }
+        Err(mut findings) => {
+            diagnostics.append(&mut findings);
+            Err(diagnostics)
+        }
+    }
+}
+
+/// Whether there is nothing in any text.
+fn is_blank(sources: &[config::Source]) -> bool {
+    sources.iter().all(|source| source.text.iter().all(u8::is_ascii_whitespace))
+}
+
+/// Many programs empty a file before they write it: applying that moment would close every listener.
+fn blank(sources: &[config::Source]) -> Diagnostic {
+    let name = sources.first().map(|source| source.name.to_string()).unwrap_or_default();
+    Diagnostic::error("blank-source", "every file is empty; this is taken for a file that is being written")
+        .at(Origin::flag(&name), 1)
+        .with_effect("the last good configuration keeps running")
+        .with_suggestion("if an empty configuration is what is meant, reload by SIGHUP")
+}
+
+fn start_watch(settings: &Settings) -> Option<FileWatch> {
+    let files = settings.paths.iter().any(|path| path.as_os_str() != "-");
+    if !settings.watch || !files {
+        return None;
+    }
+    match FileWatch::new() {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            warn!(%error, "files cannot be watched; reload by SIGHUP");
+            None
+        }
+    }
+}
+
+fn log_event(cluster: &Cluster, event: &OutlierEvent) {
+    let at = |index: usize| cluster.addresses.get(index).map(SocketAddr::to_string).unwrap_or_default();
+    match event {
+        OutlierEvent::Ejected { index, duration, cause } => {
+            info!(cluster = cluster.name, endpoint = at(*index), %cause, ?duration, "endpoint ejected");
+        }
+        OutlierEvent::Refused { index, cause, reason } => {
+            info!(cluster = cluster.name, endpoint = at(*index), %cause, %reason, "endpoint not ejected");
+        }
+        OutlierEvent::Returned { index } => {
+            info!(cluster = cluster.name, endpoint = at(*index), "endpoint takes part again");
+        }
+    }
+}
+
+async fn changed(watch: Option<&FileWatch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+//! The `meshwright` binary: one process that is a gateway, a sidecar or a load balancer, configured by Istio YAML.
+//!
+//! This file only hands the parsed command line to the command. Read next: `args` (flags), `run` (serving),
+//! `validate` (checking), `echo` and `demo` (playing).
+
+mod args;
+mod client;
+mod demo;
+#[cfg(test)]
+mod documents;
+mod echo;
+mod logging;
+mod page;
+mod remote;
+mod render;
+mod run;
+mod validate;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::from_process();
+    match dispatch(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::from(args::EXIT_FAILURE)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout();
+    match command {
+        Command::Run(args) => return run::run(&args),
+        Command::Proxy(args) => return run::proxy(&args),
+        Command::Echo(args) => return echo::run(args),
+        Command::Demo(args) => return demo::run(&args),
+        Command::Validate(args) => return validate::run(&args),
+        Command::Endpoints(args) => return remote::endpoints(&args),
+        Command::LogLevel(args) => return remote::log_level(&args),
+        Command::Version(args) => page::version(args.output, &mut out)?,
+        Command::Completions(args) => page::completions(args.shell, &mut out)?,
+        Command::Man(args) => page::manual(args.directory.as_deref(), &mut out)?,
+    }
+    Ok(ExitCode::from(args::EXIT_OK))
+}

@@ -1,0 +1,206 @@
+//! Clusters, services and destination rules as JSON.
+
+use std::time::Duration;
+
+use meshwright_model::{
+    ConnectionPool, DestinationRule, EndpointPorts, EndpointSet, LoadBalancer, OutlierDetection, PortProtocol,
+    Resolution, Service, Subset, TrafficPolicy,
+};
+use meshwright_snapshot::{Cluster, Snapshot};
+use meshwright_traffic::{Limits, OutlierPolicy, Policy};
+use serde_json::{Value, json};
+
+use super::{place, seconds};
+
+pub(super) fn of_cluster(cluster: &Cluster) -> Value {
+    let endpoints: Vec<Value> = cluster
+        .addresses
+        .iter()
+        .zip(cluster.hosts.hosts())
+        .zip(&cluster.labels_of)
+        .map(|((address, host), labels)| {
+            json!({ "address": address.to_string(), "weight": host.weight, "labels": labels })
+        })
+        .collect();
+    let policy = match cluster.policy {
+        Policy::LeastRequest => "LEAST_REQUEST",
+        Policy::RoundRobin => "ROUND_ROBIN",
+        Policy::Random => "RANDOM",
+    };
+    json!({
+        "name": cluster.name,
+        "service": &*cluster.service,
+        "port": cluster.port,
+        "subset": cluster.subset,
+        "policy": policy,
+        "limits": of_limits(&cluster.limits),
+        "outlier_detection": cluster.outlier.as_ref().map(|detector| of_outlier_policy(detector.policy())),
+        "min_health_percent": cluster.hosts.min_health_percent(),
+        "connect_timeout": seconds(cluster.connect_timeout),
+        "idle_timeout": cluster.idle_timeout.map(seconds),
+        "max_requests_per_connection": cluster.max_requests_per_connection,
+        "max_connection_duration": cluster.max_connection_duration.map(seconds),
+        "tcp_keepalive": cluster.tcp_keepalive.map(of_keepalive),
+        "endpoints": endpoints,
+    })
+}
+
+/// `null` is unlimited.
+fn of_limits(limits: &Limits) -> Value {
+    let bounded = |limit: u32| (limit != u32::MAX).then_some(limit);
+    json!({
+        "max_connections": bounded(limits.max_connections),
+        "max_pending": bounded(limits.max_pending),
+        "max_requests": bounded(limits.max_requests),
+        "max_retries": bounded(limits.max_retries),
+    })
+}
+
+fn of_outlier_policy(policy: &OutlierPolicy) -> Value {
+    json!({
+        "consecutive_5xx": policy.consecutive_5xx,
+        "consecutive_gateway_errors": policy.consecutive_gateway_errors,
+        "split_local_origin": policy.split_local_origin,
+        "consecutive_local_origin_failures": policy.consecutive_local_origin_failures,
+        "interval": seconds(policy.interval),
+        "base_ejection_time": seconds(policy.base_ejection_time),
+        "max_ejection_percent": policy.max_ejection_percent,
+    })
+}
+
+fn of_keepalive((probes, time, interval): (Option<u32>, Option<Duration>, Option<Duration>)) -> Value {
+    json!({ "probes": probes, "time": time.map(seconds), "interval": interval.map(seconds) })
+}
+
+pub(super) fn of_services(snapshot: &Snapshot) -> Vec<Value> {
+    let services = snapshot.mesh.services.iter().enumerate();
+    services.map(|(index, service)| of_service(service, snapshot.resolved.get(index))).collect()
+}
+
+fn of_service(service: &Service, resolved: Option<&EndpointSet>) -> Value {
+    let resolution = match service.resolution {
+        Resolution::Static => "STATIC",
+        Resolution::Dns => "DNS",
+        Resolution::DnsRoundRobin => "DNS_ROUND_ROBIN",
+    };
+    let ports: Vec<Value> = service
+        .ports
+        .iter()
+        .map(|port| {
+            json!({
+                "number": port.number,
+                "name": port.name,
+                "http": port.protocol == PortProtocol::Http,
+                "target_port": port.target_port,
+            })
+        })
+        .collect();
+    let endpoints: Vec<Value> = service
+        .endpoints
+        .iter()
+        .enumerate()
+        .map(|(index, endpoint)| {
+            let ports = match &endpoint.ports {
+                EndpointPorts::Fixed(number) => json!(number),
+                EndpointPorts::ByName(ports) => json!(ports),
+            };
+            let addresses = resolved.and_then(|set| set.addresses.iter().find(|(of, _)| *of == index));
+            json!({
+                "address": endpoint.address.to_string(),
+                "resolved": addresses.map(|(_, ips)| ips.iter().map(ToString::to_string).collect::<Vec<_>>()),
+                "ports": ports,
+                "labels": endpoint.labels,
+                "weight": endpoint.weight,
+                "locality": endpoint.locality,
+            })
+        })
+        .collect();
+    json!({
+        "host": service.host,
+        "namespace": service.namespace,
+        "aliases": service.aliases,
+        "short_name": service.short_name,
+        "source": service.source.to_string(),
+        "origin": place(&service.origin),
+        "resolution": resolution,
+        "ports": ports,
+        "endpoints": endpoints,
+    })
+}
+
+pub(super) fn of_destination_rule(rule: &DestinationRule) -> Value {
+    json!({
+        "name": rule.name,
+        "namespace": rule.namespace,
+        "host": rule.host,
+        "origin": place(&rule.origin),
+        "traffic_policy": of_traffic_policy(&rule.traffic_policy),
+        "subsets": rule.subsets.iter().map(of_subset).collect::<Vec<_>>(),
+    })
+}
+
+fn of_subset(subset: &Subset) -> Value {
+    json!({
+        "name": subset.name,
+        "labels": subset.labels,
+        "origin": place(&subset.origin),
+        "traffic_policy": of_traffic_policy(&subset.traffic_policy),
+    })
+}
+
+/// A block that is `null` is inherited or has its defaults.
+fn of_traffic_policy(policy: &TrafficPolicy) -> Value {
+    let ports: Vec<Value> = policy
+        .port_level
+        .iter()
+        .map(|port| {
+            json!({
+                "port": port.port,
+                "load_balancer": port.load_balancer.map(of_load_balancer),
+                "connection_pool": port.connection_pool.as_ref().map(of_connection_pool),
+                "outlier_detection": port.outlier_detection.as_ref().map(of_outlier_detection),
+            })
+        })
+        .collect();
+    json!({
+        "load_balancer": policy.load_balancer.map(of_load_balancer),
+        "connection_pool": policy.connection_pool.as_ref().map(of_connection_pool),
+        "outlier_detection": policy.outlier_detection.as_ref().map(of_outlier_detection),
+        "port_level_settings": ports,
+    })
+}
+
+fn of_load_balancer(load_balancer: LoadBalancer) -> &'static str {
+    match load_balancer {
+        LoadBalancer::LeastRequest => "LEAST_REQUEST",
+        LoadBalancer::RoundRobin => "ROUND_ROBIN",
+        LoadBalancer::Random => "RANDOM",
+    }
+}
+
+fn of_connection_pool(pool: &ConnectionPool) -> Value {
+    json!({
+        "max_connections": pool.max_connections,
+        "connect_timeout": pool.connect_timeout.map(seconds),
+        "max_pending_requests": pool.max_pending_requests,
+        "max_requests": pool.max_requests,
+        "max_requests_per_connection": pool.max_requests_per_connection,
+        "max_retries": pool.max_retries,
+        "idle_timeout": pool.idle_timeout.map(seconds),
+        "tcp_keepalive": pool.tcp_keepalive.map(of_keepalive),
+        "max_connection_duration": pool.max_connection_duration.map(seconds),
+    })
+}
+
+fn of_outlier_detection(detection: &OutlierDetection) -> Value {
+    json!({
+        "consecutive_5xx": detection.consecutive_5xx,
+        "consecutive_gateway_errors": detection.consecutive_gateway_errors,
+        "split_local_origin": detection.split_local_origin,
+        "consecutive_local_origin_failures": detection.consecutive_local_origin_failures,
+        "interval": seconds(detection.interval),
+        "base_ejection_time": seconds(detection.base_ejection_time),
+        "max_ejection_percent": detection.max_ejection_percent,
+        "min_health_percent": detection.min_health_percent,
+    })
+}

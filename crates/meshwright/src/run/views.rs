@@ -1,0 +1,234 @@
+//! What the admin API sees of this process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
+
+use meshwright_console as console;
+use meshwright_control::{ActionError, EndpointAction, Handle};
+use meshwright_proxy::Fleet;
+use meshwright_snapshot::{Cluster, ListenerKind};
+use meshwright_telemetry::{ClusterGauges, ConfigGauges, Metrics, ProcessGauges, ScrapeGauges};
+use meshwright_traffic::{AdminState, Policy};
+use rustix::process::{Resource, getrlimit};
+
+use super::dump;
+use crate::logging::LogLevel;
+
+/// Read-only views of everything, and the few actions.
+pub(super) struct AdminViews {
+    pub(super) metrics: Metrics,
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) control: Handle,
+    pub(super) log_level: LogLevel,
+    pub(super) draining: Arc<AtomicBool>,
+    pub(super) started: SystemTime,
+    pub(super) admin: Option<SocketAddr>,
+}
+
+/// The word for a kind of listener.
+pub(super) fn kind_of(kind: ListenerKind) -> &'static str {
+    match kind {
+        ListenerKind::Gateway => "gateway",
+        ListenerKind::Mesh => "mesh",
+    }
+}
+
+impl console::Views for AdminViews {
+    fn metrics(&self) -> String {
+        let status = self.control.status();
+        let gauges = ScrapeGauges {
+            config: ConfigGauges {
+                generation: status.generation,
+                // The start is a load too.
+                reloads: status.reloads_ok + 1,
+                reload_failures: status.reloads_failed,
+                last_reload_successful: status.last_reload_ok,
+                last_reload_success: Some(status.loaded_at),
+            },
+            ready: !self.draining.load(Ordering::Relaxed),
+            clusters: self.control.snapshot().clusters.iter().map(|cluster| cluster_gauges(cluster)).collect(),
+            process: process_gauges(self.started),
+        };
+        let mut text = String::new();
+        self.metrics.encode_prometheus(&gauges, &mut text);
+        text
+    }
+
+    fn readiness(&self) -> console::Readiness {
+        let draining = self.draining.load(Ordering::Relaxed);
+        let status = self.control.status();
+        let mut detail = vec![format!("generation {}", status.generation)];
+        detail.extend(status.detail());
+        console::Readiness {
+            ready: !draining,
+            state: if draining { "draining" } else { "serving" }.to_owned(),
+            detail,
+        }
+    }
+
+    fn config_dump(&self) -> serde_json::Value {
+        dump::dump(&self.control.snapshot())
+    }
+
+    fn clusters(&self) -> Vec<console::ClusterView> {
+        let now = Instant::now();
+        self.control.snapshot().clusters.iter().map(|cluster| cluster_view(cluster, now)).collect()
+    }
+
+    fn listeners(&self) -> Vec<console::ListenerView> {
+        let snapshot = self.control.snapshot();
+        let bound = self.fleet.listeners();
+        let mut views: Vec<_> = snapshot
+            .listeners
+            .iter()
+            .filter_map(|listener| {
+                let open = bound.iter().find(|open| open.name == listener.name)?;
+                Some(console::ListenerView {
+                    name: listener.name.clone(),
+                    kind: kind_of(listener.kind).to_owned(),
+                    address: open.address,
+                    port: listener.port,
+                    draining: self.draining.load(Ordering::Relaxed),
+                    hosts: listener.virtual_hosts.iter().map(|host| host.name.clone()).collect(),
+                })
+            })
+            .collect();
+        views.extend(self.admin.map(|address| console::ListenerView {
+            name: "admin".to_owned(),
+            kind: "admin".to_owned(),
+            address,
+            port: address.port(),
+            draining: false,
+            hosts: Vec::new(),
+        }));
+        views
+    }
+
+    fn log_level(&self) -> String {
+        self.log_level.current()
+    }
+
+    fn set_log_level(&self, directive: &str) -> Result<String, String> {
+        self.log_level.set(directive)
+    }
+
+    fn endpoint_action(
+        &self,
+        action: console::EndpointAction,
+        service: &str,
+        address: SocketAddr,
+        actor: &str,
+    ) -> Result<Vec<String>, console::ActionError> {
+        let action = match action {
+            console::EndpointAction::Drain => EndpointAction::Drain,
+            console::EndpointAction::Disable => EndpointAction::Disable,
+            console::EndpointAction::Enable => EndpointAction::Enable,
+            console::EndpointAction::Uneject => EndpointAction::Uneject,
+        };
+        self.control.endpoint_action(service, address, action, actor).map_err(|error| match &error {
+            ActionError::UnknownService { service } => console::ActionError::UnknownService(service.clone()),
+            ActionError::UnknownEndpoint { .. } => console::ActionError::UnknownEndpoint(error.to_string()),
+            #[allow(unreachable_patterns, reason = "further refusals are refusals")]
+            _ => console::ActionError::Refused(error.to_string()),
+        })
+    }
+
+    fn audit(&self) -> Vec<console::AuditEntry> {
+        let entries = self.control.audit();
+        entries
+            .into_iter()
+            .map(|entry| console::AuditEntry {
+                time: entry.time,
+                actor: entry.actor,
+                action: entry.action.as_str().to_owned(),
+                target: entry.target,
+                result: entry.outcome,
+            })
+            .collect()
+    }
+}
+
+fn limit(value: u32) -> Option<u32> {
+    (value != u32::MAX).then_some(value)
+}
+
+fn cluster_view(cluster: &Cluster, now: Instant) -> console::ClusterView {
+    let (limits, usage) = (&cluster.limits, &cluster.usage);
+    let used = |most: u32, used: u32| limit(most).map(|_| used);
+    let policy = match cluster.policy {
+        Policy::RoundRobin => "ROUND_ROBIN",
+        Policy::LeastRequest => "LEAST_REQUEST",
+        Policy::Random => "RANDOM",
+    };
+    console::ClusterView {
+        name: cluster.name.clone(),
+        service: cluster.service.to_string(),
+        policy: policy.to_owned(),
+        limits: console::LimitsView {
+            max_connections: limit(limits.max_connections),
+            max_pending: limit(limits.max_pending),
+            max_requests: limit(limits.max_requests),
+            max_retries: limit(limits.max_retries),
+        },
+        usage: console::UsageView {
+            connections: used(limits.max_connections, usage.connections()),
+            pending: used(limits.max_pending, usage.pending()),
+            requests: used(limits.max_requests, usage.requests()),
+            retries: used(limits.max_retries, usage.retries()),
+        },
+        endpoints: (0..cluster.addresses.len()).map(|index| endpoint_view(cluster, index, now)).collect(),
+    }
+}
+
+fn endpoint_view(cluster: &Cluster, index: usize, now: Instant) -> console::EndpointView {
+    let host = &cluster.hosts.hosts()[index];
+    let admin = match host.state.admin() {
+        AdminState::Enabled => console::AdminState::Enabled,
+        AdminState::Draining => console::AdminState::Draining,
+        AdminState::Disabled => console::AdminState::Disabled,
+    };
+    console::EndpointView {
+        address: cluster.addresses[index],
+        weight: host.weight,
+        labels: cluster.labels_of[index].clone(),
+        in_flight: cluster.policy.needs_in_flight().then(|| host.state.in_flight()),
+        admin,
+        ejected: host.verdict.is_ejected(),
+        ejected_for: host.verdict.ejected_since().map(|since| now.saturating_duration_since(since)),
+        ejections: host.verdict.total_ejections(),
+        consecutive_5xx: host.verdict.consecutive_5xx(),
+        consecutive_gateway_errors: host.verdict.consecutive_gateway_errors(),
+        consecutive_local_origin_failures: host.verdict.consecutive_local_origin_failures(),
+    }
+}
+
+fn cluster_gauges(cluster: &Cluster) -> ClusterGauges {
+    let (limits, usage) = (&cluster.limits, &cluster.usage);
+    let reached = |most: u32, used: u32| most != u32::MAX && used >= most;
+    let ejected = cluster.hosts.hosts().iter().filter(|host| host.verdict.is_ejected()).count();
+    ClusterGauges {
+        name: cluster.name.clone(),
+        membership_total: cluster.addresses.len() as u64,
+        membership_healthy: cluster.hosts.healthy() as u64,
+        ejections_active: ejected as u64,
+        pending_active: u64::from(usage.pending()),
+        connections_open: reached(limits.max_connections, usage.connections()),
+        pending_open: reached(limits.max_pending, usage.pending()),
+        requests_open: reached(limits.max_requests, usage.requests()),
+        retries_open: reached(limits.max_retries, usage.retries()),
+    }
+}
+
+fn process_gauges(started: SystemTime) -> ProcessGauges {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let resident = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+    let descriptors = std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as u64);
+    ProcessGauges {
+        start: Some(started),
+        resident_bytes: resident.map(|pages| pages * rustix::param::page_size() as u64),
+        open_descriptors: descriptors,
+        max_descriptors: getrlimit(Resource::Nofile).current,
+    }
+}

@@ -1,0 +1,288 @@
+//! The header list: one buffer, one array of places in it, reused from request to request.
+
+macro_rules! header_names {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
+        /// Headers that the proxy itself looks at; everything else is [`HeaderName::Other`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        #[allow(missing_docs, reason = "each variant is the header of that name")]
+        pub enum HeaderName {
+            $($(#[$doc])* $variant,)*
+            /// Any header that is not in this list.
+            Other,
+        }
+
+        impl HeaderName {
+            /// The lower-case name; empty for [`HeaderName::Other`].
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                    Self::Other => "",
+                }
+            }
+
+            /// Every name in the list, [`HeaderName::Other`] left out.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+        }
+    };
+}
+
+header_names! {
+    Host = "host",
+    Accept = "accept",
+    UserAgent = "user-agent",
+    ContentType = "content-type",
+    ContentLength = "content-length",
+    TransferEncoding = "transfer-encoding",
+    Connection = "connection",
+    KeepAlive = "keep-alive",
+    ProxyConnection = "proxy-connection",
+    ProxyAuthenticate = "proxy-authenticate",
+    ProxyAuthorization = "proxy-authorization",
+    Te = "te",
+    Trailer = "trailer",
+    Upgrade = "upgrade",
+    Expect = "expect",
+    Date = "date",
+    Server = "server",
+    Authorization = "authorization",
+    Cookie = "cookie",
+    SetCookie = "set-cookie",
+    Location = "location",
+    Http2Settings = "http2-settings",
+    XForwardedFor = "x-forwarded-for",
+    XForwardedProto = "x-forwarded-proto",
+    XForwardedHost = "x-forwarded-host",
+    XRequestId = "x-request-id",
+    XEnvoyOriginalPath = "x-envoy-original-path",
+    XEnvoyAttemptCount = "x-envoy-attempt-count",
+    XEnvoyOverloaded = "x-envoy-overloaded",
+    XEnvoyRatelimited = "x-envoy-ratelimited",
+    XEnvoyUpstreamServiceTime = "x-envoy-upstream-service-time",
+    GrpcStatus = "grpc-status",
+}
+
+impl HeaderName {
+    /// Recognises a name without regard to case.
+    ///
+    /// Length and first letter, and once the ninth, leave one candidate at most: a name costs one comparison.
+    #[inline]
+    pub fn recognise(name: &[u8]) -> Self {
+        let Some(first) = name.first() else { return Self::Other };
+        let candidate = match (name.len(), first.to_ascii_lowercase()) {
+            (2, b't') => Self::Te,
+            (4, b'd') => Self::Date,
+            (4, b'h') => Self::Host,
+            (6, b'a') => Self::Accept,
+            (6, b'c') => Self::Cookie,
+            (6, b'e') => Self::Expect,
+            (6, b's') => Self::Server,
+            (7, b't') => Self::Trailer,
+            (7, b'u') => Self::Upgrade,
+            (8, b'l') => Self::Location,
+            (10, b'c') => Self::Connection,
+            (10, b'k') => Self::KeepAlive,
+            (10, b's') => Self::SetCookie,
+            (10, b'u') => Self::UserAgent,
+            (11, b'g') => Self::GrpcStatus,
+            (12, b'c') => Self::ContentType,
+            (12, b'x') => Self::XRequestId,
+            (13, b'a') => Self::Authorization,
+            (14, b'c') => Self::ContentLength,
+            (14, b'h') => Self::Http2Settings,
+            (15, b'x') => Self::XForwardedFor,
+            (16, b'p') => Self::ProxyConnection,
+            (16, b'x') => Self::XForwardedHost,
+            (17, b't') => Self::TransferEncoding,
+            (17, b'x') => Self::XForwardedProto,
+            (18, b'p') => Self::ProxyAuthenticate,
+            (18, b'x') => Self::XEnvoyOverloaded,
+            (19, b'p') => Self::ProxyAuthorization,
+            (19, b'x') => Self::XEnvoyRatelimited,
+            (21, b'x') if name[8].eq_ignore_ascii_case(&b'a') => Self::XEnvoyAttemptCount,
+            (21, b'x') => Self::XEnvoyOriginalPath,
+            (29, b'x') => Self::XEnvoyUpstreamServiceTime,
+            _ => return Self::Other,
+        };
+        if name.eq_ignore_ascii_case(candidate.as_str().as_bytes()) { candidate } else { Self::Other }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    start: u32,
+    name_len: u16,
+    id: HeaderName,
+    value_len: u32,
+}
+
+/// An ordered list of header fields. Names keep the case they came with and are compared without regard to it.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderList {
+    bytes: Vec<u8>,
+    fields: Vec<Field>,
+}
+
+impl HeaderList {
+    /// An empty list that allocates nothing.
+    pub const fn new() -> Self {
+        Self { bytes: Vec::new(), fields: Vec::new() }
+    }
+
+    /// Forgets all fields and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.fields.clear();
+    }
+
+    /// Number of fields.
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// True when there is no field.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// Bytes of memory held, used or not.
+    pub fn capacity_bytes(&self) -> usize {
+        self.bytes.capacity() + self.fields.capacity() * size_of::<Field>()
+    }
+
+    /// Appends a field. The caller has validated name and value.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        self.push_field(HeaderName::recognise(name), name, value);
+    }
+
+    /// Appends a field whose name the proxy knows.
+    pub fn push_known(&mut self, id: HeaderName, value: &[u8]) {
+        debug_assert!(id != HeaderName::Other, "a known header has a name");
+        self.push_field(id, id.as_str().as_bytes(), value);
+    }
+
+    /// Appends a field that was recognised already.
+    pub fn push_field(&mut self, id: HeaderName, name: &[u8], value: &[u8]) {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(value);
+        self.fields.push(Field { start, name_len: name.len() as u16, id, value_len: value.len() as u32 });
+    }
+
+    fn name_of(&self, field: &Field) -> &[u8] {
+        let start = field.start as usize;
+        &self.bytes[start..start + field.name_len as usize]
+    }
+
+    fn value_of(&self, field: &Field) -> &[u8] {
+        let start = field.start as usize + field.name_len as usize;
+        &self.bytes[start..start + field.value_len as usize]
+    }
+
+    /// The first value of a known header.
+    pub fn known(&self, id: HeaderName) -> Option<&[u8]> {
+        self.fields.iter().find(|field| field.id == id).map(|field| self.value_of(field))
+    }
+
+    /// Whether a known header is there.
+    pub fn has(&self, id: HeaderName) -> bool {
+        self.fields.iter().any(|field| field.id == id)
+    }
+
+    /// The first value of a header by name.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.fields
+            .iter()
+            .find(|field| self.name_of(field).eq_ignore_ascii_case(name.as_bytes()))
+            .map(|field| self.value_of(field))
+    }
+
+    /// All values of a header by name, in order.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
+        self.fields
+            .iter()
+            .filter(move |field| self.name_of(field).eq_ignore_ascii_case(name.as_bytes()))
+            .map(|field| self.value_of(field))
+    }
+
+    /// All fields in order: what the proxy knows the name as, the name as sent, the value.
+    pub fn iter(&self) -> impl Iterator<Item = (HeaderName, &[u8], &[u8])> {
+        self.fields.iter().map(|field| (field.id, self.name_of(field), self.value_of(field)))
+    }
+
+    /// Removes every field of a known name.
+    pub fn remove_known(&mut self, id: HeaderName) {
+        self.fields.retain(|field| field.id != id);
+    }
+
+    /// Removes every field of that name.
+    pub fn remove(&mut self, name: &[u8]) {
+        let Self { bytes, fields } = self;
+        fields.retain(|field| {
+            let start = field.start as usize;
+            !bytes[start..start + field.name_len as usize].eq_ignore_ascii_case(name)
+        });
+    }
+
+    /// Removes every field whose name begins with the lower-case `prefix`.
+    pub fn remove_prefix(&mut self, prefix: &[u8]) {
+        let Self { bytes, fields } = self;
+        fields.retain(|field| {
+            let start = field.start as usize;
+            let name = &bytes[start..start + field.name_len as usize];
+            !name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
+        });
+    }
+
+    /// Replaces every field of that name by one.
+    pub fn set(&mut self, name: &str, value: &[u8]) {
+        self.remove(name.as_bytes());
+        self.push(name.as_bytes(), value);
+    }
+
+    /// Replaces every field of a known name by one.
+    pub fn set_known(&mut self, id: HeaderName, value: &[u8]) {
+        self.remove_known(id);
+        self.push_known(id, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_compare_without_case_and_keep_the_case_they_came_with() {
+        let mut list = HeaderList::new();
+        list.push(b"X-Thing", b"1");
+        list.push(b"HOST", b"a");
+        list.push(b"x-thing", b"2");
+        assert_eq!(list.values("x-THING").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!(list.known(HeaderName::Host), Some(&b"a"[..]));
+        assert_eq!(list.iter().next().map(|(_, name, _)| name), Some(&b"X-Thing"[..]));
+        list.set("x-thing", b"3");
+        assert_eq!(list.values("X-Thing").collect::<Vec<_>>(), [b"3"]);
+        list.remove_known(HeaderName::Host);
+        assert_eq!(list.len(), 1);
+    }
+
+    #[test]
+    fn recognition_equals_a_search_through_all_names() {
+        let search = |name: &[u8]| {
+            let found = HeaderName::ALL.iter().find(|id| id.as_str().as_bytes().eq_ignore_ascii_case(name));
+            found.copied().unwrap_or(HeaderName::Other)
+        };
+        for id in HeaderName::ALL {
+            let name = id.as_str();
+            let mut near = name.to_owned();
+            near.pop();
+            near.push('!');
+            let longer = format!("{name}x");
+            for spelling in [name, &name.to_uppercase(), &name[1..], &near, &longer] {
+                assert_eq!(HeaderName::recognise(spelling.as_bytes()), search(spelling.as_bytes()), "{spelling}");
+            }
+            assert_eq!(HeaderName::recognise(name.as_bytes()), *id);
+        }
+        assert_eq!(HeaderName::recognise(b""), HeaderName::Other);
+    }
+}

@@ -1,0 +1,30 @@
+//! The words of the mesh.
+//!
+//! Everything here is plain data: validated resources ([`Mesh`]), what was found while reading them ([`Diagnostic`]),
+//! where a thing was written ([`Origin`]) and why a request could not be served ([`FailureKind`]).
+//! This crate knows no wire format, no clock and no socket. Its types are not serialisable: each boundary has its own shape.
+//! Read next: `meshwright-config` (text to [`Mesh`]) and `meshwright-snapshot` ([`Mesh`] to what runs).
+
+mod diagnostic;
+mod directory;
+mod failure;
+pub mod host;
+mod mesh;
+mod policy;
+pub mod re2;
+mod route;
+mod service;
+
+pub use diagnostic::{Diagnostic, ObjectRef, Origin, Severity};
+pub use directory::{ServiceDirectory, ServiceId};
+pub use failure::{Blame, Failure, FailureKind, Outcome, Stage, Verdict};
+pub use mesh::{Gateway, GatewayRef, Mesh, Server, ServerHost, ServerProtocol};
+pub use policy::{ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, PortPolicy, Subset, TrafficPolicy};
+pub use route::{
+    Destination, DirectResponse, HeaderMatch, HeaderOperations, HttpMatch, HttpRoute, Redirect, RedirectPort, RetryOn,
+    RetryPolicy, Rewrite, RouteAction, StringMatch, VirtualService, WeightedDestination,
+};
+pub use service::{
+    Endpoint, EndpointAddress, EndpointPorts, EndpointSet, PortProtocol, Resolution, Service, ServicePort,
+    ServiceSource,
+};

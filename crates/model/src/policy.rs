@@ -1,0 +1,133 @@
+//! `DestinationRule` as it was meant: subsets and traffic policies. 0 in a limit counts as unset, as in Istio.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::Origin;
+
+/// Istio's `DestinationRule`.
+#[derive(Clone, Debug)]
+pub struct DestinationRule {
+    /// `metadata.name`.
+    pub name: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Host or wildcard as written, lower-case.
+    pub host: String,
+    /// Policy of the whole destination.
+    pub traffic_policy: TrafficPolicy,
+    /// Named selections of its endpoints.
+    pub subsets: Vec<Subset>,
+    /// Where the document starts.
+    pub origin: Origin,
+}
+
+/// A named selection of endpoints by labels.
+#[derive(Clone, Debug)]
+pub struct Subset {
+    /// Name used by routes.
+    pub name: String,
+    /// All must be equal; empty selects every endpoint.
+    pub labels: BTreeMap<String, String>,
+    /// Blocks given here replace the rule's blocks whole.
+    pub traffic_policy: TrafficPolicy,
+    /// Where the entry starts.
+    pub origin: Origin,
+}
+
+/// `trafficPolicy`. A block that is `None` is inherited or defaulted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrafficPolicy {
+    /// Load balancing.
+    pub load_balancer: Option<LoadBalancer>,
+    /// Limits and timeouts.
+    pub connection_pool: Option<ConnectionPool>,
+    /// Ejection of failing endpoints.
+    pub outlier_detection: Option<OutlierDetection>,
+    /// Per port; replaces the destination-level blocks as a whole: blocks absent here fall back to defaults.
+    pub port_level: Vec<PortPolicy>,
+}
+
+/// One entry of `portLevelSettings[]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PortPolicy {
+    /// Service port.
+    pub port: u16,
+    /// Load balancing.
+    pub load_balancer: Option<LoadBalancer>,
+    /// Limits and timeouts.
+    pub connection_pool: Option<ConnectionPool>,
+    /// Ejection of failing endpoints.
+    pub outlier_detection: Option<OutlierDetection>,
+}
+
+/// `loadBalancer.simple`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LoadBalancer {
+    /// The one with fewer requests in flight of two chosen at random by weight (the default).
+    #[default]
+    LeastRequest,
+    /// In turn, by weight.
+    RoundRobin,
+    /// At random, by weight.
+    Random,
+}
+
+/// `connectionPool`; `None` is unlimited, or the stated default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConnectionPool {
+    /// Connections to the destination as a whole.
+    pub max_connections: Option<u32>,
+    /// Time to connect; 10 s when absent.
+    pub connect_timeout: Option<Duration>,
+    /// Requests that wait for a connection.
+    pub max_pending_requests: Option<u32>,
+    /// Requests in flight.
+    pub max_requests: Option<u32>,
+    /// Requests that one connection serves before it is closed; 1 switches keep-alive off.
+    pub max_requests_per_connection: Option<u32>,
+    /// Retries in flight.
+    pub max_retries: Option<u32>,
+    /// Time that an unused connection is kept; 1 h when absent, `Some(ZERO)` is for ever.
+    pub idle_timeout: Option<Duration>,
+    /// TCP keep-alive probes on upstream connections: probes, time, interval; absent parts are the system's.
+    pub tcp_keepalive: Option<(Option<u32>, Option<Duration>, Option<Duration>)>,
+    /// Age at which a connection is not used for another request.
+    pub max_connection_duration: Option<Duration>,
+}
+
+/// `outlierDetection`, with the defaults that apply as soon as the block is present.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutlierDetection {
+    /// 5xx answers in a row, local failures included, until ejection; 0 is off. Default 5.
+    pub consecutive_5xx: u32,
+    /// 502, 503, 504 in a row, local failures included; 0 is off. Default 0.
+    pub consecutive_gateway_errors: u32,
+    /// Count local failures (connect, reset, timeout) apart from answers. Default false.
+    pub split_local_origin: bool,
+    /// Local failures in a row, only with `split_local_origin`. Default 5.
+    pub consecutive_local_origin_failures: u32,
+    /// Time between sweeps that end ejections. Default 10 s.
+    pub interval: Duration,
+    /// Ejection lasts this times the number of ejections in a row, capped at the larger of this and 300 s. Default 30 s.
+    pub base_ejection_time: Duration,
+    /// Share of endpoints that may be out at once, in percent; one always may. Default 10.
+    pub max_ejection_percent: u32,
+    /// Below this share of healthy endpoints, in percent, ejection is ignored. Default 0.
+    pub min_health_percent: u32,
+}
+
+impl Default for OutlierDetection {
+    fn default() -> Self {
+        Self {
+            consecutive_5xx: 5,
+            consecutive_gateway_errors: 0,
+            split_local_origin: false,
+            consecutive_local_origin_failures: 5,
+            interval: Duration::from_secs(10),
+            base_ejection_time: Duration::from_secs(30),
+            max_ejection_percent: 10,
+            min_health_percent: 0,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Stop five: what happens to a request before it is forwarded. Each policy is one line here.
+//!
+//! Forwarded headers are those of Envoy with Istio's settings: at a gateway the client is not trusted, between services
+//! the caller is.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use meshwright_message::{HeaderName, RequestHead};
+use meshwright_model::HeaderOperations;
+use meshwright_route::{CompiledRewrite, rewrite_path};
+use meshwright_snapshot::{Listener, ListenerKind};
+use meshwright_telemetry::request_id;
+
+use crate::connection::Connection;
+use crate::exchange::Exchange;
+use crate::worker::Worker;
+
+/// Prefix of headers by which Envoy's own components talk to each other.
+const TRUSTED_PREFIX: &[u8] = b"x-envoy-";
+/// A request id that a client may set is at most this long.
+const LONGEST_REQUEST_ID: usize = 128;
+
+/// Applies the policies of the listener to a request.
+pub(crate) fn request(connection: &Connection, exchange: &mut Exchange, listener: &Listener) {
+    let head = &mut exchange.request;
+    let is_edge = listener.kind == ListenerKind::Gateway;
+    if is_edge {
+        head.headers.remove_prefix(TRUSTED_PREFIX);
+        append_forwarded_for(head, connection.peer.ip());
+        head.headers.set_known(HeaderName::XForwardedProto, head.scheme.as_str().as_bytes());
+    } else {
+        head.headers.remove_known(HeaderName::XEnvoyOriginalPath);
+        if !head.headers.has(HeaderName::XForwardedProto) {
+            head.headers.push_known(HeaderName::XForwardedProto, head.scheme.as_str().as_bytes());
+        }
+    }
+    ensure_request_id(&connection.worker, head, is_edge && !is_internal(connection.peer.ip()));
+}
+
+fn append_forwarded_for(head: &mut RequestHead, peer: IpAddr) {
+    let mut value = std::mem::take(&mut head.spare);
+    value.clear();
+    for known in head.headers.values(HeaderName::XForwardedFor.as_str()) {
+        value.extend_from_slice(known);
+        value.extend_from_slice(b",");
+    }
+    // Writing into memory cannot fail.
+    let _ = write!(value, "{peer}");
+    head.headers.set_known(HeaderName::XForwardedFor, &value);
+    head.spare = value;
+}
+
+/// Keeps the id that a trusted caller sent, and makes one for everybody else.
+fn ensure_request_id(worker: &Worker, head: &mut RequestHead, is_foreign: bool) {
+    if let Some(id) = head.headers.known(HeaderName::XRequestId)
+        && !is_foreign
+        && !id.is_empty()
+        && id.len() <= LONGEST_REQUEST_ID
+        && id.iter().all(u8::is_ascii_graphic)
+    {
+        return;
+    }
+    let mut id = [0; 36];
+    request_id(&mut worker.rng.borrow_mut(), &mut id);
+    head.headers.set_known(HeaderName::XRequestId, &id);
+}
+
+/// Addresses that Envoy takes for the own network (RFC 1918, loopback, unique local).
+fn is_internal(peer: IpAddr) -> bool {
+    match peer {
+        IpAddr::V4(peer) => peer.is_private() || peer.is_loopback(),
+        IpAddr::V6(peer) => peer.is_loopback() || peer.is_unique_local(),
+    }
+}
+
+/// Applies the header changes of a route or a destination to a request. `host` changes the authority.
+pub(crate) fn change_request(head: &mut RequestHead, operations: &HeaderOperations) {
+    for name in &operations.request_remove {
+        head.headers.remove(name.as_bytes());
+    }
+    for (name, value) in &operations.request_set {
+        if !set_authority(head, name, value) {
+            head.headers.set(name, value.as_bytes());
+        }
+    }
+    for (name, value) in &operations.request_add {
+        if !set_authority(head, name, value) {
+            head.headers.push(name.as_bytes(), value.as_bytes());
+        }
+    }
+}
+
+/// Changes path and authority as the route says; the path as the client sent it goes along in a header, and into the log.
+pub(crate) fn rewrite(head: &mut RequestHead, rewrite: &CompiledRewrite, prefix_len: Option<usize>) {
+    if let Some(authority) = rewrite.authority() {
+        head.authority.clear();
+        head.authority.push_str(authority);
+    }
+    if !rewrite.changes_path() {
+        return;
+    }
+    let path = rewrite_path(head.path(), rewrite, prefix_len).into_owned();
+    let original = std::mem::take(&mut head.target);
+    head.headers.set_known(HeaderName::XEnvoyOriginalPath, original.as_bytes());
+    head.target = original;
+    head.set_path(&path);
+}
+
+fn set_authority(head: &mut RequestHead, name: &str, value: &str) -> bool {
+    let is_authority = name == "host" || name == ":authority";
+    if is_authority {
+        head.authority.clear();
+        head.authority.push_str(value);
+    }
+    is_authority
+}

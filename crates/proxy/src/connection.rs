@@ -1,0 +1,250 @@
+//! Stop three: one task per downstream connection, which reads a head, has it served, and begins again.
+//!
+//! Between requests a connection holds its socket, its timer and nothing else.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use meshwright_codec::{HeadError, HeadErrorClass, Progress, parse_request};
+use meshwright_model::{Failure, FailureKind, Stage};
+use meshwright_telemetry::{Counter, RefusalReason};
+use meshwright_wire::net::TcpStream;
+use meshwright_wire::{Deadline, Link};
+
+use crate::exchange::ExchangeLease;
+use crate::listener::ListenerSlot;
+use crate::worker::Worker;
+use crate::{request, respond};
+
+/// Bytes of a refused request that are read and dropped before closing, so that the client sees the answer.
+const LINGER_BYTES: usize = 256 * 1024;
+/// Time for that.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// A downstream connection.
+pub(crate) struct Connection {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) slot: Rc<ListenerSlot>,
+    pub(crate) link: Link,
+    pub(crate) deadline: Deadline,
+    pub(crate) peer: SocketAddr,
+}
+
+/// What becomes of a connection after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// It waits for the next request.
+    KeepAlive,
+    /// It is closed; the answer was sent whole.
+    Close,
+    /// It is closed at once: what was sent is incomplete, and the client must see that.
+    Abort,
+}
+
+enum Read {
+    /// A request head is in the exchange.
+    Request(ExchangeLease),
+    /// A request that cannot be served, for the given reason.
+    Refused(ExchangeLease, Failure),
+    /// Nothing more comes.
+    Ended,
+}
+
+impl Connection {
+    pub(crate) fn new(worker: Rc<Worker>, slot: Rc<ListenerSlot>, stream: TcpStream, peer: SocketAddr) -> Self {
+        Self { worker, slot, link: Link::new(stream), deadline: Deadline::default(), peer }
+    }
+
+    /// No further request should come on this connection.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.slot.draining.get() || self.worker.draining.get()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.link.use_ahead(usize::MAX, &self.worker.buffers);
+        self.worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.worker.metrics.count(Counter::DownstreamConnectionsClosed);
+    }
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(mut connection: Connection) {
+    let mut served = false;
+    loop {
+        let mut exchange = None;
+        begin_waiting(&mut connection, served);
+        let read = std::future::poll_fn(|cx| poll_next(&mut connection, cx, &mut exchange)).await;
+        let after = match read {
+            Read::Request(mut exchange) => request::handle(&mut connection, &mut exchange).await,
+            Read::Refused(mut exchange, failure) => {
+                Box::pin(respond::refuse(&mut connection, &mut exchange, failure)).await
+            }
+            Read::Ended => return,
+        };
+        served = true;
+        match after {
+            After::KeepAlive => {}
+            After::Close => return Box::pin(linger(&mut connection)).await,
+            After::Abort => return abort(&connection),
+        }
+    }
+}
+
+/// The first head must come soon; the next one may take its time.
+fn begin_waiting(connection: &mut Connection, served: bool) {
+    let limits = &connection.worker.limits;
+    let wait = if served && connection.link.ahead().is_empty() { limits.idle_timeout } else { limits.head_timeout };
+    connection.deadline.set_after(Instant::now(), wait);
+}
+
+fn poll_next(connection: &mut Connection, cx: &mut Context<'_>, exchange: &mut Option<ExchangeLease>) -> Poll<Read> {
+    let worker = connection.worker.clone();
+    if exchange.is_none() && !connection.link.ahead().is_empty() {
+        // A pipelined request, or the start of one, was read with the request before.
+        if let Some(read) = parse_ahead(connection, exchange) {
+            return Poll::Ready(read);
+        }
+    }
+    loop {
+        let mut scratch = worker.buffers.scratch();
+        let count = match connection.link.poll_read(cx, &mut scratch) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(ended(connection, exchange.take())),
+            Poll::Ready(Err(_)) => return Poll::Ready(ended(connection, exchange.take())),
+            Poll::Ready(Ok(count)) => count,
+            Poll::Pending => break,
+        };
+        if exchange.is_none() && connection.link.ahead().is_empty() {
+            // The common case: the head lies in the scratch area whole and is never copied as bytes.
+            let mut lease = begin(connection);
+            let inner = &mut *lease;
+            match parse_request(&scratch[..count], &mut inner.scan, &worker.limits.head, &mut inner.request) {
+                Ok(Progress::Complete { consumed }) => {
+                    inner.record.head_bytes_received = consumed as u64;
+                    connection.link.keep(&scratch[consumed..count], &worker.buffers);
+                    return Poll::Ready(Read::Request(lease));
+                }
+                Ok(Progress::Partial) => {
+                    connection.link.keep(&scratch[..count], &worker.buffers);
+                    let started = inner.record.started.unwrap_or_else(Instant::now);
+                    connection.deadline.set_after(started, worker.limits.head_timeout);
+                    *exchange = Some(lease);
+                }
+                Err(error) => return Poll::Ready(refused(&worker, lease, error)),
+            }
+        } else {
+            connection.link.keep(&scratch[..count], &worker.buffers);
+            drop(scratch);
+            if let Some(read) = parse_ahead(connection, exchange) {
+                return Poll::Ready(read);
+            }
+        }
+    }
+    match connection.deadline.poll_over(cx) {
+        Poll::Ready(()) => Poll::Ready(over_time(connection, exchange.take())),
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+fn begin(connection: &Connection) -> ExchangeLease {
+    let mut lease = ExchangeLease::new(&connection.worker);
+    let record = &mut lease.record;
+    record.started = Some(Instant::now());
+    record.downstream = Some(connection.peer);
+    record.downstream_local = Some(connection.slot.local);
+    lease
+}
+
+fn parse_ahead(connection: &mut Connection, exchange: &mut Option<ExchangeLease>) -> Option<Read> {
+    let worker = connection.worker.clone();
+    let lease = exchange.get_or_insert_with(|| begin(connection));
+    let inner = &mut **lease;
+    let parsed = parse_request(connection.link.ahead(), &mut inner.scan, &worker.limits.head, &mut inner.request);
+    match parsed {
+        Ok(Progress::Partial) => None,
+        Ok(Progress::Complete { consumed }) => {
+            inner.record.head_bytes_received = consumed as u64;
+            connection.link.use_ahead(consumed, &worker.buffers);
+            exchange.take().map(Read::Request)
+        }
+        Err(error) => exchange.take().map(|lease| refused(&worker, lease, error)),
+    }
+}
+
+fn refused(worker: &Worker, lease: ExchangeLease, error: HeadError) -> Read {
+    let kind = match error.class() {
+        HeadErrorClass::BadRequest => FailureKind::BadRequest,
+        HeadErrorClass::UriTooLong => FailureKind::UriTooLong,
+        HeadErrorClass::HeadersTooLarge => FailureKind::HeadersTooLarge,
+        HeadErrorClass::VersionNotSupported => FailureKind::VersionNotSupported,
+        HeadErrorClass::UnsupportedTransferCoding => FailureKind::UnsupportedTransferCoding,
+        HeadErrorClass::ExpectationFailed => FailureKind::ExpectationFailed,
+        HeadErrorClass::MethodNotAllowed => FailureKind::MethodNotAllowed,
+    };
+    let reason = match error {
+        HeadError::TooManyHeaders => Some(RefusalReason::TooManyHeaders),
+        _ => RefusalReason::of(kind),
+    };
+    if let Some(reason) = reason {
+        worker.metrics.refuse(reason);
+    }
+    Read::Refused(lease, Failure::new(Stage::Read, kind).because(error.to_string()))
+}
+
+/// The client closed. In the middle of a head that is a request that failed; between requests it is nothing at all.
+fn ended(connection: &Connection, exchange: Option<ExchangeLease>) -> Read {
+    if let Some(mut exchange) = exchange {
+        let failure = Failure::new(Stage::Read, FailureKind::DownstreamClosed);
+        exchange.record.failed(&failure);
+        drop(exchange);
+    }
+    let _ = connection;
+    Read::Ended
+}
+
+fn over_time(connection: &Connection, exchange: Option<ExchangeLease>) -> Read {
+    match exchange {
+        Some(lease) => {
+            connection.worker.metrics.refuse(RefusalReason::HeadTimeout);
+            Read::Refused(lease, Failure::new(Stage::Read, FailureKind::RequestTimeout))
+        }
+        None => {
+            connection.worker.metrics.refuse(RefusalReason::IdleTimeout);
+            Read::Ended
+        }
+    }
+}
+
+/// Closes so that the answer is not lost: says that nothing more comes, then reads what the client still sends, within
+/// bounds. Closing with unread bytes would make the kernel reset the connection and drop the answer on its way.
+async fn linger(connection: &mut Connection) {
+    let worker = connection.worker.clone();
+    connection.deadline.set_after(Instant::now(), LINGER_TIME);
+    let mut budget = LINGER_BYTES;
+    std::future::poll_fn(|cx| {
+        if connection.link.poll_shutdown(cx).is_pending() {
+            return connection.deadline.poll_over(cx);
+        }
+        loop {
+            let mut scratch = worker.buffers.scratch();
+            match connection.link.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(count)) => match budget.checked_sub(count) {
+                    Some(rest) => budget = rest,
+                    None => return Poll::Ready(()),
+                },
+                Poll::Pending => return connection.deadline.poll_over(cx),
+            }
+        }
+    })
+    .await;
+}
+
+/// Closes with a reset, so that an incomplete answer is not taken for a complete one.
+fn abort(connection: &Connection) {
+    let _ = connection.link.stream().set_zero_linger();
+}

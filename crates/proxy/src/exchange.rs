@@ -1,0 +1,99 @@
+//! The memory of one request: heads, parse state and its record. Idle connections have none; workers keep a few spare.
+
+use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
+use std::time::Instant;
+
+use meshwright_codec::HeadScan;
+use meshwright_message::{RequestHead, ResponseHead};
+use meshwright_wire::{Lease, Relay};
+
+use crate::forward::Admission;
+use crate::record::Record;
+use crate::worker::Worker;
+
+/// Spare exchanges kept per worker.
+const SPARE: usize = 128;
+/// An exchange whose header lists have grown beyond this many bytes is not kept.
+const LARGEST_SPARE: usize = 32 * 1024;
+
+/// Everything that a request needs while it is served.
+#[derive(Default)]
+pub(crate) struct Exchange {
+    pub(crate) request: RequestHead,
+    pub(crate) response: ResponseHead,
+    pub(crate) scan: HeadScan,
+    pub(crate) record: Record,
+    /// Moves the bodies; there once the request is forwarded.
+    pub(crate) relay: Option<Relay>,
+    /// The connection to the endpoint.
+    pub(crate) upstream: Option<Lease>,
+    /// Places held at the cluster.
+    pub(crate) admission: Option<Admission>,
+    /// When the head of the answer came.
+    pub(crate) answered_at: Option<Instant>,
+    /// A final head was sent: a failure can only be shown by breaking off.
+    pub(crate) answer_begun: bool,
+    /// The last try failed and no retry was left.
+    pub(crate) retries_used_up: bool,
+}
+
+impl Exchange {
+    /// Gives back everything but the memory of the heads.
+    fn release(&mut self, worker: &Worker) {
+        if let Some(lease) = self.upstream.take() {
+            lease.discard(&worker.buffers);
+        }
+        if let Some(mut relay) = self.relay.take() {
+            relay.upload.dispose(&worker.buffers);
+            relay.download.dispose(&worker.buffers);
+        }
+        self.admission = None;
+        self.answered_at = None;
+        self.answer_begun = false;
+        self.retries_used_up = false;
+    }
+}
+
+/// An exchange on loan. Dropping it, also when the task is cancelled, writes the record and gives the memory back.
+pub(crate) struct ExchangeLease {
+    exchange: Option<Box<Exchange>>,
+    worker: Rc<Worker>,
+}
+
+impl ExchangeLease {
+    pub(crate) fn new(worker: &Rc<Worker>) -> Self {
+        let exchange = worker.spare_exchanges.borrow_mut().pop().unwrap_or_default();
+        Self { exchange: Some(exchange), worker: worker.clone() }
+    }
+}
+
+impl Deref for ExchangeLease {
+    type Target = Exchange;
+
+    fn deref(&self) -> &Exchange {
+        self.exchange.as_ref().expect("present until dropped")
+    }
+}
+
+impl DerefMut for ExchangeLease {
+    fn deref_mut(&mut self) -> &mut Exchange {
+        self.exchange.as_mut().expect("present until dropped")
+    }
+}
+
+impl Drop for ExchangeLease {
+    fn drop(&mut self) {
+        let Some(mut exchange) = self.exchange.take() else { return };
+        exchange.finish_record(&self.worker);
+        exchange.release(&self.worker);
+        let held = exchange.request.headers.capacity_bytes() + exchange.response.headers.capacity_bytes();
+        let mut spare = self.worker.spare_exchanges.borrow_mut();
+        if held <= LARGEST_SPARE && spare.len() < SPARE {
+            exchange.request.clear();
+            exchange.response.clear();
+            exchange.scan = HeadScan::default();
+            spare.push(exchange);
+        }
+    }
+}

@@ -1,0 +1,510 @@
+//! Stop six: choosing a destination and an endpoint, sending the request, until there is an answer or no hope of one.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use meshwright_codec::{Answered, write_request_head};
+use meshwright_message::{HeaderName, Method};
+use meshwright_model::{Failure, FailureKind, Stage};
+use meshwright_snapshot::{Forward, Route, WeightedCluster};
+use meshwright_telemetry::{ClusterCounter, ClusterGauge};
+use meshwright_traffic::{Backoff, Observation, OutlierEvent};
+use meshwright_wire::{Ends, Lease, Relay, RelayError, ResponseStart, Reuse};
+use smallvec::SmallVec;
+
+use crate::connection::Connection;
+use crate::exchange::Exchange;
+use crate::listener::ListenerView;
+use crate::request::Chosen;
+use crate::view::WorkerCluster;
+use crate::worker::Worker;
+use crate::{admit, respond, retry};
+
+/// Requests that are sent again because a kept connection was closed try a kept one at most this often; then a new one.
+const STALE_TRIES: u32 = 2;
+
+/// Places that a request holds at its cluster and endpoint; given back when dropped.
+pub(crate) struct Admission {
+    cluster: Rc<WorkerCluster>,
+    host: Option<usize>,
+    retrying: bool,
+}
+
+impl Admission {
+    fn enter(cluster: &Rc<WorkerCluster>) -> Result<Self, Failure> {
+        let of = &cluster.cluster;
+        if !of.usage.try_request(&of.limits) {
+            cluster.metrics.count(ClusterCounter::UpstreamRqPendingOverflow);
+            return Err(Failure::new(Stage::Forward, FailureKind::Overflow)
+                .because(format!("{} has {} requests in flight", of.name, of.limits.max_requests)));
+        }
+        cluster.metrics.raise(ClusterGauge::UpstreamRqActive);
+        Ok(Self { cluster: cluster.clone(), host: None, retrying: false })
+    }
+
+    fn occupy(&mut self, host: usize) {
+        self.leave_host();
+        if self.cluster.counts_in_flight {
+            self.cluster.cluster.hosts.hosts()[host].state.acquire();
+            self.host = Some(host);
+        }
+    }
+
+    fn leave_host(&mut self) {
+        if let Some(host) = self.host.take() {
+            self.cluster.cluster.hosts.hosts()[host].state.release();
+        }
+    }
+
+    fn try_retry(&mut self) -> bool {
+        let of = &self.cluster.cluster;
+        if !self.retrying && !of.usage.try_retry(&of.limits) {
+            self.cluster.metrics.count(ClusterCounter::UpstreamRqRetryOverflow);
+            return false;
+        }
+        self.retrying = true;
+        self.cluster.metrics.count(ClusterCounter::UpstreamRqRetry);
+        true
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.leave_host();
+        let of = &self.cluster.cluster;
+        of.usage.release_request(&of.limits);
+        if self.retrying {
+            of.usage.release_retry(&of.limits);
+        }
+        self.cluster.metrics.lower(ClusterGauge::UpstreamRqActive);
+    }
+}
+
+/// What the tries so far have taught.
+struct Tries {
+    /// Hosts to avoid, by index.
+    tried: SmallVec<[u32; 4]>,
+    /// Retries of the route's policy that were made.
+    retries: u32,
+    /// Times that a kept connection was found closed.
+    stale: u32,
+    /// When the try began; the start of the request for the first.
+    began: Instant,
+    /// End of the time of the route, as far as it is known.
+    route_deadline: Option<Instant>,
+    /// Length of the request head within what is sent.
+    head_length: usize,
+}
+
+/// A try that ended without an answer.
+struct TryFailure {
+    failure: Failure,
+    host: Option<usize>,
+    nothing_sent: bool,
+    answered: bool,
+    reuse: Option<Reuse>,
+}
+
+/// The answer of an endpoint; its head is in the exchange, the lease of its connection too.
+pub(crate) struct Answer<'a> {
+    /// Where the body begins. Only valid until the task yields.
+    pub(crate) start: ResponseStart,
+    /// The destination that was chosen.
+    pub(crate) destination: &'a WeightedCluster,
+}
+
+/// Sends the request until an endpoint answers.
+pub(crate) async fn first_answer<'a>(
+    connection: &mut Connection,
+    exchange: &mut Exchange,
+    listener: &ListenerView,
+    chosen: &Chosen<'_>,
+    forward: &'a Forward,
+) -> Result<Answer<'a>, Failure> {
+    let destination = choose(&connection.worker, forward);
+    let Some(index) = destination.target.cluster(chosen.site.port) else {
+        return Err(Failure::new(Stage::Forward, FailureKind::NoCluster));
+    };
+    let cluster = listener.view.clusters[index].clone();
+    exchange.record.cluster = Some(cluster.clone());
+    exchange.admission = Some(Admission::enter(&cluster)?);
+    let mut tries = prepare(connection, exchange, chosen, destination);
+    loop {
+        let ended = one_try(connection, exchange, &cluster, &mut tries, chosen.route).await;
+        let again = match ended {
+            Ok(start) => {
+                let wanted = tries.retries < chosen.route.retries.attempts
+                    && retry::on_answer(&chosen.route.retries.on, &exchange.response);
+                if !wanted || !may_retry(exchange, &mut tries) {
+                    if wanted || (tries.retries > 0 && retry::on_answer(&chosen.route.retries.on, &exchange.response)) {
+                        exchange.retries_used_up = true;
+                    }
+                    return Ok(Answer { start, destination });
+                }
+                exchange.upstream = None;
+                true
+            }
+            Err(failed) => after_failure(exchange, &cluster, &mut tries, chosen, failed)?,
+        };
+        Box::pin(pause(&connection.worker, chosen.route, &mut tries, again)).await;
+        start_again(exchange, &tries);
+    }
+}
+
+fn choose<'a>(worker: &Worker, forward: &'a Forward) -> &'a WeightedCluster {
+    if let [only] = forward.destinations.as_slice() {
+        return only;
+    }
+    forward.choose(worker.rng.borrow_mut().u32(..forward.total_weight))
+}
+
+/// Applies the changes of route and destination, and writes the request head into the relay.
+fn prepare(
+    connection: &Connection,
+    exchange: &mut Exchange,
+    chosen: &Chosen<'_>,
+    destination: &WeightedCluster,
+) -> Tries {
+    let route = chosen.route;
+    let head = &mut exchange.request;
+    admit::change_request(head, &route.headers);
+    admit::change_request(head, &destination.headers);
+    if let Some(rewrite) = &route.rewrite {
+        admit::rewrite(head, rewrite, chosen.found.prefix_len);
+    }
+    head.headers.set_known(HeaderName::XEnvoyAttemptCount, b"1");
+    let started = exchange.record.started.unwrap_or_else(Instant::now);
+    let mut relay = Relay::new(head.body, head.body, &connection.worker.limits);
+    let mut route_deadline = None;
+    match route.timeout {
+        Some(timeout) if head.body.is_empty() => route_deadline = started.checked_add(timeout),
+        after_upload => relay.time_after_upload = after_upload,
+    }
+    relay.upload.retain();
+    let out = relay.upload.out(&connection.worker.buffers);
+    write_request_head(head, out);
+    let head_length = out.len();
+    exchange.relay = Some(relay);
+    Tries { tried: SmallVec::new(), retries: 0, stale: 0, began: started, route_deadline, head_length }
+}
+
+/// One try: pick, connect, send, wait for the head.
+async fn one_try(
+    connection: &mut Connection,
+    exchange: &mut Exchange,
+    cluster: &Rc<WorkerCluster>,
+    tries: &mut Tries,
+    route: &Route,
+) -> Result<ResponseStart, TryFailure> {
+    let host = pick(&connection.worker, cluster, &tries.tried)?;
+    if let Some(admission) = &mut exchange.admission {
+        admission.occupy(host);
+    }
+    let deadline = deadline_of_try(route, tries);
+    let fresh_only = tries.stale >= STALE_TRIES;
+    exchange.record.upstream = Some(cluster.cluster.addresses[host]);
+    let kept = if fresh_only { None } else { cluster.checkout(host, tries.began) };
+    let lease = match kept {
+        Some(lease) => lease,
+        None => Box::pin(cluster.lease(host, fresh_only, deadline)).await.map_err(|failure| TryFailure {
+            failure,
+            host: Some(host),
+            nothing_sent: true,
+            answered: false,
+            reuse: None,
+        })?,
+    };
+    let reuse = lease.reuse();
+    if connection.worker.log.is_some() {
+        exchange.record.upstream_local = lease.local_address();
+    }
+    cluster.metrics.count(ClusterCounter::UpstreamRqTotal);
+    exchange.upstream = Some(lease);
+    let answered = await_answer(connection, exchange, deadline).await;
+    let now = Instant::now();
+    match answered {
+        Ok(start) => {
+            exchange.record.service_time = Some(now.saturating_duration_since(tries.began));
+            observe(cluster, host, Observation::Status(exchange.response.status), now);
+            exchange.answered_at = Some(now);
+            Ok(start)
+        }
+        Err(error) => {
+            exchange.upstream = None;
+            let nothing_sent = exchange.relay.as_ref().is_some_and(|relay| relay.upload.is_untouched());
+            let answered =
+                matches!(error, RelayError::Upstream { answered: true, .. } | RelayError::UpstreamInvalid(_));
+            let failure = failure_of(error, deadline, tries.route_deadline);
+            Err(TryFailure { failure, host: Some(host), nothing_sent, answered, reuse: Some(reuse) })
+        }
+    }
+}
+
+fn pick(worker: &Worker, cluster: &WorkerCluster, tried: &[u32]) -> Result<usize, TryFailure> {
+    let picked = cluster.balancer.borrow_mut().pick(&cluster.cluster.hosts, tried, &mut worker.rng.borrow_mut());
+    picked.map_err(|_| {
+        let of = &cluster.cluster;
+        let total = of.addresses.len();
+        let failure = Failure::new(Stage::Forward, FailureKind::NoHealthyUpstream)
+            .because(format!("{} has {total} endpoints, none of them available", of.name));
+        TryFailure { failure, host: None, nothing_sent: true, answered: false, reuse: None }
+    })
+}
+
+fn deadline_of_try(route: &Route, tries: &Tries) -> Option<Instant> {
+    let of_try = route.retries.per_try_timeout.and_then(|time| tries.began.checked_add(time));
+    match (of_try, tries.route_deadline) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Sends the request and waits for the final head of the answer; informational ones are handed on as they come.
+async fn await_answer(
+    connection: &mut Connection,
+    exchange: &mut Exchange,
+    deadline: Option<Instant>,
+) -> Result<ResponseStart, RelayError> {
+    let to = Answered { head_request: exchange.request.method == Method::Head, connect: false };
+    let worker = &connection.worker;
+    let Exchange { request, response, relay, upstream, record, .. } = exchange;
+    let (Some(relay), Some(lease)) = (relay, upstream) else {
+        return Err(RelayError::Upstream { answered: false, cause: "there is no connection".to_owned() });
+    };
+    relay.give_up = deadline;
+    loop {
+        let mut ends = Ends {
+            downstream: &mut connection.link,
+            upstream: lease.link(),
+            buffers: &worker.buffers,
+            limits: &worker.limits,
+            deadline: &mut connection.deadline,
+        };
+        response.clear();
+        let start = std::future::poll_fn(|cx| relay.poll_response_head(cx, &mut ends, to, response)).await?;
+        if !response.is_informational() {
+            return Ok(start);
+        }
+        relay.keep_behind_head(&start, &mut ends);
+        record.head_bytes_sent += respond::interim(&mut ends, request, response).await?;
+    }
+}
+
+fn failure_of(error: RelayError, deadline: Option<Instant>, route_deadline: Option<Instant>) -> Failure {
+    match error {
+        RelayError::Downstream(cause) => Failure::new(Stage::Forward, FailureKind::DownstreamClosed).because(cause),
+        RelayError::DownstreamInvalid(cause) => Failure::new(Stage::Read, FailureKind::BadRequest).because(cause),
+        RelayError::Upstream { cause, .. } => Failure::new(Stage::Forward, FailureKind::UpstreamClosed).because(cause),
+        RelayError::UpstreamInvalid(cause) => {
+            Failure::new(Stage::Forward, FailureKind::UpstreamProtocol).because(cause)
+        }
+        RelayError::Deadline if deadline.is_some() && deadline != route_deadline => {
+            Failure::new(Stage::Forward, FailureKind::PerTryTimeout)
+        }
+        RelayError::Deadline => Failure::new(Stage::Forward, FailureKind::Timeout),
+        RelayError::Stalled => Failure::new(Stage::Read, FailureKind::RequestTimeout)
+            .because("nothing of the request body came for the stall timeout"),
+    }
+}
+
+/// Decides whether another try is made after a failed one, and reports the failure to the endpoint's verdict.
+fn after_failure(
+    exchange: &mut Exchange,
+    cluster: &WorkerCluster,
+    tries: &mut Tries,
+    chosen: &Chosen<'_>,
+    failed: TryFailure,
+) -> Result<bool, Failure> {
+    let kind = failed.failure.kind;
+    let can_send_again = exchange.relay.as_ref().is_some_and(|relay| relay.upload.can_rewind());
+    let stale = failed.reuse == Some(Reuse::Reused)
+        && kind == FailureKind::UpstreamClosed
+        && retry::on_stale_connection(&exchange.request.method, failed.nothing_sent, failed.answered);
+    if stale && can_send_again {
+        tries.stale += 1;
+        return Ok(false);
+    }
+    let observation = match kind {
+        FailureKind::ConnectFailure
+        | FailureKind::UpstreamClosed
+        | FailureKind::UpstreamProtocol
+        | FailureKind::Timeout
+        | FailureKind::PerTryTimeout => Some(Observation::LocalOrigin),
+        _ => None,
+    };
+    if let (Some(host), Some(observation)) = (failed.host, observation) {
+        observe(cluster, host, observation, Instant::now());
+    }
+    match kind {
+        FailureKind::Timeout => cluster.metrics.count(ClusterCounter::UpstreamRqTimeout),
+        FailureKind::PerTryTimeout => cluster.metrics.count(ClusterCounter::UpstreamRqPerTryTimeout),
+        FailureKind::ConnectFailure => {
+            exchange.record.transport_failure = failed.failure.cause.clone().map(|cause| cause.into_owned().into());
+        }
+        _ => {}
+    }
+    let policy = &chosen.route.retries;
+    let wanted = retry::on_failure(&policy.on, kind, failed.nothing_sent);
+    if wanted && tries.retries >= policy.attempts && tries.retries > 0 {
+        exchange.retries_used_up = true;
+    }
+    if !wanted || tries.retries >= policy.attempts || !may_retry(exchange, tries) {
+        return Err(failed.failure);
+    }
+    if policy.avoid_previous_hosts
+        && let Some(host) = failed.host
+    {
+        tries.tried.push(host as u32);
+    }
+    Ok(true)
+}
+
+/// Takes a place for a retry, when the request can be sent again at all.
+fn may_retry(exchange: &mut Exchange, tries: &mut Tries) -> bool {
+    let can_send_again = exchange.relay.as_ref().is_some_and(|relay| relay.upload.can_rewind());
+    let allowed = can_send_again && exchange.admission.as_mut().is_some_and(Admission::try_retry);
+    if allowed {
+        tries.retries += 1;
+    }
+    allowed
+}
+
+/// Waits the back-off of a retry; a request that only met a closed connection goes on at once.
+async fn pause(worker: &Worker, route: &Route, tries: &mut Tries, backs_off: bool) {
+    if backs_off {
+        let backoff = Backoff { base: route.retries.backoff };
+        let delay = backoff.delay(tries.retries, &mut worker.rng.borrow_mut());
+        if delay > Duration::ZERO {
+            tokio::time::sleep(delay).await;
+        }
+    }
+    tries.began = Instant::now();
+}
+
+/// Puts the request back to its start, with the number of the try in its head.
+fn start_again(exchange: &mut Exchange, tries: &Tries) {
+    let Exchange { request, relay: Some(relay), .. } = exchange else { return };
+    relay.rewind();
+    if tries.retries > 0 {
+        let count = (tries.retries + 1).to_string();
+        request.headers.set_known(HeaderName::XEnvoyAttemptCount, count.as_bytes());
+        let mut head = Vec::with_capacity(tries.head_length + 8);
+        write_request_head(request, &mut head);
+        relay.upload.replace_start(tries.head_length, &head);
+    }
+}
+
+/// Tells outlier detection how a try ended, and the log what it decided.
+fn observe(cluster: &WorkerCluster, host: usize, observation: Observation, now: Instant) {
+    let of = &cluster.cluster;
+    let Some(outlier) = &of.outlier else { return };
+    let Some(event) = outlier.observe(&of.hosts, host, observation, now) else { return };
+    let endpoint = of.addresses[host];
+    match event {
+        OutlierEvent::Ejected { duration, cause, .. } => {
+            cluster.metrics.count(ClusterCounter::OutlierEjections);
+            tracing::info!(cluster = %of.name, %endpoint, ?duration, %cause, "endpoint ejected");
+        }
+        OutlierEvent::Refused { reason, .. } => {
+            cluster.metrics.count(ClusterCounter::OutlierEjectionsRefused);
+            tracing::info!(cluster = %of.name, %endpoint, %reason, "endpoint not ejected although it fails");
+        }
+        OutlierEvent::Returned { .. } => tracing::info!(cluster = %of.name, %endpoint, "endpoint returned"),
+    }
+}
+
+impl WorkerCluster {
+    /// A kept connection, unless others wait for one already.
+    fn checkout(&self, host: usize, now: Instant) -> Option<Lease> {
+        let pool = &self.pools[host];
+        if pool.has_waiters() { None } else { pool.checkout(&self.pool_limits, now) }
+    }
+
+    /// A connection: a kept one as soon as there is one, or a new one as soon as the limits allow it.
+    async fn lease(
+        self: &Rc<Self>,
+        host: usize,
+        fresh_only: bool,
+        deadline: Option<Instant>,
+    ) -> Result<Lease, Failure> {
+        let of = &self.cluster;
+        if !of.usage.try_pending(&of.limits) {
+            self.metrics.count(ClusterCounter::UpstreamRqPendingOverflow);
+            return Err(Failure::new(Stage::Forward, FailureKind::Overflow)
+                .because(format!("{} requests wait for a connection to {}", of.limits.max_pending, of.name)));
+        }
+        let _pending = Pending(self);
+        let leased = self.lease_admitted(host, fresh_only);
+        match deadline {
+            None => leased.await,
+            Some(at) => tokio::time::timeout_at(at.into(), leased)
+                .await
+                .unwrap_or_else(|_| Err(Failure::new(Stage::Forward, FailureKind::Timeout))),
+        }
+    }
+
+    async fn lease_admitted(self: &Rc<Self>, host: usize, fresh_only: bool) -> Result<Lease, Failure> {
+        let pool = &self.pools[host];
+        let mut waited = false;
+        loop {
+            // A newcomer queues behind those who wait; whoever was woken is served.
+            if (waited || !pool.has_waiters())
+                && !fresh_only
+                && let Some(lease) = pool.checkout(&self.pool_limits, Instant::now())
+            {
+                return Ok(lease);
+            }
+            if self.may_connect(host) {
+                return self.connect(host).await;
+            }
+            if !waited {
+                self.metrics.count(ClusterCounter::UpstreamCxOverflow);
+            }
+            waited = true;
+            pool.wait().await;
+        }
+    }
+
+    /// Takes a place for a connection. A worker may always have one per host: connections of another worker, or to
+    /// another host, never starve it.
+    fn may_connect(&self, host: usize) -> bool {
+        let of = &self.cluster;
+        if of.usage.try_connection(&of.limits) {
+            return true;
+        }
+        let none = self.pools[host].open() == 0;
+        if none {
+            of.usage.add_connection(&of.limits);
+        }
+        none
+    }
+
+    async fn connect(self: &Rc<Self>, host: usize) -> Result<Lease, Failure> {
+        self.metrics.count(ClusterCounter::UpstreamCxTotal);
+        self.metrics.raise(ClusterGauge::UpstreamCxActive);
+        // The place is given back with the limits it was taken under, whatever configuration holds by then.
+        let (usage, limits) = (self.cluster.usage.clone(), self.cluster.limits);
+        let metrics = self.metrics.clone();
+        let on_close = Box::new(move || {
+            usage.release_connection(&limits);
+            metrics.count(ClusterCounter::UpstreamCxDestroy);
+            metrics.lower(ClusterGauge::UpstreamCxActive);
+        });
+        let connected = self.pools[host].clone().connect(self.pool_limits.connect_timeout, on_close).await;
+        connected.map_err(|error| {
+            self.metrics.count(ClusterCounter::UpstreamCxConnectFail);
+            Failure::new(Stage::Forward, FailureKind::ConnectFailure)
+                .because(format!("{}: {error}", self.cluster.addresses[host]))
+        })
+    }
+}
+
+/// A place among the requests that wait for a connection.
+struct Pending<'a>(&'a WorkerCluster);
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        let of = &self.0.cluster;
+        of.usage.release_pending(&of.limits);
+    }
+}

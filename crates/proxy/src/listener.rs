@@ -1,0 +1,149 @@
+//! Stop one: accepting connections. A listener owns the tasks of its connections until the last of them has ended.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use meshwright_snapshot::Listener;
+use meshwright_telemetry::{Counter, RefusalReason};
+use meshwright_wire::net::{self, TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::connection::{self, Connection};
+use crate::view::View;
+use crate::worker::Worker;
+
+/// Pause after an accept error that is not about one connection (file descriptors used up).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a request reads once: the view, and the listener of it that its connection belongs to.
+pub(crate) struct ListenerView {
+    pub(crate) view: Rc<View>,
+    pub(crate) listener: Arc<Listener>,
+}
+
+/// The place of a listener on one worker; it outlives the snapshots that name it.
+pub(crate) struct ListenerSlot {
+    current: RefCell<Rc<ListenerView>>,
+    /// The listener is gone or the process stops: connections end after their next answer.
+    pub(crate) draining: Cell<bool>,
+    stop: Notify,
+    pub(crate) local: SocketAddr,
+}
+
+impl ListenerSlot {
+    pub(crate) fn new(current: ListenerView, local: SocketAddr) -> Self {
+        Self { current: RefCell::new(Rc::new(current)), draining: Cell::new(false), stop: Notify::new(), local }
+    }
+
+    /// The view that a request beginning now uses to its end.
+    pub(crate) fn load(&self) -> Rc<ListenerView> {
+        self.current.borrow().clone()
+    }
+
+    pub(crate) fn replace(&self, next: ListenerView) {
+        self.current.replace(Rc::new(next));
+    }
+
+    /// Ends accepting; connections go on until their next answer.
+    pub(crate) fn drain(&self) {
+        self.draining.set(true);
+        self.stop.notify_one();
+    }
+}
+
+/// Accepts until the slot is drained, then waits for its connections, at most `grace`.
+pub(crate) async fn run(worker: Rc<Worker>, slot: Rc<ListenerSlot>, socket: StdListener, grace: Duration) {
+    let mut connections = JoinSet::new();
+    match TcpListener::from_std(socket) {
+        Ok(listener) => {
+            accept_until_drained(&worker, &slot, &listener, &mut connections).await;
+            accept_queued(&worker, &slot, listener, &mut connections);
+        }
+        Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
+    }
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(grace, all_ended).await.is_err() {
+        worker.metrics.add(Counter::DownstreamConnectionsForced, connections.len() as u64);
+        connections.shutdown().await;
+    }
+}
+
+async fn accept_until_drained(
+    worker: &Rc<Worker>,
+    slot: &Rc<ListenerSlot>,
+    listener: &TcpListener,
+    connections: &mut JoinSet<()>,
+) {
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => start(worker, slot, stream, peer, connections),
+                Err(error) if net::concerns_one_connection(&error) => {}
+                Err(error) => {
+                    worker.metrics.count(Counter::AcceptErrors);
+                    tracing::warn!(%error, "connections cannot be accepted for the moment");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(ended) = connections.join_next() => report(ended),
+            () = slot.stop.notified() => return,
+        }
+    }
+}
+
+/// Takes what the kernel has queued already: closing the socket would reset those connections.
+fn accept_queued(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, listener: TcpListener, connections: &mut JoinSet<()>) {
+    let Ok(listener) = listener.into_std() else { return };
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                if stream.set_nonblocking(true).is_ok()
+                    && let Ok(stream) = TcpStream::from_std(stream)
+                {
+                    start(worker, slot, stream, peer, connections);
+                }
+            }
+            Err(error) if net::concerns_one_connection(&error) => {}
+            Err(error) => {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    worker.metrics.count(Counter::AcceptErrors);
+                }
+                return;
+            }
+        }
+    }
+}
+
+fn start(
+    worker: &Rc<Worker>,
+    slot: &Rc<ListenerSlot>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    connections: &mut JoinSet<()>,
+) {
+    worker.metrics.count(Counter::DownstreamConnectionsAccepted);
+    let open = worker.shared.connections.fetch_add(1, Ordering::Relaxed);
+    if open >= worker.limits.connections {
+        worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        worker.metrics.refuse(RefusalReason::ConnectionLimit);
+        worker.metrics.count(Counter::DownstreamConnectionsClosed);
+        return;
+    }
+    // Without it an answer may wait for an acknowledgement; failing means the peer is gone already.
+    let _ = stream.set_nodelay(true);
+    connections.spawn_local(connection::serve(Connection::new(worker.clone(), slot.clone(), stream, peer)));
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection ended by a defect of the proxy; others are not affected");
+    }
+}

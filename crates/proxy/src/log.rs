@@ -1,0 +1,115 @@
+//! The access log: lines are gathered per worker and written by a thread of their own.
+//!
+//! A sink that does not keep up must not slow requests down: lines that find no place are dropped and counted.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use meshwright_telemetry::{AccessLogEncoder, AccessLogFormat, Counter, RequestRecord, WorkerMetrics};
+
+/// A batch is handed to the writer when it has reached this size; smaller ones follow by the worker's tick.
+const BATCH: usize = 32 * 1024;
+/// Batches that may wait for the writer.
+const QUEUE: usize = 256;
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    /// Standard output.
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+enum Message {
+    Lines(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+/// An open access log, shared by the workers.
+#[derive(Clone)]
+pub struct AccessLog {
+    format: AccessLogFormat,
+    sender: SyncSender<Message>,
+}
+
+impl AccessLog {
+    /// Opens the sink and starts its writer thread, which ends with the last clone of this log.
+    pub fn open(format: AccessLogFormat, target: &AccessLogTarget) -> io::Result<Self> {
+        let sink: Box<dyn Write + Send> = match target {
+            AccessLogTarget::Stdout => Box::new(io::stdout()),
+            AccessLogTarget::File(path) => {
+                let file: File = OpenOptions::new().create(true).append(true).open(path)?;
+                Box::new(file)
+            }
+        };
+        let (sender, receiver) = sync_channel(QUEUE);
+        thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(sink, &receiver))?;
+        Ok(Self { format, sender })
+    }
+
+    /// Waits until everything handed over so far is written.
+    pub fn flush(&self) {
+        let (done, finished) = sync_channel(1);
+        if self.sender.send(Message::Flush(done)).is_ok() {
+            let _ = finished.recv();
+        }
+    }
+
+    pub(crate) fn batch(&self) -> Batch {
+        Batch { encoder: AccessLogEncoder::new(self.format), lines: Vec::new(), count: 0, sender: self.sender.clone() }
+    }
+}
+
+fn write_all(mut sink: Box<dyn Write + Send>, receiver: &Receiver<Message>) {
+    let mut reported = false;
+    while let Ok(message) = receiver.recv() {
+        match message {
+            Message::Lines(lines) => {
+                if let Err(error) = sink.write_all(&lines).and_then(|()| sink.flush())
+                    && !reported
+                {
+                    reported = true;
+                    tracing::error!(%error, "the access log cannot be written; lines are lost");
+                }
+            }
+            Message::Flush(done) => {
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+/// Lines of one worker that wait to be handed over.
+pub(crate) struct Batch {
+    encoder: AccessLogEncoder,
+    lines: Vec<u8>,
+    count: u64,
+    sender: SyncSender<Message>,
+}
+
+impl Batch {
+    pub(crate) fn write(&mut self, record: &RequestRecord<'_>, metrics: &WorkerMetrics) {
+        self.encoder.encode(record, &mut self.lines);
+        self.count += 1;
+        if self.lines.len() >= BATCH {
+            self.hand_over(metrics);
+        }
+    }
+
+    /// Hands the gathered lines to the writer, or drops and counts them when it does not keep up.
+    pub(crate) fn hand_over(&mut self, metrics: &WorkerMetrics) {
+        if self.lines.is_empty() {
+            return;
+        }
+        let capacity = self.lines.len();
+        let lines = std::mem::replace(&mut self.lines, Vec::with_capacity(capacity));
+        if self.sender.try_send(Message::Lines(lines)).is_err() {
+            metrics.add(Counter::AccessLogLinesDropped, self.count);
+        }
+        self.count = 0;
+    }
+}

@@ -1,0 +1,142 @@
+//! Stop eight: exactly one record per request, made when the exchange is given back, also when its task is cancelled.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use meshwright_message::HeaderName;
+use meshwright_model::{Failure, FailureKind};
+use meshwright_telemetry::{Counter, RequestRecord};
+
+use crate::exchange::Exchange;
+use crate::listener::ListenerView;
+use crate::view::WorkerCluster;
+use crate::worker::Worker;
+
+/// Details of an answer that came from an endpoint.
+const VIA_UPSTREAM: &str = "via_upstream";
+
+/// What becomes known of a request on its way.
+#[derive(Default)]
+pub(crate) struct Record {
+    /// When the first byte was seen; `None` when no request has begun.
+    pub(crate) started: Option<Instant>,
+    /// The head was understood: method, path and headers mean something.
+    pub(crate) head_is_valid: bool,
+    pub(crate) status: u16,
+    pub(crate) flag: &'static str,
+    pub(crate) details: &'static str,
+    pub(crate) reason: Option<Box<str>>,
+    pub(crate) transport_failure: Option<Box<str>>,
+    pub(crate) head_bytes_received: u64,
+    pub(crate) head_bytes_sent: u64,
+    pub(crate) body_bytes_received: u64,
+    pub(crate) body_bytes_sent: u64,
+    pub(crate) service_time: Option<Duration>,
+    pub(crate) cluster: Option<Rc<WorkerCluster>>,
+    /// The mesh does not know the host; Istio counts such requests under a name of their own.
+    pub(crate) is_black_hole: bool,
+    pub(crate) listener: Option<Rc<ListenerView>>,
+    /// Virtual host, route and alternative.
+    pub(crate) route: Option<(usize, usize, Option<usize>)>,
+    pub(crate) upstream: Option<SocketAddr>,
+    pub(crate) upstream_local: Option<SocketAddr>,
+    pub(crate) downstream: Option<SocketAddr>,
+    pub(crate) downstream_local: Option<SocketAddr>,
+}
+
+impl Record {
+    /// The answer of an endpoint is on its way.
+    pub(crate) fn answered(&mut self, status: u16) {
+        self.status = status;
+        self.details = VIA_UPSTREAM;
+    }
+
+    /// The request failed. A status that was sent already stays.
+    pub(crate) fn failed(&mut self, failure: &Failure) {
+        let outcome = failure.kind.outcome();
+        if self.status == 0 {
+            self.status = outcome.status;
+        }
+        self.is_black_hole = failure.kind == FailureKind::UnknownHost;
+        self.flag = outcome.flag;
+        self.details = outcome.details;
+        self.reason = Some(failure.sentence().into_boxed_str());
+    }
+
+    /// A failure came after retries: Envoy adds URX to the flag of the last one.
+    pub(crate) fn retries_were_used_up(&mut self) {
+        self.flag = match self.flag {
+            "" => "URX",
+            "UF" => "UF,URX",
+            "UC" => "UC,URX",
+            "UT" => "UT,URX",
+            "UH" => "UH,URX",
+            other => other,
+        };
+    }
+}
+
+impl Exchange {
+    /// Writes the record: metrics always, the access log when it is on.
+    pub(crate) fn finish_record(&mut self, worker: &Worker) {
+        let Some(started) = self.record.started.take() else { return };
+        let now = Instant::now();
+        let duration = now.saturating_duration_since(started);
+        if self.record.status == 0 && self.record.flag.is_empty() {
+            // Dropped on the way: the connection's task was ended.
+            self.record.failed(&Failure::new(meshwright_model::Stage::Respond, FailureKind::DownstreamClosed));
+        }
+        let record = &self.record;
+        worker.metrics.count(Counter::DownstreamRequests);
+        worker.metrics.add(Counter::DownstreamBytesReceived, record.head_bytes_received + record.body_bytes_received);
+        worker.metrics.add(Counter::DownstreamBytesSent, record.head_bytes_sent + record.body_bytes_sent);
+        let metrics = match &record.cluster {
+            Some(cluster) => &cluster.metrics,
+            None if record.is_black_hole => &worker.black_hole,
+            None => &worker.unrouted,
+        };
+        metrics.record(record.status, record.flag, duration, record.body_bytes_received, record.body_bytes_sent);
+        if let Some(log) = &worker.log {
+            let mut line = RequestRecord::new(worker.clock.wall(started));
+            self.describe(&mut line, duration);
+            log.borrow_mut().write(&line, &worker.metrics);
+        }
+        self.record = Record::default();
+    }
+
+    fn describe<'a>(&'a self, line: &mut RequestRecord<'a>, duration: Duration) {
+        let record = &self.record;
+        let request = &self.request;
+        if record.head_is_valid {
+            let original = request.headers.known(HeaderName::XEnvoyOriginalPath);
+            line.method = Some(request.method.as_str());
+            line.path = original.and_then(|path| std::str::from_utf8(path).ok()).or(Some(&request.target));
+            line.protocol = Some(request.version.as_str());
+            line.authority = Some(&request.authority);
+            line.x_forwarded_for = request.headers.known(HeaderName::XForwardedFor);
+            line.user_agent = request.headers.known(HeaderName::UserAgent);
+            line.request_id = request.headers.known(HeaderName::XRequestId);
+        }
+        line.response_code = record.status;
+        line.response_flags = record.flag;
+        line.response_code_details = (!record.details.is_empty()).then_some(record.details);
+        line.upstream_transport_failure_reason = record.transport_failure.as_deref();
+        line.bytes_received = record.body_bytes_received;
+        line.bytes_sent = record.body_bytes_sent;
+        line.duration = duration;
+        line.upstream_service_time = record.service_time;
+        line.upstream_host = record.upstream;
+        line.upstream_cluster = record.cluster.as_ref().map(|cluster| cluster.cluster.name.as_str());
+        line.upstream_local_address = record.upstream_local;
+        line.downstream_local_address = record.downstream_local;
+        line.downstream_remote_address = record.downstream;
+        line.route_name = match (&record.listener, record.route) {
+            (Some(listener), Some((host, route, matched))) => {
+                Some(listener.listener.virtual_hosts[host].routes[route].log_name(matched))
+            }
+            _ => None,
+        };
+        line.reason = record.reason.as_deref();
+    }
+}

@@ -1,0 +1,87 @@
+//! The life of a request after its head was read, top to bottom.
+//!
+//! [`handle`] owns the record and turns every failure into an answer, so that [`proxy_request`] may use `?`.
+
+use std::rc::Rc;
+
+use meshwright_message::{RequestHead, Scheme};
+use meshwright_model::{Failure, FailureKind, Stage, host};
+use meshwright_route::{Found, Site};
+use meshwright_snapshot::{Action, Listener, ListenerKind, Route, VirtualHost};
+
+use crate::connection::{After, Connection};
+use crate::exchange::Exchange;
+use crate::listener::ListenerView;
+use crate::{admit, forward, respond};
+
+/// Serves one request: the outer shell.
+pub(crate) async fn handle(connection: &mut Connection, exchange: &mut Exchange) -> After {
+    match proxy_request(connection, exchange).await {
+        Ok(after) => after,
+        Err(failure) => Box::pin(respond::fail(connection, exchange, failure)).await,
+    }
+}
+
+/// Serves one request: the straight line.
+async fn proxy_request(connection: &mut Connection, exchange: &mut Exchange) -> Result<After, Failure> {
+    exchange.record.head_is_valid = true;
+    let listener = connection.slot.load();
+    let chosen = find_route(&listener, exchange)?;
+    admit::request(connection, exchange, &listener.listener);
+    match &chosen.route.action {
+        Action::Forward(destinations) => {
+            let answer = forward::first_answer(connection, exchange, &listener, &chosen, destinations).await?;
+            respond::relay(connection, exchange, &chosen, answer).await
+        }
+        Action::Redirect(redirect) => Box::pin(respond::redirect(connection, exchange, &chosen, redirect)).await,
+        Action::Direct(direct) => Box::pin(respond::direct(connection, exchange, &chosen, direct)).await,
+    }
+}
+
+/// The route of a request and how it was found.
+pub(crate) struct Chosen<'a> {
+    pub(crate) route: &'a Route,
+    pub(crate) found: Found,
+    pub(crate) site: Site,
+}
+
+fn find_route<'a>(listener: &'a Rc<ListenerView>, exchange: &mut Exchange) -> Result<Chosen<'a>, Failure> {
+    exchange.record.listener = Some(listener.clone());
+    let head = &exchange.request;
+    let site = Site { port: port_of_request(&listener.listener, head), scheme: Scheme::Http };
+    let (index, virtual_host) = find_virtual_host(&listener.listener, head)?;
+    if virtual_host.https_redirect {
+        return Ok(Chosen {
+            route: respond::https_redirect(),
+            found: Found { rule: 0, matched: None, prefix_len: None },
+            site,
+        });
+    }
+    let found = virtual_host.table.find(head, &site).ok_or_else(|| {
+        Failure::new(Stage::Route, FailureKind::NoRoute)
+            .because(format!("host {} is served, but none of its routes matches", virtual_host.name))
+    })?;
+    exchange.record.route = Some((index, found.rule, found.matched));
+    Ok(Chosen { route: &virtual_host.routes[found.rule], found, site })
+}
+
+fn find_virtual_host<'a>(listener: &'a Listener, head: &RequestHead) -> Result<(usize, &'a VirtualHost), Failure> {
+    let name = host::without_port(&head.authority);
+    match listener.hosts.find(name) {
+        Some(&index) => Ok((index, &listener.virtual_hosts[index])),
+        None => Err(Failure::new(Stage::Route, listener.unknown_host)
+            .because(format!("listener {} serves no host of that name", listener.name))),
+    }
+}
+
+/// At a gateway the port of the listener; between services the port that the caller names in the authority.
+fn port_of_request(listener: &Listener, head: &RequestHead) -> u16 {
+    match listener.kind {
+        ListenerKind::Gateway => listener.port,
+        ListenerKind::Mesh => {
+            let authority = head.authority.as_str();
+            let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+            port.unwrap_or(listener.port)
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What one worker keeps of a snapshot: its balancers, connection pools and counters, by cluster index.
+//!
+//! A view is made once per published snapshot and shared by reference count within the worker. Whatever belongs to a
+//! cluster or an endpoint that is still there is carried over, so that a new snapshot closes no connection.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use meshwright_snapshot::{Cluster, Snapshot};
+use meshwright_telemetry::{ClusterMetrics, WorkerMetrics};
+use meshwright_traffic::{Balancer, Stagger};
+use meshwright_wire::{EndpointPool, PoolKey, PoolLimits, net::KeepAlive};
+
+/// A snapshot as one worker uses it.
+pub(crate) struct View {
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// Parallel to `Snapshot::clusters`.
+    pub(crate) clusters: Vec<Rc<WorkerCluster>>,
+}
+
+/// A cluster as one worker uses it.
+pub(crate) struct WorkerCluster {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) balancer: RefCell<Balancer>,
+    /// Whether requests in flight are counted per host: only where the policy looks at them.
+    pub(crate) counts_in_flight: bool,
+    /// Parallel to `Cluster::addresses`.
+    pub(crate) pools: Vec<Rc<EndpointPool>>,
+    pub(crate) pool_limits: PoolLimits,
+    pub(crate) metrics: Rc<ClusterMetrics>,
+}
+
+impl View {
+    /// The view of `snapshot` that keeps what `previous` has in use.
+    pub(crate) fn new(
+        snapshot: Arc<Snapshot>,
+        previous: Option<&View>,
+        metrics: &WorkerMetrics,
+        stagger: Stagger,
+    ) -> Self {
+        let mut old: HashMap<&str, &Rc<WorkerCluster>> = HashMap::new();
+        if let Some(previous) = previous {
+            old.extend(previous.clusters.iter().map(|cluster| (cluster.cluster.name.as_str(), cluster)));
+        }
+        let clusters = snapshot
+            .clusters
+            .iter()
+            .map(|cluster| match old.remove(cluster.name.as_str()) {
+                Some(same) if Arc::ptr_eq(&same.cluster, cluster) => same.clone(),
+                before => Rc::new(WorkerCluster::new(cluster, before.map(Rc::as_ref), metrics, stagger)),
+            })
+            .collect();
+        for gone in old.into_values() {
+            gone.pools.iter().for_each(|pool| pool.retire());
+        }
+        Self { snapshot, clusters }
+    }
+}
+
+impl WorkerCluster {
+    fn new(cluster: &Arc<Cluster>, before: Option<&Self>, metrics: &WorkerMetrics, stagger: Stagger) -> Self {
+        let metrics = metrics.cluster(&cluster.labels);
+        let balancer = match before {
+            Some(before) => {
+                let mut balancer = before.balancer.borrow().clone();
+                balancer.rebuild(cluster.policy, &cluster.hosts);
+                balancer
+            }
+            None => Balancer::new(cluster.policy, &cluster.hosts, stagger),
+        };
+        let keep_alive = cluster.tcp_keepalive.map(|(probes, time, interval)| KeepAlive { probes, time, interval });
+        let mut old: HashMap<PoolKey, &Rc<EndpointPool>> =
+            before.map(|before| before.pools.iter().map(|pool| (pool.key(), pool)).collect()).unwrap_or_default();
+        let pools = cluster
+            .addresses
+            .iter()
+            .map(|&address| {
+                let key = PoolKey { address, keep_alive };
+                old.remove(&key).cloned().unwrap_or_else(|| Rc::new(EndpointPool::new(key)))
+            })
+            .collect();
+        old.into_values().for_each(|pool| pool.retire());
+        Self {
+            cluster: cluster.clone(),
+            counts_in_flight: balancer.needs_in_flight(),
+            balancer: RefCell::new(balancer),
+            pools,
+            pool_limits: PoolLimits {
+                connect_timeout: cluster.connect_timeout,
+                requests: cluster.max_requests_per_connection,
+                idle: cluster.idle_timeout,
+                age: cluster.max_connection_duration,
+            },
+            metrics,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! A worker: one thread, one runtime, its own sockets, pools and counters. Commands come through one channel.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use meshwright_snapshot::Snapshot;
+use meshwright_telemetry::{ClusterMetrics, DestinationLabels, Metrics, WorkerMetrics};
+use meshwright_traffic::Stagger;
+use meshwright_wire::{Buffers, Limits};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::exchange::Exchange;
+use crate::listener::{self, ListenerSlot, ListenerView};
+use crate::log::{AccessLog, Batch};
+use crate::view::View;
+
+/// How often log lines are handed over and idle upstream connections are looked at.
+const TICK: Duration = Duration::from_millis(200);
+/// Every so many ticks the pools are swept.
+const TICKS_PER_SWEEP: u32 = 5;
+
+/// What all workers share. Each field says how hot it is.
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// Downstream connections of the process; touched per connection.
+    pub(crate) connections: AtomicUsize,
+}
+
+/// What a worker is told.
+pub(crate) enum Command {
+    /// Use this snapshot; open and drain listeners by name. Answered when it is in use.
+    Publish { snapshot: Arc<Snapshot>, opened: Vec<Opened>, closed: Vec<String>, done: SyncSender<()> },
+    /// Stop accepting, finish what is there, end.
+    Drain,
+}
+
+/// A listening socket for one worker.
+pub(crate) struct Opened {
+    pub(crate) name: String,
+    pub(crate) local: SocketAddr,
+    pub(crate) socket: StdListener,
+}
+
+/// Settings of a worker.
+pub(crate) struct WorkerSettings {
+    pub(crate) index: usize,
+    pub(crate) workers: usize,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Metrics,
+    pub(crate) access_log: Option<AccessLog>,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) explain_errors: bool,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) seed: u64,
+}
+
+/// What a request can reach of its worker.
+pub(crate) struct Worker {
+    pub(crate) buffers: Buffers,
+    pub(crate) metrics: WorkerMetrics,
+    pub(crate) unrouted: Rc<ClusterMetrics>,
+    pub(crate) black_hole: Rc<ClusterMetrics>,
+    pub(crate) rng: RefCell<fastrand::Rng>,
+    pub(crate) limits: Limits,
+    pub(crate) clock: Clock,
+    pub(crate) log: Option<RefCell<Batch>>,
+    pub(crate) explain_errors: bool,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) spare_exchanges: RefCell<Vec<Box<Exchange>>>,
+    pub(crate) draining: Cell<bool>,
+    view: RefCell<Option<Rc<View>>>,
+    slots: RefCell<HashMap<String, Rc<ListenerSlot>>>,
+    stagger: Stagger,
+    drain_timeout: Duration,
+}
+
+impl Worker {
+    fn new(settings: WorkerSettings) -> Self {
+        let metrics = settings.metrics.worker();
+        Self {
+            buffers: Buffers::default(),
+            unrouted: metrics.unrouted(),
+            black_hole: metrics.cluster(&Arc::new(DestinationLabels::black_hole())),
+            metrics,
+            rng: RefCell::new(fastrand::Rng::with_seed(settings.seed)),
+            limits: settings.limits,
+            clock: Clock::new(),
+            log: settings.access_log.map(|log| RefCell::new(log.batch())),
+            explain_errors: settings.explain_errors,
+            shared: settings.shared,
+            spare_exchanges: RefCell::default(),
+            draining: Cell::new(false),
+            view: RefCell::new(None),
+            slots: RefCell::default(),
+            stagger: Stagger { worker: settings.index, workers: settings.workers },
+            drain_timeout: settings.drain_timeout,
+        }
+    }
+
+    fn publish(
+        self: &Rc<Self>,
+        snapshot: Arc<Snapshot>,
+        opened: Vec<Opened>,
+        closed: &[String],
+        listeners: &mut JoinSet<()>,
+    ) {
+        let previous = self.view.borrow().clone();
+        let view = Rc::new(View::new(snapshot, previous.as_deref(), &self.metrics, self.stagger));
+        self.view.replace(Some(view.clone()));
+        let mut slots = self.slots.borrow_mut();
+        for name in closed {
+            if let Some(slot) = slots.remove(name) {
+                slot.drain();
+            }
+        }
+        let mut sockets: HashMap<String, Opened> =
+            opened.into_iter().map(|opened| (opened.name.clone(), opened)).collect();
+        for listener in &view.snapshot.listeners {
+            let next = ListenerView { view: view.clone(), listener: listener.clone() };
+            if let Some(opened) = sockets.remove(&listener.name) {
+                let slot = Rc::new(ListenerSlot::new(next, opened.local));
+                slots.insert(opened.name, slot.clone());
+                listeners.spawn_local(listener::run(self.clone(), slot, opened.socket, self.drain_timeout));
+            } else if let Some(slot) = slots.get(&listener.name) {
+                slot.replace(next);
+            }
+        }
+    }
+
+    fn drain(&self) {
+        self.draining.set(true);
+        for (_, slot) in self.slots.borrow_mut().drain() {
+            slot.drain();
+        }
+    }
+
+    fn tick(&self, count: u32) {
+        if let Some(log) = &self.log {
+            log.borrow_mut().hand_over(&self.metrics);
+        }
+        if !count.is_multiple_of(TICKS_PER_SWEEP) {
+            return;
+        }
+        let view = self.view.borrow().clone();
+        let now = Instant::now();
+        for cluster in view.iter().flat_map(|view| &view.clusters) {
+            cluster.pools.iter().for_each(|pool| pool.sweep(&cluster.pool_limits, now));
+        }
+    }
+}
+
+/// The life of a worker: until it is told to drain, or the fleet is gone, and its last connection has ended.
+pub(crate) async fn run(settings: WorkerSettings, mut commands: UnboundedReceiver<Command>) {
+    let worker = Rc::new(Worker::new(settings));
+    let mut listeners = JoinSet::new();
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut count = 0_u32;
+    loop {
+        tokio::select! {
+            command = commands.recv(), if !worker.draining.get() => match command {
+                Some(Command::Publish { snapshot, opened, closed, done }) => {
+                    worker.publish(snapshot, opened, &closed, &mut listeners);
+                    let _ = done.try_send(());
+                }
+                Some(Command::Drain) | None => worker.drain(),
+            },
+            Some(_) = listeners.join_next() => {}
+            _ = ticks.tick() => {
+                count = count.wrapping_add(1);
+                worker.tick(count);
+            }
+        }
+        if worker.draining.get() && listeners.is_empty() {
+            break;
+        }
+    }
+    if let Some(log) = &worker.log {
+        log.borrow_mut().hand_over(&worker.metrics);
+    }
+}

@@ -1,0 +1,253 @@
+//! Clusters: the endpoints of one (service, port, subset) with their policy, and what of them survives a new snapshot.
+//!
+//! Facts about a host belong to (service, address), verdicts about it to (cluster, address), usage to the cluster. A host
+//! that left and comes back starts fresh. It does not balance: that is `meshwright-traffic`.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use meshwright_model::{EndpointSet, LoadBalancer, OutlierDetection, Service};
+use meshwright_telemetry::DestinationLabels;
+use meshwright_traffic::{
+    Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, OutlierPolicy, Policy, Usage,
+};
+
+use crate::Snapshot;
+use crate::destination_rule::ClusterPolicy;
+
+/// Time to connect where no rule says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time that an unused connection is kept where no rule says otherwise.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Envoy's panic threshold, which holds where no outlier detection is configured, in percent.
+const PANIC_THRESHOLD: u32 = 50;
+
+/// What one (service, port, subset) is, apart from its endpoints.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ClusterSpec {
+    pub(crate) service: Arc<str>,
+    pub(crate) service_name: String,
+    pub(crate) namespace: String,
+    pub(crate) port: u16,
+    pub(crate) subset: Option<String>,
+    pub(crate) selector: BTreeMap<String, String>,
+    pub(crate) policy: ClusterPolicy,
+}
+
+impl ClusterSpec {
+    /// Istio's name: `outbound|port|subset|host`.
+    fn name(&self) -> String {
+        format!("outbound|{}|{}|{}", self.port, self.subset.as_deref().unwrap_or_default(), self.service)
+    }
+}
+
+/// One endpoint of a cluster, resolved.
+#[derive(Clone, Debug, PartialEq)]
+struct Member {
+    address: SocketAddr,
+    weight: u32,
+    labels: BTreeMap<String, String>,
+}
+
+/// The endpoints of one service, port and subset, and how they are to be used. Immutable but for the live facts behind
+/// `hosts`, `usage` and `outlier`, which are shared with the snapshots before and after.
+#[derive(Debug)]
+pub struct Cluster {
+    /// `outbound|8080|v1|user-service.default.svc.cluster.local`; unique in a snapshot.
+    pub name: String,
+    /// Canonical host name of the service.
+    pub service: Arc<str>,
+    /// Service port.
+    pub port: u16,
+    /// Subset of the destination rule.
+    pub subset: Option<String>,
+    /// Where each host is; parallel to `hosts`.
+    pub addresses: Vec<SocketAddr>,
+    /// Labels of each host; parallel to `hosts`.
+    pub labels_of: Vec<BTreeMap<String, String>>,
+    /// Weights and live facts of each host.
+    pub hosts: Arc<HostSet>,
+    /// How a host is picked.
+    pub policy: Policy,
+    /// Connections, pending requests, requests and retries that may be open at once, over all workers.
+    pub limits: Limits,
+    /// How many of them are.
+    pub usage: Arc<Usage>,
+    /// Ejection of failing hosts; `None` is off.
+    pub outlier: Option<Arc<OutlierDetector>>,
+    /// Time to connect. Default 10 s.
+    pub connect_timeout: Duration,
+    /// Time that an unused connection is kept; `None` is for ever. Default 1 h.
+    pub idle_timeout: Option<Duration>,
+    /// Requests after which a connection is closed; `None` is unlimited.
+    pub max_requests_per_connection: Option<u32>,
+    /// Age at which a connection is not used for another request; `None` is unlimited.
+    pub max_connection_duration: Option<Duration>,
+    /// TCP keep-alive: probes, time, interval; `None` is off, absent parts are the system's.
+    pub tcp_keepalive: Option<(Option<u32>, Option<Duration>, Option<Duration>)>,
+    /// Metric labels of the destination. A label that the hosts do not agree on is unknown.
+    pub labels: Arc<DestinationLabels>,
+    pub(crate) spec: Arc<ClusterSpec>,
+    members: Vec<Member>,
+}
+
+impl Cluster {
+    /// The index of the host at `address`.
+    pub fn host_at(&self, address: SocketAddr) -> Option<usize> {
+        self.addresses.iter().position(|candidate| *candidate == address)
+    }
+}
+
+/// What the snapshot before knows, by the keys that facts belong to.
+pub(crate) struct LiveFacts<'a> {
+    clusters: HashMap<&'a str, &'a Arc<Cluster>>,
+    states: HashMap<(Arc<str>, SocketAddr), Arc<HostState>>,
+}
+
+impl<'a> LiveFacts<'a> {
+    pub(crate) fn of(previous: Option<&'a Snapshot>) -> Self {
+        let mut facts = Self { clusters: HashMap::new(), states: HashMap::new() };
+        for cluster in previous.iter().flat_map(|snapshot| &snapshot.clusters) {
+            facts.clusters.insert(&cluster.name, cluster);
+            for (address, host) in cluster.addresses.iter().zip(cluster.hosts.hosts()) {
+                facts.states.entry((Arc::clone(&cluster.service), *address)).or_insert_with(|| Arc::clone(&host.state));
+            }
+        }
+        facts
+    }
+
+    /// The cluster of `spec` with the endpoints of `set`: the old one when nothing changed, else a new one with the facts
+    /// that live on.
+    pub(crate) fn cluster(&mut self, spec: Arc<ClusterSpec>, service: &Service, set: &EndpointSet) -> Arc<Cluster> {
+        let name = spec.name();
+        let members = members(&spec, service, set);
+        let previous = self.clusters.get(name.as_str()).copied();
+        if let Some(previous) = previous
+            && previous.spec == spec
+            && previous.members == members
+        {
+            return Arc::clone(previous);
+        }
+        let hosts = members.iter().map(|member| self.host(&spec, member, previous)).collect();
+        let pool = &spec.policy.connection_pool;
+        let outlier = &spec.policy.outlier_detection;
+        let labels = labels(&name, &spec, &members);
+        let min_health_percent = outlier.as_ref().map_or(PANIC_THRESHOLD, |outlier| outlier.min_health_percent);
+        let policy = balancing(spec.policy.load_balancer);
+        let hosts = HostSet::new(hosts, min_health_percent);
+        hosts.prepare(policy);
+        Arc::new(Cluster {
+            name,
+            service: Arc::clone(&spec.service),
+            port: spec.port,
+            subset: spec.subset.clone(),
+            addresses: members.iter().map(|member| member.address).collect(),
+            labels_of: members.iter().map(|member| member.labels.clone()).collect(),
+            hosts: Arc::new(hosts),
+            policy,
+            limits: Limits {
+                max_connections: limit(pool.max_connections),
+                max_pending: limit(pool.max_pending_requests),
+                max_requests: limit(pool.max_requests),
+                max_retries: limit(pool.max_retries),
+            },
+            usage: previous.map_or_else(Default::default, |previous| Arc::clone(&previous.usage)),
+            outlier: detector(outlier.as_ref(), previous),
+            connect_timeout: pool.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+            idle_timeout: Some(pool.idle_timeout.unwrap_or(IDLE_TIMEOUT)).filter(|time| !time.is_zero()),
+            max_requests_per_connection: pool.max_requests_per_connection.filter(|requests| *requests > 0),
+            max_connection_duration: pool.max_connection_duration,
+            tcp_keepalive: pool.tcp_keepalive,
+            labels: match previous {
+                Some(previous) if *previous.labels == labels => Arc::clone(&previous.labels),
+                _ => Arc::new(labels),
+            },
+            spec,
+            members,
+        })
+    }
+
+    fn host(&mut self, spec: &ClusterSpec, member: &Member, previous: Option<&Arc<Cluster>>) -> Host {
+        let state = self.states.entry((Arc::clone(&spec.service), member.address)).or_default();
+        // Without outlier detection nobody would end an ejection: verdicts start fresh then.
+        let detecting = spec.policy.outlier_detection.is_some();
+        let verdict = previous.filter(|_| detecting).and_then(|cluster| {
+            let index = cluster.host_at(member.address)?;
+            Some(Arc::clone(&cluster.hosts.hosts()[index].verdict))
+        });
+        Host {
+            weight: member.weight,
+            state: Arc::clone(state),
+            verdict: verdict.unwrap_or_else(|| Arc::new(HostVerdict::default())),
+        }
+    }
+}
+
+/// The endpoints that the subset selects, each address once: what is written first keeps it.
+fn members(spec: &ClusterSpec, service: &Service, set: &EndpointSet) -> Vec<Member> {
+    let mut seen: HashSet<SocketAddr> = HashSet::new();
+    set.sockets(service, spec.port)
+        .filter(|(_, endpoint)| spec.selector.iter().all(|(key, value)| endpoint.labels.get(key) == Some(value)))
+        .filter(|(address, _)| seen.insert(*address))
+        .map(|(address, endpoint)| Member { address, weight: endpoint.weight.max(1), labels: endpoint.labels.clone() })
+        .collect()
+}
+
+fn balancing(load_balancer: LoadBalancer) -> Policy {
+    match load_balancer {
+        LoadBalancer::LeastRequest => Policy::LeastRequest,
+        LoadBalancer::RoundRobin => Policy::RoundRobin,
+        LoadBalancer::Random => Policy::Random,
+    }
+}
+
+/// 0 counts as unset, as in Istio.
+fn limit(configured: Option<u32>) -> u32 {
+    configured.filter(|limit| *limit > 0).unwrap_or(u32::MAX)
+}
+
+/// The detector before, when the policy is the same; else a new one. Verdicts live with the hosts and stay either way.
+fn detector(policy: Option<&OutlierDetection>, previous: Option<&Arc<Cluster>>) -> Option<Arc<OutlierDetector>> {
+    let policy = policy?;
+    if let Some(previous) = previous
+        && previous.spec.policy.outlier_detection.as_ref() == Some(policy)
+        && let Some(detector) = &previous.outlier
+    {
+        return Some(Arc::clone(detector));
+    }
+    Some(Arc::new(OutlierDetector::new(OutlierPolicy {
+        consecutive_5xx: policy.consecutive_5xx,
+        consecutive_gateway_errors: policy.consecutive_gateway_errors,
+        split_local_origin: policy.split_local_origin,
+        consecutive_local_origin_failures: policy.consecutive_local_origin_failures,
+        interval: policy.interval,
+        base_ejection_time: policy.base_ejection_time,
+        max_ejection_percent: policy.max_ejection_percent,
+    })))
+}
+
+/// Labels of the destination, from labels that all hosts have in common; those of the subset when there is no host.
+fn labels(name: &str, spec: &ClusterSpec, members: &[Member]) -> DestinationLabels {
+    let common = |key: &str| -> Option<&str> {
+        let Some((first, others)) = members.split_first() else { return spec.selector.get(key).map(String::as_str) };
+        let value = first.labels.get(key)?;
+        others.iter().all(|other| other.labels.get(key) == Some(value)).then_some(value)
+    };
+    let first_of = |keys: [&str; 3]| keys.into_iter().find_map(common);
+    let mut labels = DestinationLabels::service(name, &spec.service, &spec.service_name, &spec.namespace);
+    if let Some(version) = common("version") {
+        labels = labels.with_version(version);
+    }
+    if let Some(app) = common("app") {
+        labels.app = app.to_owned();
+    }
+    if let Some(service) = first_of(["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]) {
+        labels.canonical_service = service.to_owned();
+    }
+    if let Some(revision) = first_of(["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]) {
+        labels.canonical_revision = revision.to_owned();
+    }
+    labels
+}

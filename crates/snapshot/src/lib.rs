@@ -1,0 +1,23 @@
+//! From a validated mesh to what runs: one immutable, numbered [`Snapshot`].
+//!
+//! [`compile`] binds virtual services to listeners, merges them, resolves destinations to clusters and carries the live
+//! facts of the previous snapshot over (usage, ejections, requests in flight), so that a reload forgets nothing.
+//! [`Snapshot::with_endpoints`] exchanges the endpoints of some services and shares everything else.
+//! The crate is pure: it knows no file, no socket, no clock and no DNS; those belong to `meshwright-control`.
+//! Read next: `compile.rs` (the order of the work), then `gateway.rs` and `mesh.rs` (what is bound where),
+//! `cluster.rs` (what survives). The reader of a snapshot is `meshwright-proxy`.
+
+mod cluster;
+mod compile;
+mod destination_rule;
+mod gateway;
+mod listener;
+mod mesh;
+mod registry;
+mod snapshot;
+mod virtual_host;
+
+pub use cluster::Cluster;
+pub use compile::{CompileOptions, compile};
+pub use listener::{Action, Forward, Listener, ListenerKind, Route, Target, VirtualHost, WeightedCluster};
+pub use snapshot::Snapshot;

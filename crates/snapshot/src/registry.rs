@@ -1,0 +1,155 @@
+//! From destinations to cluster indexes: every (service, port, subset) is registered once, in order of first appearance.
+//!
+//! It does not know listeners or live facts; it lists what clusters there must be, `cluster.rs` builds them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use meshwright_model::{
+    Destination, DestinationRule, Diagnostic, EndpointSet, Mesh, PortProtocol, Service, ServiceDirectory, ServiceId,
+};
+
+use crate::cluster::ClusterSpec;
+use crate::{Target, destination_rule};
+
+/// Port of a service that serves every port (`--service`), where nothing names one.
+const DEFAULT_PORT: u16 = 80;
+
+/// The part of `set` that this configuration has endpoints for.
+pub(crate) fn usable_endpoints(service: &Service, set: &EndpointSet) -> EndpointSet {
+    let known = set.addresses.iter().filter(|(index, _)| *index < service.endpoints.len());
+    EndpointSet { service: set.service, addresses: known.cloned().collect() }
+}
+
+/// Collects the clusters of one compilation.
+pub(crate) struct Registry<'a> {
+    mesh: &'a Mesh,
+    directory: &'a ServiceDirectory,
+    rules: Vec<Option<&'a DestinationRule>>,
+    hosts: Vec<Arc<str>>,
+    index: HashMap<(ServiceId, u16, Option<String>), usize>,
+    clusters: Vec<(ServiceId, Arc<ClusterSpec>)>,
+}
+
+impl<'a> Registry<'a> {
+    pub(crate) fn new(
+        mesh: &'a Mesh,
+        directory: &'a ServiceDirectory,
+        client_namespace: &str,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Self {
+        let rules = destination_rule::assign(mesh, directory, client_namespace, diagnostics);
+        Self {
+            mesh,
+            directory,
+            rules: rules.into_iter().map(|rule| rule.map(|index| &mesh.destination_rules[index])).collect(),
+            hosts: mesh.services.iter().map(|service| Arc::from(service.host.as_str())).collect(),
+            index: HashMap::new(),
+            clusters: Vec::new(),
+        }
+    }
+
+    /// Where a destination of a virtual service in `namespace` leads.
+    pub(crate) fn target(&mut self, destination: &Destination, namespace: &str) -> Target {
+        let Some(id) = self.directory.find(&destination.host, namespace) else { return Target::Missing };
+        let subset = destination.subset.as_deref();
+        let service = &self.mesh.services[id.0];
+        match (destination.port, service.ports.as_slice()) {
+            (Some(port), []) => self.single(id, port, subset),
+            (Some(port), ports) if ports.iter().any(|known| known.number == port) => self.single(id, port, subset),
+            (Some(_), _) => Target::Missing,
+            (None, []) => self.single(id, DEFAULT_PORT, subset),
+            (None, [only]) => self.single(id, only.number, subset),
+            (None, ports) => self.by_port(id, ports.iter().map(|port| port.number), subset),
+        }
+    }
+
+    /// Where a request for the service itself leads, without any route: its only HTTP port whatever port the request
+    /// names, else the port that the request names.
+    pub(crate) fn own_target(&mut self, id: ServiceId) -> Target {
+        let ports = &self.mesh.services[id.0].ports;
+        if ports.is_empty() {
+            return self.single(id, DEFAULT_PORT, None);
+        }
+        let http: Vec<u16> =
+            ports.iter().filter(|port| port.protocol == PortProtocol::Http).map(|port| port.number).collect();
+        match http.as_slice() {
+            [] => Target::Missing,
+            [only] => self.single(id, *only, None),
+            several => self.by_port(id, several.iter().copied(), None),
+        }
+    }
+
+    fn single(&mut self, id: ServiceId, port: u16, subset: Option<&str>) -> Target {
+        self.register(id, port, subset).map_or(Target::Missing, Target::Cluster)
+    }
+
+    fn by_port(&mut self, id: ServiceId, ports: impl Iterator<Item = u16>, subset: Option<&str>) -> Target {
+        let clusters: Option<Vec<(u16, usize)>> =
+            ports.map(|port| self.register(id, port, subset).map(|cluster| (port, cluster))).collect();
+        clusters.map_or(Target::Missing, Target::ByPort)
+    }
+
+    /// The index of a cluster; `None` when the service's rule has no such subset.
+    fn register(&mut self, id: ServiceId, port: u16, subset: Option<&str>) -> Option<usize> {
+        let key = (id, port, subset.map(str::to_owned));
+        if let Some(index) = self.index.get(&key) {
+            return Some(*index);
+        }
+        let rule = self.rules[id.0];
+        let selection = match subset {
+            Some(name) => Some(destination_rule::subset(rule, name)?),
+            None => None,
+        };
+        let service = &self.mesh.services[id.0];
+        let spec = ClusterSpec {
+            service: Arc::clone(&self.hosts[id.0]),
+            service_name: service_name(service).to_owned(),
+            namespace: service.namespace.clone(),
+            port,
+            subset: key.2.clone(),
+            selector: selection.map(|subset| subset.labels.clone()).unwrap_or_default(),
+            policy: destination_rule::policy(rule, selection, port),
+        };
+        let index = self.clusters.len();
+        self.clusters.push((id, Arc::new(spec)));
+        self.index.insert(key, index);
+        Some(index)
+    }
+
+    /// Registers what no route named: every port of every service, and each subset on the ports its service has so far.
+    /// Returns all clusters in order.
+    pub(crate) fn finish(mut self) -> Vec<(ServiceId, Arc<ClusterSpec>)> {
+        for index in 0..self.mesh.services.len() {
+            let id = ServiceId(index);
+            let declared = &self.mesh.services[index].ports;
+            let mut ports: Vec<u16> = declared.iter().map(|port| port.number).collect();
+            if declared.is_empty() {
+                ports.push(DEFAULT_PORT);
+                let routed = self.clusters.iter().filter(|(service, _)| *service == id).map(|(_, spec)| spec.port);
+                ports.extend(routed);
+                ports.sort_unstable();
+                ports.dedup();
+            }
+            let subsets = self.rules[index].map(|rule| rule.subsets.as_slice()).unwrap_or_default();
+            for port in ports {
+                self.register(id, port, None);
+                for subset in subsets {
+                    self.register(id, port, Some(&subset.name));
+                }
+            }
+        }
+        self.clusters
+    }
+}
+
+/// The short name that metrics show: the configured one, else the first label of a cluster-local name, else the host.
+fn service_name(service: &Service) -> &str {
+    if let Some(short) = &service.short_name {
+        return short;
+    }
+    match service.host.split_once('.') {
+        Some((name, rest)) if rest.ends_with(".svc.cluster.local") => name,
+        _ => &service.host,
+    }
+}

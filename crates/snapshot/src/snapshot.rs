@@ -1,0 +1,77 @@
+//! The snapshot itself, and the exchange of endpoints within it.
+//!
+//! It does not know how the first one is made: that is `compile.rs`.
+
+use std::sync::Arc;
+
+use meshwright_model::{EndpointSet, Mesh, ServiceDirectory, ServiceId};
+
+use crate::cluster::LiveFacts;
+use crate::registry::usable_endpoints;
+use crate::{Cluster, Listener};
+
+/// What runs: immutable, whole, numbered. A request reads exactly one.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts every publication, from 1.
+    pub number: u64,
+    /// Counts configurations, from 1; endpoint changes keep it.
+    pub generation: u64,
+    /// Sockets and what is served there; gateways in the order of the input, then the mesh listener.
+    pub listeners: Vec<Arc<Listener>>,
+    /// Every (service, port, subset) that can be reached. A cluster that did not change is the same `Arc` as in the
+    /// snapshot before, though perhaps at another index.
+    pub clusters: Vec<Arc<Cluster>>,
+    /// The configuration that it was compiled from.
+    pub mesh: Arc<Mesh>,
+    /// Names of the services of `mesh`.
+    pub directory: Arc<ServiceDirectory>,
+    /// Resolved endpoints; `resolved[n]` belongs to `ServiceId(n)`.
+    pub resolved: Arc<[EndpointSet]>,
+}
+
+impl Snapshot {
+    /// The same configuration with other endpoints for the services named in `sets`. Everything but the clusters of those
+    /// services is shared, and so is a cluster whose endpoints turn out the same. `number` is one more, `generation` stays.
+    ///
+    /// Sets of services, and indexes of endpoints, that this configuration does not have are left out.
+    pub fn with_endpoints(&self, sets: &[EndpointSet]) -> Snapshot {
+        let mut resolved: Vec<EndpointSet> = self.resolved.to_vec();
+        let mut changed: Vec<ServiceId> = Vec::with_capacity(sets.len());
+        for set in sets {
+            let Some(service) = self.mesh.services.get(set.service.0) else { continue };
+            resolved[set.service.0] = usable_endpoints(service, set);
+            changed.push(set.service);
+        }
+        let mut facts = LiveFacts::of(Some(self));
+        let clusters = self
+            .clusters
+            .iter()
+            .map(|cluster| match self.directory.find(&cluster.service, "") {
+                Some(id) if changed.contains(&id) => {
+                    facts.cluster(cluster.spec.clone(), &self.mesh.services[id.0], &resolved[id.0])
+                }
+                _ => Arc::clone(cluster),
+            })
+            .collect();
+        Snapshot {
+            number: self.number + 1,
+            generation: self.generation,
+            listeners: self.listeners.clone(),
+            clusters,
+            mesh: Arc::clone(&self.mesh),
+            directory: Arc::clone(&self.directory),
+            resolved: resolved.into(),
+        }
+    }
+
+    /// The cluster of that name, for example `outbound|80||api.default.svc.cluster.local`.
+    pub fn cluster(&self, name: &str) -> Option<&Arc<Cluster>> {
+        self.clusters.iter().find(|cluster| cluster.name == name)
+    }
+
+    /// Every cluster of the service with this canonical host name.
+    pub fn clusters_of<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a Arc<Cluster>> {
+        self.clusters.iter().filter(move |cluster| &*cluster.service == service)
+    }
+}

@@ -1,0 +1,200 @@
+//! Every metric there is: name, type and help text.
+//!
+//! Names of the `istio_*` family and their labels are Istio's, those of `envoy_cluster_*` are Envoy's, so that existing
+//! dashboards work; the rest is ours. How they are counted is in `metrics.rs`, how they are written in `prometheus.rs`.
+
+use crate::counters::{ClusterCounter, ClusterGauge, Counter, RefusalReason};
+
+/// Type of a metric family in the Prometheus text format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Only goes up.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Cumulative buckets, sum and count.
+    Histogram,
+}
+
+/// One metric family.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Family {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) help: &'static str,
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: Kind::Counter, help }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: Kind::Gauge, help }
+}
+
+const fn histogram(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: Kind::Histogram, help }
+}
+
+pub(crate) const REQUESTS: Family = counter("istio_requests_total", "Requests handled.");
+pub(crate) const REQUEST_DURATION: Family =
+    histogram("istio_request_duration_milliseconds", "Duration of requests in milliseconds.");
+pub(crate) const REQUEST_BYTES: Family = histogram("istio_request_bytes", "Body bytes of requests.");
+pub(crate) const RESPONSE_BYTES: Family = histogram("istio_response_bytes", "Body bytes of responses.");
+pub(crate) const BUILD: Family = gauge("istio_build", "Always 1; the labels say which build runs.");
+
+pub(crate) const CONNECTIONS_ACTIVE: Family =
+    gauge("meshwright_downstream_connections_active", "Downstream connections that are open.");
+pub(crate) const REFUSALS: Family =
+    counter("meshwright_refusals_total", "Connections and requests refused by a limit or rule, by reason.");
+pub(crate) const SERIES_DROPPED: Family = counter(
+    "meshwright_metrics_series_dropped_total",
+    "Requests counted in an overflow series because the cap on label sets was reached.",
+);
+pub(crate) const CONFIG_GENERATION: Family =
+    gauge("meshwright_config_generation", "Generation of the configuration in use.");
+pub(crate) const CONFIG_RELOADS: Family =
+    counter("meshwright_config_reloads_total", "Configuration loads that took effect.");
+pub(crate) const CONFIG_RELOAD_FAILURES: Family =
+    counter("meshwright_config_reload_failures_total", "Configuration loads that were refused.");
+pub(crate) const CONFIG_LAST_RELOAD_SUCCESSFUL: Family = gauge(
+    "meshwright_config_last_reload_successful",
+    "1 when the last configuration load took effect, 0 when it was refused.",
+);
+pub(crate) const CONFIG_LAST_RELOAD_SUCCESS: Family = gauge(
+    "meshwright_config_last_reload_success_timestamp_seconds",
+    "Unix time at which a configuration load last took effect.",
+);
+pub(crate) const READY: Family = gauge("meshwright_ready", "1 while the process takes traffic.");
+
+pub(crate) const PROCESS_START: Family = gauge("process_start_time_seconds", "Unix time at which the process started.");
+pub(crate) const PROCESS_RESIDENT: Family = gauge("process_resident_memory_bytes", "Resident memory in bytes.");
+pub(crate) const PROCESS_OPEN_FDS: Family = gauge("process_open_fds", "Open file descriptors.");
+pub(crate) const PROCESS_MAX_FDS: Family = gauge("process_max_fds", "Limit of open file descriptors.");
+
+pub(crate) const MEMBERSHIP_TOTAL: Family = gauge("envoy_cluster_membership_total", "Endpoints of the cluster.");
+pub(crate) const MEMBERSHIP_HEALTHY: Family =
+    gauge("envoy_cluster_membership_healthy", "Endpoints of the cluster that are healthy.");
+pub(crate) const EJECTIONS_ACTIVE: Family = gauge(
+    "envoy_cluster_outlier_detection_ejections_active",
+    "Endpoints that outlier detection keeps out at this moment.",
+);
+pub(crate) const PENDING_ACTIVE: Family =
+    gauge("envoy_cluster_upstream_rq_pending_active", "Requests that wait for a connection.");
+pub(crate) const CX_OPEN: Family =
+    gauge("envoy_cluster_circuit_breakers_default_cx_open", "1 while the connection limit is reached.");
+pub(crate) const PENDING_OPEN: Family = gauge(
+    "envoy_cluster_circuit_breakers_default_rq_pending_open",
+    "1 while the limit of pending requests is reached.",
+);
+pub(crate) const RQ_OPEN: Family =
+    gauge("envoy_cluster_circuit_breakers_default_rq_open", "1 while the request limit is reached.");
+pub(crate) const RETRY_OPEN: Family =
+    gauge("envoy_cluster_circuit_breakers_default_rq_retry_open", "1 while the retry limit is reached.");
+
+/// Family of a worker's counter.
+pub(crate) const fn of_counter(which: Counter) -> Family {
+    match which {
+        Counter::DownstreamConnectionsAccepted => {
+            counter("meshwright_downstream_connections_accepted_total", "Downstream connections accepted.")
+        }
+        Counter::DownstreamConnectionsClosed => {
+            counter("meshwright_downstream_connections_closed_total", "Downstream connections that ended.")
+        }
+        Counter::DownstreamConnectionsForced => counter(
+            "meshwright_downstream_connections_forced_total",
+            "Downstream connections in use that were cut when the drain time was over.",
+        ),
+        Counter::DownstreamRequests => {
+            counter("meshwright_downstream_requests_total", "Request heads read, malformed ones included.")
+        }
+        Counter::DownstreamUpgrades => {
+            counter("meshwright_downstream_upgrades_total", "Connections that changed their protocol.")
+        }
+        Counter::DownstreamBytesReceived => {
+            counter("meshwright_downstream_received_bytes_total", "Bytes read from downstream connections.")
+        }
+        Counter::DownstreamBytesSent => {
+            counter("meshwright_downstream_sent_bytes_total", "Bytes written to downstream connections.")
+        }
+        Counter::AcceptErrors => counter("meshwright_accept_errors_total", "Failures to accept a connection."),
+        Counter::AccessLogLinesDropped => counter(
+            "meshwright_access_log_lines_dropped_total",
+            "Access log lines lost because their sink could not keep up.",
+        ),
+    }
+}
+
+/// Family of a cluster's counter.
+pub(crate) const fn of_cluster_counter(which: ClusterCounter) -> Family {
+    match which {
+        ClusterCounter::UpstreamCxTotal => {
+            counter("envoy_cluster_upstream_cx_total", "Connection attempts to endpoints.")
+        }
+        ClusterCounter::UpstreamCxConnectFail => {
+            counter("envoy_cluster_upstream_cx_connect_fail", "Connection attempts that failed or timed out.")
+        }
+        ClusterCounter::UpstreamCxOverflow => {
+            counter("envoy_cluster_upstream_cx_overflow", "Times the connection limit stood in the way.")
+        }
+        ClusterCounter::UpstreamCxDestroy => {
+            counter("envoy_cluster_upstream_cx_destroy", "Connections to endpoints that ended.")
+        }
+        ClusterCounter::UpstreamRqTotal => {
+            counter("envoy_cluster_upstream_rq_total", "Requests handed to endpoints; every try counts.")
+        }
+        ClusterCounter::UpstreamRqPendingOverflow => counter(
+            "envoy_cluster_upstream_rq_pending_overflow",
+            "Requests refused by the limit of pending requests or of requests.",
+        ),
+        ClusterCounter::UpstreamRqRetry => counter("envoy_cluster_upstream_rq_retry", "Retries made."),
+        ClusterCounter::UpstreamRqRetryOverflow => {
+            counter("envoy_cluster_upstream_rq_retry_overflow", "Retries not made because of the retry limit.")
+        }
+        ClusterCounter::UpstreamRqTimeout => {
+            counter("envoy_cluster_upstream_rq_timeout", "Requests ended by the timeout of their route.")
+        }
+        ClusterCounter::UpstreamRqPerTryTimeout => {
+            counter("envoy_cluster_upstream_rq_per_try_timeout", "Tries ended by the timeout of a try.")
+        }
+        ClusterCounter::OutlierEjections => {
+            counter("envoy_cluster_outlier_detection_ejections_enforced_total", "Ejections of endpoints.")
+        }
+        ClusterCounter::OutlierEjectionsRefused => counter(
+            "envoy_cluster_outlier_detection_ejections_overflow",
+            "Ejections not carried out because of the maximal share of ejected endpoints.",
+        ),
+    }
+}
+
+/// Family of a cluster's gauge.
+pub(crate) const fn of_cluster_gauge(which: ClusterGauge) -> Family {
+    match which {
+        ClusterGauge::UpstreamCxActive => gauge("envoy_cluster_upstream_cx_active", "Open connections to endpoints."),
+        ClusterGauge::UpstreamRqActive => {
+            gauge("envoy_cluster_upstream_rq_active", "Requests that are with endpoints.")
+        }
+    }
+}
+
+/// Label value of a refusal.
+pub(crate) const fn of_refusal(reason: RefusalReason) -> &'static str {
+    match reason {
+        RefusalReason::ConnectionLimit => "connection_limit",
+        RefusalReason::HeadTimeout => "head_timeout",
+        RefusalReason::IdleTimeout => "idle_timeout",
+        RefusalReason::StreamIdleTimeout => "stream_idle_timeout",
+        RefusalReason::RequestLineTooLong => "request_line_too_long",
+        RefusalReason::HeadersTooLarge => "headers_too_large",
+        RefusalReason::TooManyHeaders => "too_many_headers",
+        RefusalReason::ChunkedBodyLimit => "chunked_body_limit",
+        RefusalReason::MalformedRequest => "malformed_request",
+        RefusalReason::MethodNotAllowed => "method_not_allowed",
+        RefusalReason::VersionNotSupported => "version_not_supported",
+        RefusalReason::UnsupportedTransferCoding => "unsupported_transfer_coding",
+        RefusalReason::ExpectationFailed => "expectation_failed",
+        RefusalReason::UnknownHost => "unknown_host",
+        RefusalReason::UpstreamHeadLimit => "upstream_head_limit",
+        RefusalReason::Overloaded => "overloaded",
+    }
+}

@@ -1,0 +1,69 @@
+//! What only the caller of a scrape knows: plain values that are read at that moment.
+//!
+//! Nothing here is counted by workers; see `metrics.rs` for that.
+
+use std::time::SystemTime;
+
+/// Values handed to [`crate::Metrics::encode_prometheus`].
+#[derive(Clone, Debug, Default)]
+pub struct ScrapeGauges {
+    /// What is known of the configuration.
+    pub config: ConfigGauges,
+    /// Whether the process takes traffic: `/ready` answers 200.
+    pub ready: bool,
+    /// One entry per live cluster.
+    pub clusters: Vec<ClusterGauges>,
+    /// What is known of the process.
+    pub process: ProcessGauges,
+}
+
+/// State of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigGauges {
+    /// Generation of the configuration in use; 0 before the first.
+    pub generation: u64,
+    /// Loads that took effect, the first one included.
+    pub reloads: u64,
+    /// Loads that were refused.
+    pub reload_failures: u64,
+    /// Whether the last load took effect.
+    pub last_reload_successful: bool,
+    /// When a load last took effect.
+    pub last_reload_success: Option<SystemTime>,
+}
+
+/// State of one live cluster, summed over its endpoints.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterGauges {
+    /// Name of the cluster.
+    pub name: String,
+    /// Endpoints.
+    pub membership_total: u64,
+    /// Endpoints that are healthy.
+    pub membership_healthy: u64,
+    /// Endpoints that outlier detection keeps out at this moment.
+    pub ejections_active: u64,
+    /// Requests that wait for a connection.
+    pub pending_active: u64,
+    /// The connection limit is reached.
+    pub connections_open: bool,
+    /// The limit of pending requests is reached.
+    pub pending_open: bool,
+    /// The request limit is reached.
+    pub requests_open: bool,
+    /// The retry limit is reached.
+    pub retries_open: bool,
+}
+
+/// State of the process; what is `None` is left out.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessGauges {
+    /// When the process started.
+    pub start: Option<SystemTime>,
+    /// Resident memory in bytes.
+    pub resident_bytes: Option<u64>,
+    /// Open file descriptors.
+    pub open_descriptors: Option<u64>,
+    /// Limit of open file descriptors.
+    pub max_descriptors: Option<u64>,
+}

@@ -1,0 +1,95 @@
+//! YAML for the process under test, in a directory of its own that goes away with it.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// A gateway on port 80 for every host, bound by the name `gateway`.
+pub const GATEWAY: &str = "\
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gateway}
+spec:
+  servers:
+    - port: {number: 80, name: http, protocol: HTTP}
+      hosts: ['*']
+";
+
+/// Puts `by` blanks before every line.
+pub fn indent(text: &str, by: usize) -> String {
+    text.lines().map(|line| format!("{:by$}{line}\n", "")).collect()
+}
+
+/// A gateway on port 80 for every host with these routes: the entries of `http`, not indented.
+pub fn gateway_routes(http: &str) -> String {
+    format!(
+        "{GATEWAY}---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: routes}}
+spec:
+  hosts: ['*']
+  gateways: [gateway]
+  http:
+{}",
+        indent(http, 4)
+    )
+}
+
+/// A gateway on port 80 that sends everything to one service.
+pub fn gateway_to(service: &str) -> String {
+    gateway_routes(&format!("- route: [{{destination: {{host: {service}}}}}]"))
+}
+
+/// A virtual service for calls between services to `host`, with the entries of `http`, not indented.
+pub fn mesh_routes(host: &str, http: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: {host}}}
+spec:
+  hosts: [{host}]
+  http:
+{}",
+        indent(http, 4)
+    )
+}
+
+/// A configuration file.
+pub struct Config {
+    directory: TempDir,
+    path: PathBuf,
+}
+
+impl Config {
+    /// A file with the given documents, joined.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn new(documents: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("mesh.yaml");
+        std::fs::write(&path, documents.join("---\n")).expect("the file is written");
+        Self { directory, path }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its directory, for further files.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Replaces the file as editors and deployments do: a new one is written beside it and renamed over it.
+    ///
+    /// # Panics
+    /// It cannot be written.
+    pub fn replace(&self, documents: &[&str]) {
+        let next = self.directory.path().join(".mesh.yaml.next");
+        std::fs::write(&next, documents.join("---\n")).expect("the file is written");
+        std::fs::rename(&next, &self.path).expect("the file is renamed");
+    }
+}

@@ -1,0 +1,72 @@
+//! What tests of the binary are made of: the process under test, peers that misbehave by name, a client that shows bytes.
+//!
+//! Everything blocks and has a deadline; every port is 0 until the system chose one; nothing is shared between tests. Waiting
+//! is always for a condition ([`eventually`]), never for a time. A broken expectation panics: this crate is for tests only.
+//! Read next: [`Launch`] and [`Meshwright`] (the process), [`Origin`] (upstream peers), [`RawClient`] (downstream peers),
+//! [`Config`] (its YAML).
+
+mod client;
+mod config;
+mod message;
+mod metrics;
+mod origin;
+mod pattern;
+mod process;
+mod records;
+mod scripts;
+
+use std::time::{Duration, Instant};
+
+pub use client::{ReadError, RawClient};
+pub use config::{Config, GATEWAY, gateway_routes, gateway_to, indent, mesh_routes};
+pub use message::{Response, parse_chunked};
+pub use metrics::Scrape;
+pub use origin::{Origin, OriginConnection, Received, RefusingPort};
+pub use process::{Launch, Meshwright};
+pub use pattern::Pattern;
+pub use records::TextRecord;
+
+pub use rustix::process::Signal;
+
+/// Longest wait for anything in a test.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Time between two looks at a condition.
+const GLANCE: Duration = Duration::from_millis(5);
+
+/// Path of the binary under test; only in integration tests of the package that has the binary.
+#[macro_export]
+macro_rules! binary {
+    () => {
+        env!("CARGO_BIN_EXE_meshwright")
+    };
+}
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// It does not hold within [`PATIENCE`]; the message says `what` was waited for.
+#[track_caller]
+pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    assert!(holds_within(PATIENCE, condition), "waited {PATIENCE:?} in vain: {what}");
+}
+
+/// Whether `condition` comes to hold within `time`.
+pub fn holds_within(time: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + time;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(GLANCE);
+    }
+}
+
+/// Lets `time` pass. Not for waiting for a result: only where the passing of time itself is what is tested (a pace, a
+/// connection that stays silent).
+pub fn pass(time: Duration) {
+    std::thread::sleep(time);
+}

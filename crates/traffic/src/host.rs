@@ -1,0 +1,157 @@
+//! One endpoint of a cluster and the facts about it that every worker shares. Does not know its address: the caller
+//! keeps addresses parallel to the hosts. Read next: `verdict.rs`, `host_set.rs`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use crate::HostVerdict;
+
+/// What an operator said about an endpoint. It outranks every automatic verdict and survives reloads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AdminState {
+    /// Nothing: health decides.
+    #[default]
+    Enabled,
+    /// No new requests; what is in flight ends by itself.
+    Draining,
+    /// No new requests, and the data plane may close connections that are idle.
+    Disabled,
+}
+
+impl AdminState {
+    /// Lower-case name, as admin pages and commands write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Draining => "draining",
+            Self::Disabled => "disabled",
+        }
+    }
+
+    const fn code(self) -> u8 {
+        match self {
+            Self::Enabled => 0,
+            Self::Draining => 1,
+            Self::Disabled => 2,
+        }
+    }
+
+    const fn of_code(code: u8) -> Self {
+        match code {
+            0 => Self::Enabled,
+            1 => Self::Draining,
+            _ => Self::Disabled,
+        }
+    }
+}
+
+/// Facts about one (service, address), shared by all workers and by every cluster of the service; they survive reloads.
+///
+/// The in-flight counter has a cache line of its own, since it is the one word here that requests write. A data plane
+/// touches it only for clusters whose [`crate::Balancer::needs_in_flight`] says so: limits are counted in
+/// [`crate::Usage`], so round robin and random cost no shared write at all, and the counter of their hosts stays 0.
+#[derive(Debug, Default)]
+pub struct HostState {
+    in_flight: CachePadded<AtomicU32>,
+    admin: AtomicU8,
+}
+
+impl HostState {
+    /// Idle and enabled.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Counts one more request in flight. Whoever calls this owes one [`HostState::release`], also when the request is
+    /// cancelled; the caller's guard remembers that it acquired, because the policy may change in between.
+    pub fn acquire(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes back one [`HostState::acquire`].
+    pub fn release(&self) {
+        let before = self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "release without acquire");
+    }
+
+    /// Requests in flight that were counted.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Records an operator's word. It takes effect with the next pick of every worker.
+    pub fn set_admin(&self, state: AdminState) {
+        self.admin.store(state.code(), Ordering::Relaxed);
+    }
+
+    /// The operator's word; [`AdminState::Enabled`] until there is one.
+    pub fn admin(&self) -> AdminState {
+        AdminState::of_code(self.admin.load(Ordering::Relaxed))
+    }
+}
+
+/// One endpoint as a cluster sees it. Facts are shared with other clusters of the service, the verdict is the cluster's
+/// own.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Relative weight; 0 counts as 1.
+    pub weight: u32,
+    /// Facts about (service, address).
+    pub state: Arc<HostState>,
+    /// Verdicts about (service, port, subset, address).
+    pub verdict: Arc<HostVerdict>,
+}
+
+impl Host {
+    /// A host of that weight without any history.
+    pub fn new(weight: u32) -> Self {
+        Self { weight, state: Arc::new(HostState::new()), verdict: Arc::new(HostVerdict::new()) }
+    }
+
+    /// No operator took it out.
+    pub fn is_enabled(&self) -> bool {
+        self.state.admin() == AdminState::Enabled
+    }
+
+    /// It may be picked: neither taken out by an operator nor ejected. Two relaxed loads.
+    pub fn is_available(&self) -> bool {
+        self.is_enabled() && !self.verdict.is_ejected()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operators_word_takes_a_host_out_and_brings_it_back() {
+        let host = Host::new(1);
+        assert!(host.is_available());
+        for state in [AdminState::Draining, AdminState::Disabled] {
+            host.state.set_admin(state);
+            assert_eq!(host.state.admin(), state);
+            assert!(!host.is_available());
+        }
+        host.state.set_admin(AdminState::Enabled);
+        assert!(host.is_available());
+    }
+
+    #[test]
+    fn requests_in_flight_are_counted_across_threads() {
+        let state = HostState::new();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..1_000 {
+                        state.acquire();
+                        state.acquire();
+                        state.release();
+                    }
+                });
+            }
+        });
+        assert_eq!(state.in_flight(), 4_000);
+    }
+}

@@ -1,0 +1,338 @@
+//! One direction of an exchange: body bytes from one link to the other, decoded, framed anew, bounded in memory.
+//!
+//! At most one scratch area of bytes waits for a destination that does not take them; until they are gone nothing more is
+//! read, so that a slow reader slows the sender. Framing is never copied: a body that came chunked leaves with chunk
+//! sizes of our own, and extensions and forbidden trailers stay behind.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use meshwright_codec::{BodyDecoder, BodyLimits, write_chunk_end, write_chunk_header, write_last_chunk};
+use meshwright_message::BodyLength;
+
+use crate::{Buffers, Link};
+
+/// Runs of at least this many bytes are written from where they lie; shorter ones are gathered first.
+const COPY_BELOW: usize = 4 * 1024;
+/// What is read at once for a destination that could not take the last read whole.
+const NARROW_READ: usize = 16 * 1024;
+/// A request is kept for another try as long as it is not longer than this.
+pub const RETAINED: usize = 64 * 1024;
+
+/// Why a direction cannot go on.
+#[derive(Debug)]
+pub enum MoveError {
+    /// The source closed or broke before the end of the body.
+    Closed(String),
+    /// The framing of the source's body is invalid.
+    Invalid(String),
+    /// The destination takes no more.
+    Destination(io::Error),
+}
+
+/// State of one direction.
+pub struct Direction {
+    decoder: BodyDecoder,
+    framing: BodyLength,
+    out: Vec<u8>,
+    sent: usize,
+    retain: bool,
+    ended: bool,
+    narrow: bool,
+    /// Body bytes taken from the source so far.
+    pub moved: u64,
+    /// Grows with every byte that moves; a stall is no change of it.
+    pub progress: u64,
+}
+
+impl Direction {
+    /// A direction whose source frames its body as `from` and whose destination gets it framed as `to`.
+    pub fn new(from: BodyLength, to: BodyLength, limits: &BodyLimits) -> Self {
+        Self {
+            decoder: BodyDecoder::new(from, limits),
+            framing: to,
+            out: Vec::new(),
+            sent: 0,
+            retain: false,
+            ended: from.is_empty(),
+            narrow: false,
+            moved: 0,
+            progress: 0,
+        }
+    }
+
+    /// The buffer of bytes to be sent; a head is written into it before the first move.
+    pub fn out(&mut self, buffers: &Buffers) -> &mut Vec<u8> {
+        if self.out.capacity() == 0 {
+            self.out = buffers.take();
+        }
+        &mut self.out
+    }
+
+    /// Keeps what is sent, up to [`RETAINED`] bytes, so that it can be sent again.
+    pub fn retain(&mut self) {
+        self.retain = true;
+    }
+
+    /// Everything taken from the source is still here: it can be sent to another endpoint from the start.
+    pub fn can_rewind(&self) -> bool {
+        self.retain
+    }
+
+    /// Nothing was sent so far.
+    pub fn is_untouched(&self) -> bool {
+        self.sent == 0
+    }
+
+    /// Sends everything retained once more.
+    pub fn rewind(&mut self) {
+        debug_assert!(self.retain, "only a retained direction can start again");
+        self.sent = 0;
+    }
+
+    /// Replaces the first `length` retained bytes, which are the head, before they are sent again.
+    pub fn replace_start(&mut self, length: usize, head: &[u8]) {
+        debug_assert!(self.sent == 0, "only before the first byte is sent");
+        self.out.splice(..length, head.iter().copied());
+    }
+
+    /// Stops keeping what was sent.
+    pub fn release(&mut self) {
+        if self.retain {
+            self.retain = false;
+            self.out.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
+    /// Bytes wait for the destination.
+    pub fn has_unsent(&self) -> bool {
+        self.sent < self.out.len()
+    }
+
+    /// The whole body was taken from the source and sent.
+    pub fn is_done(&self) -> bool {
+        self.ended && !self.has_unsent()
+    }
+
+    /// The whole body was taken from the source.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Gives the memory back.
+    pub fn dispose(&mut self, buffers: &Buffers) {
+        buffers.give_back(&mut self.out);
+        self.sent = 0;
+        self.retain = false;
+    }
+
+    /// Moves as much as possible. Ready when the body is complete and sent.
+    pub fn poll_move(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Link,
+        destination: &mut Link,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), MoveError>> {
+        if !self.ended && !source.ahead().is_empty() && self.out.len() - self.sent < COPY_BELOW {
+            // The start of a body came with its head: both leave in one write.
+            self.feed_ahead(cx, source, destination, buffers)?;
+        }
+        loop {
+            if self.poll_flush(cx, destination, buffers)?.is_pending() {
+                return Poll::Pending;
+            }
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            if !source.ahead().is_empty() {
+                self.feed_ahead(cx, source, destination, buffers)?;
+                continue;
+            }
+            let mut scratch = buffers.scratch();
+            let most = if self.narrow { NARROW_READ } else { scratch.len() };
+            match source.poll_read(cx, &mut scratch[..most]) {
+                Poll::Ready(Ok(0)) => {
+                    self.decoder.finish_at_close().map_err(|error| MoveError::Closed(error.to_string()))?;
+                    self.end(buffers);
+                }
+                Poll::Ready(Ok(count)) => {
+                    self.progress += count as u64;
+                    let consumed = self.feed(cx, &scratch[..count], destination, buffers)?;
+                    source.keep(&scratch[consumed..count], buffers);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(MoveError::Closed(error.to_string()))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Decodes bytes that the source link read ahead.
+    fn feed_ahead(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Link,
+        destination: &mut Link,
+        buffers: &Buffers,
+    ) -> Result<(), MoveError> {
+        let consumed = self.feed(cx, source.ahead(), destination, buffers)?;
+        source.use_ahead(consumed, buffers);
+        Ok(())
+    }
+
+    /// Decodes `input` and sends or queues its body bytes; returns how much was consumed (less only after the end of the body).
+    pub fn feed(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &[u8],
+        destination: &mut Link,
+        buffers: &Buffers,
+    ) -> Result<usize, MoveError> {
+        let mut position = 0;
+        while !self.ended && position < input.len() {
+            let step =
+                self.decoder.decode(&input[position..]).map_err(|error| MoveError::Invalid(error.to_string()))?;
+            let data = &input[position + step.data.start..position + step.data.end];
+            position += step.consumed;
+            if !data.is_empty() {
+                self.moved += data.len() as u64;
+                self.send(cx, data, destination, buffers)?;
+            }
+            if step.done {
+                self.end(buffers);
+            } else if step.consumed == 0 {
+                break;
+            }
+        }
+        Ok(position)
+    }
+
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+        destination: &mut Link,
+        buffers: &Buffers,
+    ) -> Result<(), MoveError> {
+        let chunked = self.framing == BodyLength::Chunked;
+        if chunked {
+            write_chunk_header(data.len(), self.out(buffers));
+        }
+        if self.retain && self.out.len() + data.len() > RETAINED {
+            self.release();
+        }
+        if self.retain || data.len() < COPY_BELOW {
+            self.out(buffers).extend_from_slice(data);
+        } else {
+            self.send_in_place(cx, data, destination, buffers)?;
+        }
+        if chunked {
+            write_chunk_end(self.out(buffers));
+        }
+        Ok(())
+    }
+
+    /// Writes what is queued and `data` with one system call and queues the rest of `data`.
+    fn send_in_place(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+        destination: &mut Link,
+        buffers: &Buffers,
+    ) -> Result<(), MoveError> {
+        let queued = self.out.len() - self.sent;
+        let written = match destination.poll_write_both(cx, &self.out[self.sent..], data) {
+            Poll::Ready(Ok(written)) => written,
+            Poll::Ready(Err(error)) => return Err(MoveError::Destination(error)),
+            Poll::Pending => 0,
+        };
+        self.progress += written as u64;
+        let of_data = written.saturating_sub(queued);
+        if written >= queued {
+            self.out.clear();
+            self.sent = 0;
+        } else {
+            self.sent += written;
+        }
+        self.narrow = of_data < data.len();
+        if self.narrow {
+            self.out(buffers).extend_from_slice(&data[of_data..]);
+        }
+        Ok(())
+    }
+
+    /// Reads the rest of the body and drops it, until `most` bytes were taken. Ready with whether the body is complete.
+    pub fn poll_drop(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Link,
+        most: u64,
+        buffers: &Buffers,
+    ) -> Poll<io::Result<bool>> {
+        let before = self.moved;
+        loop {
+            if self.ended {
+                return Poll::Ready(Ok(true));
+            }
+            if self.moved - before > most {
+                return Poll::Ready(Ok(false));
+            }
+            let mut scratch = buffers.scratch();
+            let from_ahead = source.ahead().len().min(scratch.len());
+            let count = if from_ahead > 0 {
+                scratch[..from_ahead].copy_from_slice(&source.ahead()[..from_ahead]);
+                source.use_ahead(from_ahead, buffers);
+                from_ahead
+            } else {
+                match source.poll_read(cx, &mut scratch) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Ok(false)),
+                    Poll::Ready(Ok(count)) => count,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            };
+            let mut position = 0;
+            while position < count && !self.ended {
+                let Ok(step) = self.decoder.decode(&scratch[position..count]) else { return Poll::Ready(Ok(false)) };
+                position += step.consumed;
+                self.moved += step.data.len() as u64;
+                self.ended = step.done;
+            }
+            source.keep_first(&scratch[position..count], buffers);
+        }
+    }
+
+    fn end(&mut self, buffers: &Buffers) {
+        self.ended = true;
+        if self.framing == BodyLength::Chunked {
+            if self.out.capacity() == 0 {
+                self.out = buffers.take();
+            }
+            write_last_chunk(self.decoder.trailers(), &mut self.out);
+        }
+    }
+
+    fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        destination: &mut Link,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), MoveError>> {
+        while self.sent < self.out.len() {
+            match destination.poll_write(cx, &self.out[self.sent..]) {
+                Poll::Ready(Ok(written)) => {
+                    self.sent += written;
+                    self.progress += written as u64;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(MoveError::Destination(error))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        if !self.retain {
+            self.sent = 0;
+            buffers.give_back(&mut self.out);
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,89 @@
+//! One TCP connection that speaks HTTP/1, with the bytes that were read ahead of their use.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::Buffers;
+use crate::net::TcpStream;
+
+/// A connection and what was read from it but not used yet (the next pipelined request, the start of a body).
+pub struct Link {
+    stream: TcpStream,
+    ahead: Vec<u8>,
+    used: usize,
+}
+
+impl Link {
+    /// Wraps a connected socket.
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream, ahead: Vec::new(), used: 0 }
+    }
+
+    /// The socket.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Bytes read ahead.
+    pub fn ahead(&self) -> &[u8] {
+        &self.ahead[self.used..]
+    }
+
+    /// Keeps `bytes` for later, behind what is kept already.
+    pub fn keep(&mut self, bytes: &[u8], buffers: &Buffers) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.ahead.capacity() == 0 {
+            self.ahead = buffers.take();
+        }
+        self.ahead.extend_from_slice(bytes);
+    }
+
+    /// Keeps `bytes` for later, in front of what is kept already.
+    pub fn keep_first(&mut self, bytes: &[u8], buffers: &Buffers) {
+        if self.ahead().is_empty() {
+            return self.keep(bytes, buffers);
+        }
+        let used = self.used;
+        self.ahead.splice(..used, bytes.iter().copied());
+        self.used = 0;
+    }
+
+    /// Drops the first `count` bytes that were read ahead; an emptied buffer goes back to the worker.
+    pub fn use_ahead(&mut self, count: usize, buffers: &Buffers) {
+        self.used = self.used.saturating_add(count);
+        if self.used >= self.ahead.len() {
+            buffers.give_back(&mut self.ahead);
+            self.used = 0;
+        }
+    }
+
+    /// Reads from the socket, past what was read ahead. 0 is the end.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(into);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Writes to the socket.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    /// Writes two runs of bytes with one system call.
+    pub fn poll_write_both(&mut self, cx: &mut Context<'_>, first: &[u8], second: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)])
+    }
+
+    /// Says that nothing more will be written.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,86 @@
+//! Sockets. The single place of the data plane that names `tokio::net`, so that a simulated stack needs one change.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+pub use tokio::net::{TcpListener, TcpStream};
+
+/// Connections that the kernel queues per listener before it refuses more; the kernel caps it at `somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Opens `sockets` listening sockets on one address, one for each worker; the kernel spreads connections over them.
+///
+/// `SO_REUSEPORT` would let a second process share a port without either noticing, so the address is first bound without
+/// it: a port that anybody else listens on is an error (`AddrInUse`). Port 0 takes a free port, the same for all sockets.
+pub fn listen(address: SocketAddr, sockets: usize) -> io::Result<Vec<StdListener>> {
+    let probe = bind(address, false)?;
+    let address = probe.local_addr()?.as_socket().unwrap_or(address);
+    drop(probe);
+    (0..sockets.max(1))
+        .map(|_| {
+            let socket = bind(address, true)?;
+            socket.listen(BACKLOG)?;
+            Ok(socket.into())
+        })
+        .collect()
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    // Connections of an earlier process in TIME_WAIT must not keep the port from us; a listener of another process still does.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Keep-alive probes of a connection; absent parts are the system's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct KeepAlive {
+    /// Unanswered probes until the connection is given up.
+    pub probes: Option<u32>,
+    /// Idle time before the first probe.
+    pub time: Option<Duration>,
+    /// Time between probes.
+    pub interval: Option<Duration>,
+}
+
+/// Opens a connection to an endpoint, with `TCP_NODELAY` set.
+pub async fn connect(address: SocketAddr, keep_alive: Option<KeepAlive>) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    if let Some(wanted) = keep_alive {
+        let mut parameters = TcpKeepalive::new();
+        if let Some(time) = wanted.time {
+            parameters = parameters.with_time(time);
+        }
+        if let Some(interval) = wanted.interval {
+            parameters = parameters.with_interval(interval);
+        }
+        if let Some(probes) = wanted.probes {
+            parameters = parameters.with_retries(probes);
+        }
+        SockRef::from(&stream).set_tcp_keepalive(&parameters)?;
+    }
+    Ok(stream)
+}
+
+/// Whether a connection that should be silent still is: nothing to read, not closed. One system call.
+pub fn is_silent(stream: &TcpStream) -> bool {
+    let mut byte = [std::mem::MaybeUninit::uninit()];
+    match SockRef::from(stream).peek(&mut byte) {
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        Ok(_) => false,
+    }
+}
+
+/// True for accept errors that concern the one connection only; the listener goes on at once.
+pub fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}

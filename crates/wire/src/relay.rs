@@ -1,0 +1,334 @@
+//! An exchange between two links: request up, response head, response down, both directions in one poll.
+//!
+//! Early answers, `100 Continue`, answers that outrun their request and upgraded connections are all the same loop with
+//! other ends. This is the pair HTTP/1 to HTTP/1; it knows heads only as bytes to send and bytes to parse.
+
+use std::ops::Range;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use meshwright_codec::{Answered, HeadScan, Progress, parse_response};
+use meshwright_message::{BodyLength, ResponseHead};
+
+use crate::{Buffers, Deadline, Direction, Limits, Link, MoveError};
+
+/// Bytes of a pipelined request that are read while an answer is awaited; more stay in the kernel.
+const READ_AHEAD: usize = 16 * 1024;
+
+/// Why an exchange ended early.
+#[derive(Debug)]
+pub enum RelayError {
+    /// The client closed, broke off its body or sent an invalid one.
+    Downstream(String),
+    /// The client's body is invalid: it is told so.
+    DownstreamInvalid(String),
+    /// The endpoint closed or broke off; `answered` tells whether any byte of an answer was seen.
+    Upstream {
+        /// A byte of the answer arrived.
+        answered: bool,
+        /// What was seen.
+        cause: String,
+    },
+    /// The endpoint's answer is not valid HTTP.
+    UpstreamInvalid(String),
+    /// The deadline of the exchange is over.
+    Deadline,
+    /// The client neither sends what it owes nor takes what it gets.
+    Stalled,
+}
+
+/// A response head was read; the bytes behind it lie in the scratch area until the task yields, or ahead in the link.
+#[derive(Clone, Debug)]
+pub struct ResponseStart {
+    /// Where in the scratch area the bytes behind the head lie.
+    pub in_scratch: Range<usize>,
+}
+
+/// The two links of an exchange and the memory of the worker.
+pub struct Ends<'a> {
+    /// Client side.
+    pub downstream: &'a mut Link,
+    /// Endpoint side.
+    pub upstream: &'a mut Link,
+    /// Memory.
+    pub buffers: &'a Buffers,
+    /// Limits.
+    pub limits: &'a Limits,
+    /// Timer of the downstream connection.
+    pub deadline: &'a mut Deadline,
+}
+
+/// State of an exchange.
+pub struct Relay {
+    /// Request body.
+    pub upload: Direction,
+    /// Response body.
+    pub download: Direction,
+    upload_broken: bool,
+    answered: bool,
+    scan: HeadScan,
+    /// End of the time for the answer; set by the caller, `None` is unlimited.
+    pub give_up: Option<Instant>,
+    /// Time for the answer that begins when the request was sent whole; then it becomes [`Relay::give_up`].
+    pub time_after_upload: Option<Duration>,
+    stalled_progress: u64,
+}
+
+impl Relay {
+    /// A new exchange whose request body is framed `from` by the client and `to` towards the endpoint.
+    pub fn new(from: BodyLength, to: BodyLength, limits: &Limits) -> Self {
+        Self {
+            upload: Direction::new(from, to, &limits.body),
+            download: Direction::new(BodyLength::Empty, BodyLength::Empty, &limits.body),
+            upload_broken: false,
+            answered: false,
+            scan: HeadScan::default(),
+            give_up: None,
+            time_after_upload: None,
+            stalled_progress: 0,
+        }
+    }
+
+    /// Starts again towards another endpoint: everything retained of the request is sent once more.
+    pub fn rewind(&mut self) {
+        self.upload.rewind();
+        self.upload_broken = false;
+        self.answered = false;
+        self.scan = HeadScan::default();
+    }
+
+    /// The request was sent whole.
+    pub fn upload_is_done(&self) -> bool {
+        self.upload.is_done() && !self.upload_broken
+    }
+
+    /// Sends the request and reads the next response head (perhaps an informational one).
+    pub fn poll_response_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        ends: &mut Ends<'_>,
+        to: Answered,
+        head: &mut ResponseHead,
+    ) -> Poll<Result<ResponseStart, RelayError>> {
+        match self.poll_upload(cx, ends)? {
+            Poll::Ready(()) => {
+                if let Some(time) = self.time_after_upload.take() {
+                    self.give_up = Instant::now().checked_add(time);
+                }
+                watch_client(cx, ends)?;
+            }
+            Poll::Pending => {}
+        }
+        match self.poll_read_head(cx, ends, to, head) {
+            Poll::Pending => {}
+            ready => return ready,
+        }
+        self.poll_timers(cx, ends).map(Err)
+    }
+
+    fn poll_upload(&mut self, cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Poll<Result<(), RelayError>> {
+        if self.upload_broken {
+            return Poll::Ready(Ok(()));
+        }
+        match self.upload.poll_move(cx, ends.downstream, ends.upstream, ends.buffers) {
+            Poll::Ready(Err(MoveError::Destination(_))) => {
+                // The endpoint may have answered before it closed: its answer counts, not the failed write.
+                self.upload_broken = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(MoveError::Closed(cause))) => Poll::Ready(Err(RelayError::Downstream(cause))),
+            Poll::Ready(Err(MoveError::Invalid(cause))) => Poll::Ready(Err(RelayError::DownstreamInvalid(cause))),
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_read_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        ends: &mut Ends<'_>,
+        to: Answered,
+        head: &mut ResponseHead,
+    ) -> Poll<Result<ResponseStart, RelayError>> {
+        let buffers = ends.buffers;
+        if !ends.upstream.ahead().is_empty()
+            && let Some(start) = self.parse_ahead(ends, to, head)?
+        {
+            return Poll::Ready(Ok(start));
+        }
+        loop {
+            let mut scratch = buffers.scratch();
+            let count = match ends.upstream.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(self.broken("it closed the connection".to_owned())));
+                }
+                Poll::Ready(Ok(count)) => count,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.broken(error.to_string()))),
+                Poll::Pending => return Poll::Pending,
+            };
+            self.answered = true;
+            if ends.upstream.ahead().is_empty() {
+                match parse_response(&scratch[..count], &mut self.scan, &ends.limits.head, to, head) {
+                    Ok(Progress::Complete { consumed }) => {
+                        self.scan = HeadScan::default();
+                        return Poll::Ready(Ok(ResponseStart { in_scratch: consumed..count }));
+                    }
+                    Ok(Progress::Partial) => ends.upstream.keep(&scratch[..count], buffers),
+                    Err(error) => return Poll::Ready(Err(RelayError::UpstreamInvalid(error.to_string()))),
+                }
+            } else {
+                ends.upstream.keep(&scratch[..count], buffers);
+                drop(scratch);
+                if let Some(start) = self.parse_ahead(ends, to, head)? {
+                    return Poll::Ready(Ok(start));
+                }
+            }
+        }
+    }
+
+    fn parse_ahead(
+        &mut self,
+        ends: &mut Ends<'_>,
+        to: Answered,
+        head: &mut ResponseHead,
+    ) -> Result<Option<ResponseStart>, RelayError> {
+        match parse_response(ends.upstream.ahead(), &mut self.scan, &ends.limits.head, to, head) {
+            Ok(Progress::Complete { consumed }) => {
+                self.scan = HeadScan::default();
+                ends.upstream.use_ahead(consumed, ends.buffers);
+                Ok(Some(ResponseStart { in_scratch: 0..0 }))
+            }
+            Ok(Progress::Partial) => Ok(None),
+            Err(error) => Err(RelayError::UpstreamInvalid(error.to_string())),
+        }
+    }
+
+    fn broken(&self, cause: String) -> RelayError {
+        RelayError::Upstream { answered: self.answered, cause }
+    }
+
+    /// An informational head was handed on: keeps what was read behind it for the next head. Call it before the task yields.
+    pub fn keep_behind_head(&mut self, start: &ResponseStart, ends: &mut Ends<'_>) {
+        let scratch = ends.buffers.scratch();
+        ends.upstream.keep(&scratch[start.in_scratch.clone()], ends.buffers);
+    }
+
+    /// Begins the way down: `download` already holds the head as bytes; the body bytes behind the head are sent from
+    /// where they lie. Call it before the task yields.
+    pub fn begin_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        start: &ResponseStart,
+        ends: &mut Ends<'_>,
+    ) -> Result<(), RelayError> {
+        let scratch = ends.buffers.scratch();
+        let behind = &scratch[start.in_scratch.clone()];
+        match self.download.feed(cx, behind, ends.downstream, ends.buffers) {
+            Ok(consumed) => {
+                ends.upstream.keep(&behind[consumed..], ends.buffers);
+                Ok(())
+            }
+            Err(error) => Err(self.download_error(error)),
+        }
+    }
+
+    fn download_error(&self, error: MoveError) -> RelayError {
+        match error {
+            MoveError::Closed(cause) | MoveError::Invalid(cause) => RelayError::Upstream { answered: true, cause },
+            MoveError::Destination(error) => RelayError::Downstream(error.to_string()),
+        }
+    }
+
+    /// Moves the response, and what is left of the request, until the response is complete.
+    pub fn poll_finish(&mut self, cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Poll<Result<(), RelayError>> {
+        let down = self.download.poll_move(cx, ends.upstream, ends.downstream, ends.buffers);
+        match down {
+            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(self.download_error(error))),
+            Poll::Pending => {}
+        }
+        if !self.upload.is_done() {
+            let _ = self.poll_upload(cx, ends)?;
+        }
+        self.poll_timers(cx, ends).map(Err)
+    }
+
+    /// Moves bytes both ways until both sides have ended; for connections that changed their protocol.
+    pub fn poll_tunnel(&mut self, cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Poll<Result<(), RelayError>> {
+        let before = self.upload.progress + self.download.progress;
+        let down = self.download.poll_move(cx, ends.upstream, ends.downstream, ends.buffers);
+        let down_done = match down {
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(self.download_error(error))),
+            Poll::Ready(Ok(())) => ends.downstream.poll_shutdown(cx).is_ready(),
+            Poll::Pending => false,
+        };
+        let up = self.upload.poll_move(cx, ends.downstream, ends.upstream, ends.buffers);
+        let up_done = match up {
+            Poll::Ready(Err(MoveError::Closed(cause) | MoveError::Invalid(cause))) => {
+                return Poll::Ready(Err(RelayError::Downstream(cause)));
+            }
+            Poll::Ready(Err(MoveError::Destination(error))) => {
+                return Poll::Ready(Err(RelayError::Upstream { answered: true, cause: error.to_string() }));
+            }
+            Poll::Ready(Ok(())) => ends.upstream.poll_shutdown(cx).is_ready(),
+            Poll::Pending => false,
+        };
+        if down_done && up_done {
+            return Poll::Ready(Ok(()));
+        }
+        if self.upload.progress + self.download.progress != before || ends.deadline.at().is_none() {
+            ends.deadline.set_after(Instant::now(), ends.limits.tunnel_idle_timeout);
+        }
+        ends.deadline.poll_over(cx).map(|()| Err(RelayError::Stalled))
+    }
+
+    /// Prepares both directions for [`Relay::poll_tunnel`]; what the client sent behind its request is sent on then, not
+    /// before.
+    pub fn become_tunnel(&mut self, limits: &Limits) {
+        self.download = raw(limits);
+        self.upload = raw(limits);
+        self.upload_broken = false;
+    }
+
+    /// Ready with the reason when the time for the answer is over, or the client has stalled.
+    fn poll_timers(&mut self, cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Poll<RelayError> {
+        let owes = !self.upload.has_ended() && !self.upload_broken && !self.upload.has_unsent();
+        let takes_none = self.download.has_unsent();
+        if !owes && !takes_none {
+            let Some(at) = self.give_up else {
+                ends.deadline.clear();
+                return Poll::Pending;
+            };
+            ends.deadline.set(at);
+            return ends.deadline.poll_over(cx).map(|()| RelayError::Deadline);
+        }
+        let progress = self.upload.progress + self.download.progress + 1;
+        if progress != self.stalled_progress || ends.deadline.at().is_none() {
+            self.stalled_progress = progress;
+            let stall = Instant::now() + ends.limits.stall_timeout;
+            ends.deadline.set(self.give_up.map_or(stall, |at| at.min(stall)));
+        }
+        let at = ends.deadline.at();
+        ends.deadline.poll_over(cx).map(|()| {
+            if self.give_up.is_some() && at == self.give_up { RelayError::Deadline } else { RelayError::Stalled }
+        })
+    }
+}
+
+fn raw(limits: &Limits) -> Direction {
+    Direction::new(BodyLength::UntilClose, BodyLength::UntilClose, &limits.body)
+}
+
+/// While an answer is awaited, notices that the client went away, and reads ahead a little of a pipelined request.
+fn watch_client(cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Result<(), RelayError> {
+    while ends.downstream.ahead().len() < READ_AHEAD {
+        let mut scratch = ends.buffers.scratch();
+        match ends.downstream.poll_read(cx, &mut scratch[..READ_AHEAD]) {
+            Poll::Ready(Ok(0)) => return Err(RelayError::Downstream("it closed the connection".to_owned())),
+            Poll::Ready(Ok(count)) => ends.downstream.keep(&scratch[..count], ends.buffers),
+            Poll::Ready(Err(error)) => return Err(RelayError::Downstream(error.to_string())),
+            Poll::Pending => break,
+        }
+    }
+    Ok(())
+}

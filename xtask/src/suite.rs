@@ -1,0 +1,148 @@
+//! `cargo xtask test`: everything that must hold before a change goes in, and a closing summary.
+//!
+//! Every step runs even when an earlier one failed, so that one run shows all that is wrong. It installs the third-party
+//! programs that the tests talk to. It does not know what the tests test. Read next: docs/testing.md.
+
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::install::{self, Requirement};
+use crate::{tidy, tree};
+
+/// Programs that capability tests use as clients and as upstreams.
+const PROGRAMS: [Requirement; 3] = [
+    Requirement { program: "curl", package: "curl" },
+    Requirement { program: "nginx", package: "nginx" },
+    Requirement { program: "python3", package: "python3" },
+];
+
+/// Property-test cases per property in the longer tier.
+const LONG_CASES: &str = "8192";
+
+/// Arguments of `cargo xtask test`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TestArguments {
+    /// The longer tier: many more property-test cases, the tests marked `#[ignore]`, and advisories
+    #[arg(long)]
+    long: bool,
+}
+
+struct Step {
+    name: &'static str,
+    took: Duration,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Passed,
+    Failed(String),
+    Skipped(&'static str),
+}
+
+/// Runs all steps.
+///
+/// # Errors
+/// When the programs that tests need are missing and cannot be installed. Failing steps are reported in the summary and
+/// by the exit code.
+pub(crate) fn run(arguments: &TestArguments) -> Result<ExitCode> {
+    let began = Instant::now();
+    install::ensure_programs(&PROGRAMS)?;
+    let mut steps = vec![
+        step("house rules (tidy)", tidy::check_tree),
+        step("formatting", || cargo(&["fmt", "--all", "--check"])),
+        step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+        step("tests", || cargo(&["test", "--workspace"])),
+    ];
+    if arguments.long {
+        steps.push(step("tests, longer tier", long_tests));
+        steps.push(step("cargo-deny, installed", install_cargo_deny));
+        steps.push(advisories());
+    }
+    steps.push(deny());
+    Ok(summary(&steps, began.elapsed()))
+}
+
+fn step(name: &'static str, work: impl FnOnce() -> Result<()>) -> Step {
+    println!("\n=== {name}");
+    let began = Instant::now();
+    let outcome = match work() {
+        Ok(()) => Outcome::Passed,
+        Err(error) => Outcome::Failed(format!("{error:#}")),
+    };
+    if let Outcome::Failed(reason) = &outcome {
+        eprintln!("{reason}");
+    }
+    Step { name, took: began.elapsed(), outcome }
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    execute(tree::cargo().args(arguments), &format!("cargo {}", arguments.join(" ")))
+}
+
+fn execute(command: &mut Command, name: &str) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot run {name}"))?;
+    if !status.success() {
+        bail!("`{name}` failed with {status}");
+    }
+    Ok(())
+}
+
+fn long_tests() -> Result<()> {
+    let mut command = tree::cargo();
+    command.args(["test", "--workspace", "--", "--include-ignored"]).env("PROPTEST_CASES", LONG_CASES);
+    execute(&mut command, "cargo test --workspace -- --include-ignored")
+}
+
+fn install_cargo_deny() -> Result<()> {
+    if has_deny() {
+        return Ok(());
+    }
+    cargo(&["install", "--locked", "cargo-deny"])
+}
+
+fn has_deny() -> bool {
+    let asked = tree::cargo().args(["deny", "--version"]).output();
+    asked.is_ok_and(|output| output.status.success())
+}
+
+/// Licences, bans and sources, which need no network.
+fn deny() -> Step {
+    const NAME: &str = "dependencies (cargo-deny)";
+    if has_deny() {
+        return step(NAME, || cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"]));
+    }
+    skipped(NAME, "cargo-deny is not installed; `cargo xtask test --long` installs it")
+}
+
+/// Advisories need the advisory database, which is fetched; where it cannot be had, there is nothing to judge by.
+fn advisories() -> Step {
+    const NAME: &str = "advisories (cargo-deny)";
+    if !has_deny() || cargo(&["deny", "fetch", "db"]).is_err() {
+        return skipped(NAME, "the advisory database cannot be fetched here");
+    }
+    step(NAME, || cargo(&["deny", "check", "advisories"]))
+}
+
+fn skipped(name: &'static str, reason: &'static str) -> Step {
+    Step { name, took: Duration::ZERO, outcome: Outcome::Skipped(reason) }
+}
+
+fn summary(steps: &[Step], took: Duration) -> ExitCode {
+    println!("\n=== summary");
+    let mut failed = false;
+    for step in steps {
+        let (word, reason) = match &step.outcome {
+            Outcome::Passed => ("passed ", String::new()),
+            Outcome::Skipped(reason) => ("skipped", format!("  {reason}")),
+            Outcome::Failed(reason) => {
+                failed = true;
+                ("FAILED ", format!("  {}", reason.lines().next().unwrap_or_default()))
+            }
+        };
+        println!("{word} {:>6.1} s  {}{reason}", step.took.as_secs_f64(), step.name);
+    }
+    println!("{} in {:.0} s", if failed { "FAILED" } else { "all passed" }, took.as_secs_f64());
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
