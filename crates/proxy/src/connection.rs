@@ -113,8 +113,8 @@ fn poll_next(connection: &mut Connection, cx: &mut Context<'_>, exchange: &mut O
     loop {
         let mut scratch = worker.buffers.scratch();
         let count = match connection.link.poll_read(cx, &mut scratch) {
-            Poll::Ready(Ok(0)) => return Poll::Ready(ended(connection, exchange.take())),
-            Poll::Ready(Err(_)) => return Poll::Ready(ended(connection, exchange.take())),
+            Poll::Ready(Ok(0)) => return Poll::Ready(ended(exchange.take())),
+            Poll::Ready(Err(_)) => return Poll::Ready(ended(exchange.take())),
             Poll::Ready(Ok(count)) => count,
             Poll::Pending => break,
         };
@@ -134,7 +134,7 @@ fn poll_next(connection: &mut Connection, cx: &mut Context<'_>, exchange: &mut O
                     connection.deadline.set_after(started, worker.limits.head_timeout);
                     *exchange = Some(lease);
                 }
-                Err(error) => return Poll::Ready(refused(&worker, lease, error)),
+                Err(error) => return Poll::Ready(refused(lease, error)),
             }
         } else {
             connection.link.keep(&scratch[..count], &worker.buffers);
@@ -171,11 +171,11 @@ fn parse_ahead(connection: &mut Connection, exchange: &mut Option<ExchangeLease>
             connection.link.use_ahead(consumed, &worker.buffers);
             exchange.take().map(Read::Request)
         }
-        Err(error) => exchange.take().map(|lease| refused(&worker, lease, error)),
+        Err(error) => exchange.take().map(|lease| refused(lease, error)),
     }
 }
 
-fn refused(worker: &Worker, lease: ExchangeLease, error: HeadError) -> Read {
+fn refused(mut lease: ExchangeLease, error: HeadError) -> Read {
     let kind = match error.class() {
         HeadErrorClass::BadRequest => FailureKind::BadRequest,
         HeadErrorClass::UriTooLong => FailureKind::UriTooLong,
@@ -185,33 +185,24 @@ fn refused(worker: &Worker, lease: ExchangeLease, error: HeadError) -> Read {
         HeadErrorClass::ExpectationFailed => FailureKind::ExpectationFailed,
         HeadErrorClass::MethodNotAllowed => FailureKind::MethodNotAllowed,
     };
-    let reason = match error {
-        HeadError::TooManyHeaders => Some(RefusalReason::TooManyHeaders),
-        _ => RefusalReason::of(kind),
-    };
-    if let Some(reason) = reason {
-        worker.metrics.refuse(reason);
+    if error == HeadError::TooManyHeaders {
+        lease.record.refusal = Some(RefusalReason::TooManyHeaders);
     }
     Read::Refused(lease, Failure::new(Stage::Read, kind).because(error.to_string()))
 }
 
 /// The client closed. In the middle of a head that is a request that failed; between requests it is nothing at all.
-fn ended(connection: &Connection, exchange: Option<ExchangeLease>) -> Read {
+fn ended(exchange: Option<ExchangeLease>) -> Read {
     if let Some(mut exchange) = exchange {
         let failure = Failure::new(Stage::Read, FailureKind::DownstreamClosed);
         exchange.record.failed(&failure);
-        drop(exchange);
     }
-    let _ = connection;
     Read::Ended
 }
 
 fn over_time(connection: &Connection, exchange: Option<ExchangeLease>) -> Read {
     match exchange {
-        Some(lease) => {
-            connection.worker.metrics.refuse(RefusalReason::HeadTimeout);
-            Read::Refused(lease, Failure::new(Stage::Read, FailureKind::RequestTimeout))
-        }
+        Some(lease) => Read::Refused(lease, Failure::new(Stage::Read, FailureKind::RequestTimeout)),
         None => {
             connection.worker.metrics.refuse(RefusalReason::IdleTimeout);
             Read::Ended

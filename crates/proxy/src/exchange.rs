@@ -8,7 +8,7 @@ use meshwright_codec::HeadScan;
 use meshwright_message::{RequestHead, ResponseHead};
 use meshwright_wire::{Lease, Relay};
 
-use crate::forward::Admission;
+use crate::lease::Admission;
 use crate::record::Record;
 use crate::worker::Worker;
 

@@ -12,6 +12,7 @@ mod connection;
 mod exchange;
 mod fleet;
 mod forward;
+mod lease;
 mod listener;
 mod log;
 mod record;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use meshwright_message::HeaderName;
 use meshwright_model::{Failure, FailureKind};
-use meshwright_telemetry::{Counter, RequestRecord};
+use meshwright_telemetry::{Counter, RefusalReason, RequestRecord};
 
 use crate::exchange::Exchange;
 use crate::listener::ListenerView;
@@ -27,6 +27,8 @@ pub(crate) struct Record {
     pub(crate) flag: &'static str,
     pub(crate) details: &'static str,
     pub(crate) reason: Option<Box<str>>,
+    /// The exact limit that was broken, where the kind of failure does not tell.
+    pub(crate) refusal: Option<RefusalReason>,
     pub(crate) transport_failure: Option<Box<str>>,
     pub(crate) head_bytes_received: u64,
     pub(crate) head_bytes_sent: u64,

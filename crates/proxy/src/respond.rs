@@ -16,7 +16,7 @@ use meshwright_wire::{Direction, Ends, RelayError, ResponseStart};
 
 use crate::connection::{After, Connection};
 use crate::exchange::Exchange;
-use crate::forward::Answer;
+use crate::forward::{self, Answer};
 use crate::request::Chosen;
 
 /// Value of `server` in answers that have none.
@@ -154,7 +154,7 @@ async fn finish(
     exchange.record.body_bytes_sent = relay.download.moved;
     if let Err(error) = moved {
         lease.discard(&connection.worker.buffers);
-        return Err(broken_off(connection, error));
+        return Err(forward::failure_of(&mut exchange.record, Stage::Respond, error));
     }
     let cluster = exchange.record.cluster.as_ref();
     let reusable = exchange.response.keep_alive
@@ -178,21 +178,6 @@ async fn finish(
     Ok(Box::pin(discard_request(connection, exchange, upload.as_mut())).await)
 }
 
-fn broken_off(connection: &Connection, error: RelayError) -> Failure {
-    let respond = |kind| Failure::new(Stage::Respond, kind);
-    match error {
-        RelayError::Downstream(cause) => respond(FailureKind::DownstreamClosed).because(cause),
-        RelayError::DownstreamInvalid(cause) => respond(FailureKind::BadRequest).because(cause),
-        RelayError::Upstream { cause, .. } => respond(FailureKind::UpstreamClosed).because(cause),
-        RelayError::UpstreamInvalid(cause) => respond(FailureKind::UpstreamProtocol).because(cause),
-        RelayError::Deadline => respond(FailureKind::Timeout),
-        RelayError::Stalled => {
-            connection.worker.metrics.refuse(RefusalReason::StreamIdleTimeout);
-            respond(FailureKind::StreamIdle)
-        }
-    }
-}
-
 /// Reads what is left of a request body after an early answer, so that the next request can be found behind it.
 async fn discard_request(
     connection: &mut Connection,
@@ -200,10 +185,6 @@ async fn discard_request(
     upload: Option<&mut Direction>,
 ) -> After {
     let Some(upload) = upload else { return After::Close };
-    if exchange.request.expect_continue && upload.moved == 0 {
-        // The client may or may not send the body now: what follows cannot be told apart.
-        return After::Close;
-    }
     let worker = connection.worker.clone();
     connection.deadline.set_after(Instant::now(), worker.limits.head_timeout);
     let complete = std::future::poll_fn(|cx| {
@@ -284,8 +265,8 @@ pub(crate) async fn fail(connection: &mut Connection, exchange: &mut Exchange, f
     if exchange.retries_used_up {
         exchange.record.retries_were_used_up();
     }
-    if failure.kind == FailureKind::UnknownHost {
-        connection.worker.metrics.refuse(RefusalReason::UnknownHost);
+    if let Some(reason) = exchange.record.refusal.or(RefusalReason::of(failure.kind)) {
+        connection.worker.metrics.refuse(reason);
     }
     if exchange.answer_begun || failure.kind == FailureKind::DownstreamClosed {
         return After::Abort;
@@ -358,7 +339,8 @@ async fn send(connection: &mut Connection, exchange: &mut Exchange, body: &[u8],
     add_standard_headers(connection, &mut exchange.response, None);
     let request = &exchange.request;
     let is_head = request.method == meshwright_message::Method::Head;
-    let close = closes || !request.keep_alive || connection.is_draining();
+    let body_in_doubt = request.expect_continue && !request.body.is_empty();
+    let close = closes || !request.keep_alive || connection.is_draining() || body_in_doubt;
     let response = &mut exchange.response;
     let mut framed = response.body;
     if is_head || response.status == 204 || response.status == 304 {

@@ -74,6 +74,7 @@ pub(crate) struct Worker {
     pub(crate) log: Option<RefCell<Batch>>,
     pub(crate) explain_errors: bool,
     pub(crate) shared: Arc<Shared>,
+    #[expect(clippy::vec_box, reason = "an exchange moves in and out as a pointer; it is large")]
     pub(crate) spare_exchanges: RefCell<Vec<Box<Exchange>>>,
     pub(crate) draining: Cell<bool>,
     view: RefCell<Option<Rc<View>>>,

@@ -7,7 +7,7 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use meshwright_codec::{BodyDecoder, BodyLimits, write_chunk_end, write_chunk_header, write_last_chunk};
+use meshwright_codec::{BodyDecoder, BodyError, BodyLimits, write_chunk_end, write_chunk_header, write_last_chunk};
 use meshwright_message::BodyLength;
 
 use crate::{Buffers, Link};
@@ -25,7 +25,7 @@ pub enum MoveError {
     /// The source closed or broke before the end of the body.
     Closed(String),
     /// The framing of the source's body is invalid.
-    Invalid(String),
+    Invalid(BodyError),
     /// The destination takes no more.
     Destination(io::Error),
 }
@@ -191,8 +191,7 @@ impl Direction {
     ) -> Result<usize, MoveError> {
         let mut position = 0;
         while !self.ended && position < input.len() {
-            let step =
-                self.decoder.decode(&input[position..]).map_err(|error| MoveError::Invalid(error.to_string()))?;
+            let step = self.decoder.decode(&input[position..]).map_err(MoveError::Invalid)?;
             let data = &input[position + step.data.start..position + step.data.end];
             position += step.consumed;
             if !data.is_empty() {

@@ -279,11 +279,6 @@ impl Lease {
         self.link.as_ref().and_then(|link| link.stream().local_addr().ok())
     }
 
-    /// Whether the request about to be sent is the last one this connection may serve.
-    pub fn is_last_request(&self, limits: &PoolLimits) -> bool {
-        limits.requests.is_some_and(|most| self.requests + 1 >= most)
-    }
-
     /// Keeps the connection for the next request, unless it is used up. `keep_alive` is what the endpoint announced.
     pub fn give_back(mut self, limits: &PoolLimits, keep_alive: Option<Duration>, now: Instant) {
         let requests = self.requests + 1;

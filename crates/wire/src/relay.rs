@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use meshwright_codec::{Answered, HeadScan, Progress, parse_response};
+use meshwright_codec::{Answered, BodyError, HeadError, HeadScan, Progress, parse_response};
 use meshwright_message::{BodyLength, ResponseHead};
 
 use crate::{Buffers, Deadline, Direction, Limits, Link, MoveError};
@@ -21,7 +21,7 @@ pub enum RelayError {
     /// The client closed, broke off its body or sent an invalid one.
     Downstream(String),
     /// The client's body is invalid: it is told so.
-    DownstreamInvalid(String),
+    DownstreamInvalid(BodyError),
     /// The endpoint closed or broke off; `answered` tells whether any byte of an answer was seen.
     Upstream {
         /// A byte of the answer arrived.
@@ -30,7 +30,7 @@ pub enum RelayError {
         cause: String,
     },
     /// The endpoint's answer is not valid HTTP.
-    UpstreamInvalid(String),
+    UpstreamInvalid(HeadError),
     /// The deadline of the exchange is over.
     Deadline,
     /// The client neither sends what it owes nor takes what it gets.
@@ -113,7 +113,8 @@ impl Relay {
         match self.poll_upload(cx, ends)? {
             Poll::Ready(()) => {
                 if let Some(time) = self.time_after_upload.take() {
-                    self.give_up = Instant::now().checked_add(time);
+                    let of_answer = Instant::now().checked_add(time);
+                    self.give_up = self.give_up.into_iter().chain(of_answer).min();
                 }
                 watch_client(cx, ends)?;
             }
@@ -174,7 +175,7 @@ impl Relay {
                         return Poll::Ready(Ok(ResponseStart { in_scratch: consumed..count }));
                     }
                     Ok(Progress::Partial) => ends.upstream.keep(&scratch[..count], buffers),
-                    Err(error) => return Poll::Ready(Err(RelayError::UpstreamInvalid(error.to_string()))),
+                    Err(error) => return Poll::Ready(Err(RelayError::UpstreamInvalid(error))),
                 }
             } else {
                 ends.upstream.keep(&scratch[..count], buffers);
@@ -199,7 +200,7 @@ impl Relay {
                 Ok(Some(ResponseStart { in_scratch: 0..0 }))
             }
             Ok(Progress::Partial) => Ok(None),
-            Err(error) => Err(RelayError::UpstreamInvalid(error.to_string())),
+            Err(error) => Err(RelayError::UpstreamInvalid(error)),
         }
     }
 
@@ -234,7 +235,8 @@ impl Relay {
 
     fn download_error(&self, error: MoveError) -> RelayError {
         match error {
-            MoveError::Closed(cause) | MoveError::Invalid(cause) => RelayError::Upstream { answered: true, cause },
+            MoveError::Closed(cause) => RelayError::Upstream { answered: true, cause },
+            MoveError::Invalid(error) => RelayError::Upstream { answered: true, cause: error.to_string() },
             MoveError::Destination(error) => RelayError::Downstream(error.to_string()),
         }
     }
@@ -264,8 +266,9 @@ impl Relay {
         };
         let up = self.upload.poll_move(cx, ends.downstream, ends.upstream, ends.buffers);
         let up_done = match up {
-            Poll::Ready(Err(MoveError::Closed(cause) | MoveError::Invalid(cause))) => {
-                return Poll::Ready(Err(RelayError::Downstream(cause)));
+            Poll::Ready(Err(MoveError::Closed(cause))) => return Poll::Ready(Err(RelayError::Downstream(cause))),
+            Poll::Ready(Err(MoveError::Invalid(error))) => {
+                return Poll::Ready(Err(RelayError::DownstreamInvalid(error)));
             }
             Poll::Ready(Err(MoveError::Destination(error))) => {
                 return Poll::Ready(Err(RelayError::Upstream { answered: true, cause: error.to_string() }));

@@ -65,7 +65,7 @@ pub fn proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
     let log_level = logging::start(&args.process.log).map_err(|error| anyhow!(error))?;
     let service = args.service().map_err(|error| anyhow!("--to: {error}"))?;
     let control = ControlSettings {
-        paths: vec![PathBuf::from(meshwright_control::STDIN)],
+        paths: vec![PathBuf::from("-")],
         stdin: Some(proxy_configuration(args.lb).into_bytes()),
         config_options: Options { services: vec![service], ..Options::default() },
         compile_options: CompileOptions {
