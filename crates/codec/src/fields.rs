@@ -163,10 +163,19 @@ pub(crate) fn read_section(
             if imitates_framing(name) {
                 return Err(HeadError::FramingAlias);
             }
-            headers.push_field(id, name, value);
+            push(headers, id, name, value, lines.last(line));
         } else if !special(id, value)? && !hop.read(id, raw)? {
-            headers.push_field(id, name, value);
+            push(headers, id, name, value, lines.last(line));
         }
+    }
+}
+
+/// Keeps a field; a line in canonical form is copied as it is.
+fn push(headers: &mut HeaderList, id: HeaderName, name: &[u8], value: &[u8], line: &[u8]) {
+    if line.len() == name.len() + value.len() + 4 && line[name.len() + 1] == b' ' {
+        headers.push_line(id, line, name.len());
+    } else {
+        headers.push_field(id, name, value);
     }
 }
 

@@ -26,7 +26,7 @@ pub fn write_request_head(head: &RequestHead, out: &mut Vec<u8>) {
     for part in [head.method.as_str(), " ", &head.target, " HTTP/1.1\r\nHost: ", &head.authority, "\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
-    write_fields(&head.headers, out);
+    head.headers.write_lines(out);
     match head.body {
         BodyLength::Empty => {}
         BodyLength::Sized(length) => write_content_length(length, out),
@@ -65,7 +65,7 @@ pub fn write_response_head(head: &ResponseHead, reply: ReplyFraming, out: &mut V
         out.extend_from_slice(&head.reason);
     }
     out.extend_from_slice(b"\r\n");
-    write_fields(&head.headers, out);
+    head.headers.write_lines(out);
     let without_framing = matches!(status, 100..=199 | 204);
     match reply.body {
         _ if without_framing => {}
@@ -105,18 +105,12 @@ pub fn write_chunk_end(out: &mut Vec<u8>) {
 pub fn write_last_chunk(trailers: Option<&HeaderList>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        write_fields(trailers, out);
+        trailers.write_lines(out);
     }
     out.extend_from_slice(b"\r\n");
 }
 
 const CHUNKED: &[u8] = b"Transfer-Encoding: chunked\r\n";
-
-fn write_fields(fields: &HeaderList, out: &mut Vec<u8>) {
-    for (_, name, value) in fields.iter() {
-        write_field(name, value, out);
-    }
-}
 
 #[inline]
 fn write_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {

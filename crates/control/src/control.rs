@@ -15,17 +15,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use meshwright_config as config;
-use meshwright_model::{Diagnostic, Origin, Severity};
-use meshwright_snapshot::{Cluster, CompileOptions, Snapshot, compile};
+use meshwright_model::{Diagnostic, Severity};
+use meshwright_snapshot::{Cluster, CompileOptions, Snapshot};
 use meshwright_traffic::OutlierEvent;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{error, info, warn};
 
+use crate::candidate::{Candidate, blank, candidate, is_blank};
 use crate::debounce::Debounce;
 use crate::resolution::{Lookup, Plan, names_of};
 use crate::resolver::Resolver;
-use crate::source::{OnceOnly, fingerprint, once_only, read_again, read_sources, watched_directories};
+use crate::source::{OnceOnly, fingerprint, is_stdin, once_only, read_again, read_sources, watched_directories};
 use crate::sweep::SweepPlan;
 use crate::watch::FileWatch;
 use crate::{Handle, Status};
@@ -90,16 +91,10 @@ pub struct Control {
     fingerprint: Option<u64>,
 }
 
-/// A configuration that was read but not published.
-struct Candidate {
-    snapshot: Snapshot,
-    warnings: Vec<Diagnostic>,
-}
-
 impl Control {
     /// Reads the configuration, publishes its first snapshot and starts to watch the files. Returns every warning.
     ///
-    /// DNS names are resolved by [`Control::run`]; until the first answer their services have no endpoints.
+    /// DNS names are resolved by [`Control::first_answers`] or [`Control::run`]; until then their services have no endpoints.
     ///
     /// # Errors
     ///
@@ -156,6 +151,21 @@ impl Control {
     /// The view of this control plane for everybody else.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// Looks up every name once and publishes the answers, so that a process that then calls itself ready has endpoints.
+    /// Waits no longer than `patience`; false when an answer is still missing then. [`Control::run`] goes on in either case.
+    pub async fn first_answers(&mut self, patience: Duration) -> bool {
+        let deadline = tokio::time::Instant::now() + patience;
+        self.start_lookups(Instant::now());
+        while !self.lookups.is_empty() {
+            match tokio::time::timeout_at(deadline, self.lookups.join_next_with_id()).await {
+                Ok(Some(ended)) => self.looked_up(ended),
+                Ok(None) | Err(_) => return false,
+            }
+            self.start_lookups(Instant::now());
+        }
+        true
     }
 
     /// Reloads on command and when files change, resolves names, ends ejections, until `shutdown` is ready.
@@ -389,44 +399,8 @@ impl Control {
     }
 }
 
-/// Texts to a snapshot that is not published yet.
-fn candidate(
-    settings: &Settings,
-    sources: &[config::Source],
-    names: &Plan,
-    previous: Option<&Snapshot>,
-) -> Result<Candidate, Vec<Diagnostic>> {
-    let config::Outcome { mesh, mut diagnostics } = config::load(sources, &settings.config_options);
-    let Some(mesh) = mesh else { return Err(diagnostics) };
-    let resolved = names.endpoint_sets(&mesh);
-    match compile(mesh, &resolved, &settings.compile_options, previous) {
-        Ok((snapshot, mut warnings)) => {
-            diagnostics.append(&mut warnings);
-            Ok(Candidate { snapshot, warnings: diagnostics })
-        }
-        Err(mut findings) => {
-            diagnostics.append(&mut findings);
-            Err(diagnostics)
-        }
-    }
-}
-
-/// Whether there is nothing in any text.
-fn is_blank(sources: &[config::Source]) -> bool {
-    sources.iter().all(|source| source.text.iter().all(u8::is_ascii_whitespace))
-}
-
-/// Many programs empty a file before they write it: applying that moment would close every listener.
-fn blank(sources: &[config::Source]) -> Diagnostic {
-    let name = sources.first().map(|source| source.name.to_string()).unwrap_or_default();
-    Diagnostic::error("blank-source", "every file is empty; this is taken for a file that is being written")
-        .at(Origin::flag(&name), 1)
-        .with_effect("the last good configuration keeps running")
-        .with_suggestion("if an empty configuration is what is meant, reload by SIGHUP")
-}
-
 fn start_watch(settings: &Settings) -> Option<FileWatch> {
-    let files = settings.paths.iter().any(|path| path.as_os_str() != "-");
+    let files = settings.paths.iter().any(|path| !is_stdin(path));
     if !settings.watch || !files {
         return None;
     }

@@ -6,6 +6,7 @@
 //! Every timed part is a pure core that is asked when it wants to be woken (`debounce.rs`, `resolution.rs`, `sweep.rs`); the
 //! one loop that wakes them is in `control.rs`. Read next: `control.rs`, then `source.rs` and `watch.rs`.
 
+mod candidate;
 mod control;
 mod debounce;
 mod endpoint_action;

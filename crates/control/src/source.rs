@@ -12,8 +12,13 @@ use std::path::{Path, PathBuf};
 use meshwright_config::{MAX_SOURCE_BYTES, Source};
 use meshwright_model::{Diagnostic, Origin};
 
-/// Name of the text that came from standard input.
+/// Name of the text that came from standard input, and a path that stands for it as `-` does.
 pub const STDIN: &str = "<stdin>";
+
+/// Whether `path` stands for standard input.
+pub(crate) fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-") || path == Path::new(STDIN)
+}
 
 /// Endings of the files that are read from a directory.
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
@@ -57,9 +62,8 @@ pub(crate) fn read_again(
     let mut sources: Vec<Source> = Vec::new();
     let mut findings: Vec<Diagnostic> = Vec::new();
     let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
-    let dash = Path::new("-");
     if let Some(text) = stdin
-        && !paths.iter().any(|path| path == dash)
+        && !paths.iter().any(|path| is_stdin(path))
     {
         sources.push(Source::new(STDIN, text));
     }
@@ -71,7 +75,7 @@ pub(crate) fn read_again(
             sources.push(Source::new(&path.to_string_lossy(), text.clone()));
             continue;
         }
-        if path == dash {
+        if is_stdin(path) {
             match stdin {
                 Some(text) => sources.push(Source::new(STDIN, text)),
                 None => findings.push(
@@ -169,7 +173,7 @@ pub(crate) enum Interest {
 pub(crate) fn watched_directories(paths: &[PathBuf]) -> BTreeMap<PathBuf, Interest> {
     let mut everything: BTreeSet<PathBuf> = BTreeSet::new();
     let mut entries: BTreeMap<PathBuf, BTreeSet<OsString>> = BTreeMap::new();
-    for path in paths.iter().filter(|path| *path != Path::new("-") && !is_special(path)) {
+    for path in paths.iter().filter(|path| !is_stdin(path) && !is_special(path)) {
         let mut tree = Tree::default();
         if fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
             // What could be read until it failed is worth watching all the same.

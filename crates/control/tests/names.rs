@@ -8,17 +8,22 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::*;
-use meshwright_control::Command;
+use meshwright_control::{Command, Control};
+use meshwright_snapshot::Snapshot;
 use tempfile::tempdir;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
+/// Addresses and time to live by name.
+type Records = HashMap<String, (Vec<Ipv4Addr>, u32)>;
+
 /// Answers A queries over UDP from a table that a test may change; everything else does not exist.
 struct NameServer {
     address: SocketAddr,
-    records: Arc<Mutex<HashMap<String, (Vec<Ipv4Addr>, u32)>>>,
+    records: Arc<Mutex<Records>>,
     queries: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
@@ -27,7 +32,7 @@ impl NameServer {
     async fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
-        let records: Arc<Mutex<HashMap<String, (Vec<Ipv4Addr>, u32)>>> = Arc::default();
+        let records: Arc<Mutex<Records>> = Arc::default();
         let queries = Arc::new(AtomicUsize::new(0));
         let (known, counter) = (Arc::clone(&records), Arc::clone(&queries));
         let task = tokio::spawn(async move {
@@ -59,7 +64,7 @@ impl Drop for NameServer {
 }
 
 /// The response to one query of one question (RFC 1035 4.1).
-fn answer(query: &[u8], records: &HashMap<String, (Vec<Ipv4Addr>, u32)>) -> Vec<u8> {
+fn answer(query: &[u8], records: &Records) -> Vec<u8> {
     let mut labels = Vec::new();
     let mut at = 12;
     while query[at] != 0 {
@@ -157,17 +162,10 @@ async fn a_reload_keeps_the_addresses_of_names_that_stay() {
     eventually("the new name is resolved", || ips(&running, "web.test") == ["10.0.0.9"]).await;
     let kept = running.handle.snapshot().cluster("outbound|80||db.test").cloned().unwrap();
     assert!(Arc::ptr_eq(&cluster, &kept), "it was there all the time");
-    let generations = running.recorder.snapshots.lock().unwrap();
-    let without = generations
-        .iter()
-        .skip_while(|snapshot| snapshot.cluster("outbound|80||db.test").is_some_and(|db| db.addresses.is_empty()));
-    assert!(
-        without
-            .into_iter()
-            .all(|snapshot| snapshot.cluster("outbound|80||db.test").is_some_and(|db| !db.addresses.is_empty()))
-    );
+    let known = |snapshot: &Arc<Snapshot>| !snapshot.cluster("outbound|80||db.test").unwrap().addresses.is_empty();
+    let history: Vec<bool> = running.recorder.snapshots.lock().unwrap().iter().map(known).collect();
+    assert!(history.is_sorted(), "never without it again: {history:?}");
     assert!(server.queries.load(Ordering::SeqCst) > asked, "the new name was asked for");
-    drop(generations);
     running.stop().await;
 }
 
@@ -187,4 +185,31 @@ async fn one_name_serves_several_services() {
     .await;
     assert_eq!(running.handle.status().endpoint_updates, 1, "one answer is one publication");
     running.stop().await;
+}
+
+#[tokio::test]
+async fn endpoints_are_there_before_anything_runs_when_their_names_are_waited_for() {
+    let server = NameServer::start().await;
+    server.set("db.names.test", &["10.0.0.1"], 300);
+    let root = tempdir().unwrap();
+    let path = root.path().join("mesh.yaml");
+    fs::write(&path, named_service("db.test", "db.names.test", "DNS")).unwrap();
+    let mut settings = settings(&[path]);
+    settings.name_server = Some(server.address);
+    let (mut control, _) = Control::start(settings, Arc::new(Recorder::default())).unwrap();
+    assert!(control.handle().snapshot().cluster("outbound|80||db.test").unwrap().addresses.is_empty());
+    assert!(control.first_answers(Duration::from_secs(20)).await);
+    assert_eq!(control.handle().snapshot().cluster("outbound|80||db.test").unwrap().addresses.len(), 1);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_silent_name_server_longer_than_his_patience() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let root = tempdir().unwrap();
+    let path = root.path().join("mesh.yaml");
+    fs::write(&path, named_service("db.test", "db.names.test", "DNS")).unwrap();
+    let mut settings = settings(&[path]);
+    settings.name_server = Some(silent.local_addr().unwrap());
+    let (mut control, _) = Control::start(settings, Arc::new(Recorder::default())).unwrap();
+    assert!(!control.first_answers(Duration::from_millis(50)).await);
 }

@@ -103,6 +103,20 @@ async fn a_swapped_symbolic_link_takes_effect_as_kubernetes_does_it() {
 }
 
 #[tokio::test]
+async fn a_file_behind_a_link_is_watched_where_it_really_is() {
+    let (_elsewhere, real) = file(9001);
+    let root = tempdir().unwrap();
+    let link = root.path().join("mesh.yaml");
+    symlink(&real, &link).unwrap();
+    let by_file = Running::start(settings(std::slice::from_ref(&link)));
+    let by_directory = Running::start(settings(&[root.path().to_owned()]));
+    fs::write(&real, users_at(9002)).unwrap();
+    eventually("both see the change", || by_file.users_port() == 9002 && by_directory.users_port() == 9002).await;
+    by_file.stop().await;
+    by_directory.stop().await;
+}
+
+#[tokio::test]
 async fn files_that_come_and_go_in_a_directory_take_effect() {
     let root = tempdir().unwrap();
     fs::write(root.path().join("a.yaml"), users_at(9001)).unwrap();

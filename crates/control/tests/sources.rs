@@ -58,6 +58,8 @@ fn standard_input_stands_where_the_dash_is_and_else_first() {
     assert_eq!(last, [pair("a.yaml", "file"), pair(STDIN, "input")]);
     let first = read(root.path(), &["a.yaml"], Some(b"input"));
     assert_eq!(first, [pair(STDIN, "input"), pair("a.yaml", "file")]);
+    let named = read_sources(&[PathBuf::from(STDIN)], Some(b"input")).unwrap();
+    assert_eq!((named.len(), &*named[0].name), (1, STDIN));
     assert_eq!(read_sources(&[PathBuf::from("-")], None).unwrap_err().len(), 1);
 }
 

@@ -116,7 +116,22 @@ struct Field {
     value_len: u32,
 }
 
+impl Field {
+    /// Where the line behind this one begins.
+    fn end(&self) -> usize {
+        self.start as usize + self.name_len as usize + COLON.len() + self.value_len as usize + END.len()
+    }
+}
+
+/// Bytes between a name and its value.
+const COLON: &[u8] = b": ";
+/// Bytes behind a value.
+const END: &[u8] = b"\r\n";
+
 /// An ordered list of header fields. Names keep the case they came with and are compared without regard to it.
+///
+/// Fields are kept as the lines that HTTP/1 writes, one behind the other, so that a list which nobody changed is copied
+/// to an output as one run of bytes.
 #[derive(Clone, Debug, Default)]
 pub struct HeaderList {
     bytes: Vec<u8>,
@@ -164,9 +179,37 @@ impl HeaderList {
     /// Appends a field that was recognised already.
     pub fn push_field(&mut self, id: HeaderName, name: &[u8], value: &[u8]) {
         let start = self.bytes.len() as u32;
+        self.bytes.reserve(name.len() + value.len() + COLON.len() + END.len());
         self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(COLON);
         self.bytes.extend_from_slice(value);
+        self.bytes.extend_from_slice(END);
         self.fields.push(Field { start, name_len: name.len() as u16, id, value_len: value.len() as u32 });
+    }
+
+    /// Appends a field as the whole line it came in, `name: value` and CRLF, with exactly one space before the value and
+    /// none behind it. `name_len` is the length of the name.
+    pub fn push_line(&mut self, id: HeaderName, line: &[u8], name_len: usize) {
+        debug_assert!(line[name_len..].starts_with(COLON) && line.ends_with(END), "a line in canonical form");
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(line);
+        let value_len = line.len() - name_len - COLON.len() - END.len();
+        self.fields.push(Field { start, name_len: name_len as u16, id, value_len: value_len as u32 });
+    }
+
+    /// Appends all fields to `out` as lines, each ended by CRLF.
+    pub fn write_lines(&self, out: &mut Vec<u8>) {
+        let mut fields = self.fields.iter();
+        let Some(first) = fields.next() else { return };
+        let (mut start, mut end) = (first.start as usize, first.end());
+        for field in fields {
+            if field.start as usize != end {
+                out.extend_from_slice(&self.bytes[start..end]);
+                start = field.start as usize;
+            }
+            end = field.end();
+        }
+        out.extend_from_slice(&self.bytes[start..end]);
     }
 
     fn name_of(&self, field: &Field) -> &[u8] {
@@ -175,7 +218,7 @@ impl HeaderList {
     }
 
     fn value_of(&self, field: &Field) -> &[u8] {
-        let start = field.start as usize + field.name_len as usize;
+        let start = field.start as usize + field.name_len as usize + COLON.len();
         &self.bytes[start..start + field.value_len as usize]
     }
 
@@ -203,6 +246,11 @@ impl HeaderList {
             .iter()
             .filter(move |field| self.name_of(field).eq_ignore_ascii_case(name.as_bytes()))
             .map(|field| self.value_of(field))
+    }
+
+    /// All values of a known header, in order.
+    pub fn known_values(&self, id: HeaderName) -> impl Iterator<Item = &[u8]> {
+        self.fields.iter().filter(move |field| field.id == id).map(|field| self.value_of(field))
     }
 
     /// All fields in order: what the proxy knows the name as, the name as sent, the value.
@@ -264,6 +312,24 @@ mod tests {
         assert_eq!(list.values("X-Thing").collect::<Vec<_>>(), [b"3"]);
         list.remove_known(HeaderName::Host);
         assert_eq!(list.len(), 1);
+    }
+
+    #[test]
+    fn lines_are_written_in_order_whatever_was_removed_or_added() {
+        let mut list = HeaderList::new();
+        list.push_line(HeaderName::Other, b"A: 1\r\n", 1);
+        list.push(b"B", b"2");
+        list.push_line(HeaderName::Other, b"C: \r\n", 1);
+        list.push(b"D", b"4");
+        list.remove(b"b");
+        list.set("a", b"9");
+        let mut out = Vec::new();
+        list.write_lines(&mut out);
+        assert_eq!(out, b"C: \r\nD: 4\r\na: 9\r\n");
+        assert_eq!(list.get("c"), Some(&b""[..]));
+        out.clear();
+        HeaderList::new().write_lines(&mut out);
+        assert!(out.is_empty());
     }
 
     #[test]

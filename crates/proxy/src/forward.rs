@@ -92,7 +92,7 @@ pub(crate) async fn first_answer<'a>(
             Err(failed) => after_failure(exchange, &cluster, &mut tries, chosen, failed)?,
         };
         Box::pin(pause(&connection.worker, chosen.route, &mut tries, again)).await;
-        start_again(exchange, &tries);
+        start_again(exchange, &mut tries);
     }
 }
 
@@ -336,7 +336,7 @@ async fn pause(worker: &Worker, route: &Route, tries: &mut Tries, backs_off: boo
 }
 
 /// Puts the request back to its start, with the number of the try in its head.
-fn start_again(exchange: &mut Exchange, tries: &Tries) {
+fn start_again(exchange: &mut Exchange, tries: &mut Tries) {
     let Exchange { request, relay: Some(relay), .. } = exchange else { return };
     relay.rewind();
     if tries.retries > 0 {
@@ -345,6 +345,8 @@ fn start_again(exchange: &mut Exchange, tries: &Tries) {
         let mut head = Vec::with_capacity(tries.head_length + 8);
         write_request_head(request, &mut head);
         relay.upload.replace_start(tries.head_length, &head);
+        // The tenth try has a digit more.
+        tries.head_length = head.len();
     }
 }
 

@@ -21,6 +21,8 @@ const VIA_UPSTREAM: &str = "via_upstream";
 pub(crate) struct Record {
     /// When the first byte was seen; `None` when no request has begun.
     pub(crate) started: Option<Instant>,
+    /// When the answer was complete, if that was before the end of the exchange.
+    pub(crate) ended: Option<Instant>,
     /// The head was understood: method, path and headers mean something.
     pub(crate) head_is_valid: bool,
     pub(crate) status: u16,
@@ -83,8 +85,8 @@ impl Exchange {
     /// Writes the record: metrics always, the access log when it is on.
     pub(crate) fn finish_record(&mut self, worker: &Worker) {
         let Some(started) = self.record.started.take() else { return };
-        let now = Instant::now();
-        let duration = now.saturating_duration_since(started);
+        let ended = self.record.ended.unwrap_or_else(Instant::now);
+        let duration = ended.saturating_duration_since(started);
         if self.record.status == 0 && self.record.flag.is_empty() {
             // Dropped on the way: the connection's task was ended.
             self.record.failed(&Failure::new(meshwright_model::Stage::Respond, FailureKind::DownstreamClosed));

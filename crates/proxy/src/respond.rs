@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::OnceLock;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use meshwright_codec::{ReplyFraming, write_response_head};
 use meshwright_message::{BodyLength, HeaderName, RequestHead, ResponseHead, Version};
@@ -61,13 +61,20 @@ fn decorate(
     let Exchange { request, response, record, answered_at, .. } = exchange;
     if let Some(time) = record.service_time {
         request.spare.clear();
-        // Writing into memory cannot fail.
-        let _ = write!(request.spare, "{}", time.as_millis());
+        push_millis(time, &mut request.spare);
         response.headers.set_known(HeaderName::XEnvoyUpstreamServiceTime, &request.spare);
     }
     add_standard_headers(connection, response, *answered_at);
     change_response(response, of_route);
     change_response(response, of_destination);
+}
+
+fn push_millis(time: Duration, out: &mut Vec<u8>) {
+    match time.as_millis() {
+        below_ten @ 0..10 => out.push(b'0' + below_ten as u8),
+        // Writing into memory cannot fail.
+        more => drop(write!(out, "{more}")),
+    }
 }
 
 fn add_standard_headers(connection: &Connection, head: &mut ResponseHead, now: Option<Instant>) {
@@ -186,7 +193,11 @@ async fn discard_request(
 ) -> After {
     let Some(upload) = upload else { return After::Close };
     let worker = connection.worker.clone();
-    connection.deadline.set_after(Instant::now(), worker.limits.head_timeout);
+    let now = Instant::now();
+    // For the service and for the record the exchange is over; only the client still owes bytes.
+    exchange.admission = None;
+    exchange.record.ended = Some(now);
+    connection.deadline.set_after(now, worker.limits.head_timeout);
     let complete = std::future::poll_fn(|cx| {
         match upload.poll_drop(cx, &mut connection.link, worker.limits.discard, &worker.buffers) {
             Poll::Ready(done) => Poll::Ready(done.unwrap_or(false)),

@@ -120,14 +120,17 @@ impl<'a> Registry<'a> {
     /// Registers what no route named: every port of every service, and each subset on the ports its service has so far.
     /// Returns all clusters in order.
     pub(crate) fn finish(mut self) -> Vec<(ServiceId, Arc<ClusterSpec>)> {
+        let mut routed: HashMap<ServiceId, Vec<u16>> = HashMap::new();
+        for (id, spec) in &self.clusters {
+            routed.entry(*id).or_default().push(spec.port);
+        }
         for index in 0..self.mesh.services.len() {
             let id = ServiceId(index);
             let declared = &self.mesh.services[index].ports;
             let mut ports: Vec<u16> = declared.iter().map(|port| port.number).collect();
             if declared.is_empty() {
                 ports.push(DEFAULT_PORT);
-                let routed = self.clusters.iter().filter(|(service, _)| *service == id).map(|(_, spec)| spec.port);
-                ports.extend(routed);
+                ports.extend(routed.get(&id).into_iter().flatten());
                 ports.sort_unstable();
                 ports.dedup();
             }

@@ -225,6 +225,7 @@ fn rules_are_looked_up_in_our_namespace_then_the_services_then_the_root_namespac
     );
     assert_eq!(limit(&[("shop", "*.cluster.local", 1), ("shop", "*.shop.svc.cluster.local", 2)]), (2, 1));
     assert_eq!(limit(&[("shop", "*", 1), ("shop", "users", 2)]), (2, 1));
+    assert_eq!(limit(&[("shop", "users", 1), ("shop", fqdn, 2)]), (1, 1), "of equals the earlier");
     assert_eq!(limit(&[("elsewhere", fqdn, 1)]), (u32::MAX, 1), "a rule of a third namespace is said to be unused");
 }
 

@@ -125,6 +125,19 @@ fn virtual_services_of_one_host_are_merged_with_what_matches_everything_last() {
 }
 
 #[test]
+fn virtual_services_are_merged_in_the_order_of_the_input_whatever_gateway_binds_them() {
+    let mesh = Mesh {
+        gateways: vec![gateway("one", &[(80, &["a.test"])]), gateway("two", &[(80, &["a.test"])])],
+        virtual_services: vec![
+            virtual_service("v", &["a.test"], vec![gateway_ref("two")], vec![answer("first", vec![])]),
+            virtual_service("w", &["a.test"], vec![gateway_ref("one")], vec![answer("second", vec![])]),
+        ],
+        ..Mesh::default()
+    };
+    assert_eq!(served(listener(&snapshot(mesh), "0.0.0.0_80"), "a.test", "/"), "first");
+}
+
+#[test]
 fn a_single_virtual_service_keeps_its_order() {
     let http = vec![answer("all", vec![prefix("/")]), answer("one", vec![prefix("/one")])];
     let mesh = Mesh {

@@ -51,3 +51,23 @@ fn unchanged_texts_are_left_alone_and_refused_ones_are_not_tried_again() {
     assert_eq!(counts(&control), (3, 2, 2), "what comes back is applied");
     assert_eq!(*publisher.0.lock().unwrap(), [1, 2, 3]);
 }
+
+#[test]
+fn a_directory_that_was_not_watched_before_is_read_again_once_it_is() {
+    let root = tempdir().unwrap();
+    let conf = root.path().join("above/conf");
+    fs::create_dir_all(&conf).unwrap();
+    fs::write(conf.join("mesh.yaml"), TEXT).unwrap();
+    let settings = Settings { paths: vec![conf.clone()], watch: true, ..Settings::default() };
+    let (mut control, _) = Control::start(settings, Arc::new(Numbers::default())).unwrap();
+    let now = Instant::now();
+    control.watch_directories(now);
+    assert_eq!(control.debounce.poll_timeout(), None, "nothing is new");
+    fs::create_dir(conf.join("more")).unwrap();
+    control.watch_directories(now);
+    assert!(control.debounce.poll_timeout().is_some(), "files may have come before it was watched");
+    assert_eq!(control.watch_retry, None);
+    fs::remove_dir_all(root.path().join("above")).unwrap();
+    control.watch_directories(now);
+    assert!(control.watch_retry.is_some(), "what is gone may come back");
+}

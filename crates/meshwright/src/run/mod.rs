@@ -162,7 +162,7 @@ fn mesh_address(face: Face) -> Option<SocketAddr> {
 fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let sources = settings.control.clone();
-    runtime.block_on(async move {
+    let ended = runtime.block_on(async move {
         let running = match Running::start(settings).await? {
             Ok(running) => running,
             Err(findings) => {
@@ -173,12 +173,14 @@ fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
         };
         announce(&running, &mut io::stderr().lock())?;
         let stopped = running.until_signalled().await?;
-        // Tasks of the admin API may still render a page; nobody waits for it.
         Ok(match stopped {
             Stopped::Drained => ExitCode::from(EXIT_OK),
             Stopped::Forced => ExitCode::from(EXIT_FAILURE),
         })
-    })
+    });
+    // The admin API may still render a page, and after a second signal workers still serve: nobody waits for either.
+    runtime.shutdown_background();
+    ended
 }
 
 fn announce(running: &Running, out: &mut dyn Write) -> io::Result<()> {

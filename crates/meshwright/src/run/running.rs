@@ -22,6 +22,9 @@ use super::views::AdminViews;
 use crate::args::Face;
 use crate::logging::LogLevel;
 
+/// How long the start waits for the first answers of DNS; without any name it does not wait at all.
+const FIRST_ANSWERS: Duration = Duration::from_secs(2);
+
 /// Everything that a proxy is started with.
 pub struct Settings {
     /// Where the configuration comes from, and for which process.
@@ -81,10 +84,12 @@ impl Running {
         })
         .context("cannot start the workers")?;
         let fleet = Arc::new(fleet);
-        let (control, findings) = match Control::start(settings.control, Arc::new(ToFleet(fleet.clone()))) {
+        let (mut control, findings) = match Control::start(settings.control, Arc::new(ToFleet(fleet.clone()))) {
             Ok(started) => started,
             Err(findings) => return Ok(Err(findings)),
         };
+        // Endpoints that are names get a moment to be resolved, so that the first request finds them.
+        control.first_answers(FIRST_ANSWERS).await;
         let draining = Arc::new(AtomicBool::new(false));
         let (stop, stopped) = watch::channel(false);
         let admin_address = match &admin {

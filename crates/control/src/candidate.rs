@@ -1,0 +1,50 @@
+//! From texts to a snapshot that could be published. It does not know when that is done, nor where texts come from.
+
+use meshwright_config as config;
+use meshwright_model::{Diagnostic, Origin};
+use meshwright_snapshot::{Snapshot, compile};
+
+use crate::Settings;
+use crate::resolution::Plan;
+
+/// A configuration that was read but not published.
+pub(crate) struct Candidate {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+/// Texts to a snapshot that is not published yet.
+pub(crate) fn candidate(
+    settings: &Settings,
+    sources: &[config::Source],
+    names: &Plan,
+    previous: Option<&Snapshot>,
+) -> Result<Candidate, Vec<Diagnostic>> {
+    let config::Outcome { mesh, mut diagnostics } = config::load(sources, &settings.config_options);
+    let Some(mesh) = mesh else { return Err(diagnostics) };
+    let resolved = names.endpoint_sets(&mesh);
+    match compile(mesh, &resolved, &settings.compile_options, previous) {
+        Ok((snapshot, mut warnings)) => {
+            diagnostics.append(&mut warnings);
+            Ok(Candidate { snapshot, warnings: diagnostics })
+        }
+        Err(mut findings) => {
+            diagnostics.append(&mut findings);
+            Err(diagnostics)
+        }
+    }
+}
+
+/// Whether there is nothing in any text.
+pub(crate) fn is_blank(sources: &[config::Source]) -> bool {
+    sources.iter().all(|source| source.text.iter().all(u8::is_ascii_whitespace))
+}
+
+/// Many programs empty a file before they write it: applying that moment would close every listener.
+pub(crate) fn blank(sources: &[config::Source]) -> Diagnostic {
+    let name = sources.first().map(|source| source.name.to_string()).unwrap_or_default();
+    Diagnostic::error("blank-source", "every file is empty; this is taken for a file that is being written")
+        .at(Origin::flag(&name), 1)
+        .with_effect("the last good configuration keeps running")
+        .with_suggestion("if an empty configuration is what is meant, reload by SIGHUP")
+}
