@@ -33,8 +33,17 @@ struct Walker<'a, 'r> {
 impl Walker<'_, '_> {
     fn record(&mut self, message: &'static Message, node: &Node, place: Place) -> Data {
         let Value::Mapping(entries) = &node.value else {
-            let names: Vec<&str> = message.fields.iter().take(6).map(|field| field.name).collect();
-            self.wrong_type(&place, node, "a mapping", &format!("write its fields below it, such as {}", listed(&names)));
+            let short = message.fields.len() <= 3 && message.fields.iter().all(|field| is_scalar(&field.ty));
+            let suggestion = match (&node.value, message.fields.first()) {
+                (Value::Scalar(text), Some(field)) if short => {
+                    format!("write {{{}: {}}}", field.name, shorten(&text.text))
+                }
+                _ => {
+                    let names: Vec<&str> = message.fields.iter().take(6).map(|field| field.name).collect();
+                    format!("write its fields below it, such as {}", listed(&names))
+                }
+            };
+            self.wrong_type(&place, node, "a mapping", &suggestion);
             return Data::Invalid;
         };
         let mut record = Record { message, place, fields: Vec::with_capacity(entries.len()) };
@@ -78,7 +87,8 @@ impl Walker<'_, '_> {
                 self.muted = true;
             }
             Support::Refused(reason) if !self.muted => {
-                let message = format!("`{}` is not supported by this version and cannot be left out safely", field.name);
+                let message =
+                    format!("`{}` is not supported by this version and cannot be left out safely", field.name);
                 let finding = Diagnostic::error("not-supported", message)
                     .with_effect(reason)
                     .with_suggestion("remove it, or express it in another way");
@@ -223,8 +233,7 @@ impl Walker<'_, '_> {
             let near = nearest(&entry.key, names.iter().copied())?;
             Some(format!("did you mean `{near}`?"))
         });
-        finding.suggestion =
-            suggestion.or_else(|| Some(format!("remove it; {} has no such field", message.name)));
+        finding.suggestion = suggestion.or_else(|| Some(format!("remove it; {} has no such field", message.name)));
         let place = Place { span: entry.key_span, path: record.place.path.field(&entry.key) };
         self.reporter.add(&place, finding);
     }
@@ -269,6 +278,10 @@ fn with_written(mut finding: Diagnostic, node: &Node) -> Diagnostic {
 /// `subsets` as `subset`, for "subset may not be null".
 fn singular(name: &str) -> &str {
     name.strip_suffix("es").filter(|stem| stem.ends_with("ss")).or_else(|| name.strip_suffix('s')).unwrap_or(name)
+}
+
+fn is_scalar(ty: &Type) -> bool {
+    !matches!(ty, Type::List(_) | Type::Map(_) | Type::Message(_) | Type::Anything)
 }
 
 fn expectation(ty: &Type) -> (&'static str, &'static str) {

@@ -2,6 +2,7 @@
 //!
 //! Knows neither what is right nor how a finding is shown. Read next: `node.rs` for places.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use meshwright_model::{Diagnostic, ObjectRef, Origin, Severity};
@@ -35,12 +36,16 @@ pub(crate) struct Findings {
     kept: Vec<(usize, Diagnostic)>,
     counts: Vec<usize>,
     failed: bool,
+    failed_objects: HashSet<ObjectRef>,
 }
 
 impl Findings {
     /// Adds a finding of a source; over the limit only its severity counts.
     pub fn add(&mut self, source: usize, diagnostic: Diagnostic) {
-        self.failed |= diagnostic.severity == Severity::Error;
+        if diagnostic.severity == Severity::Error {
+            self.failed = true;
+            self.failed_objects.extend(diagnostic.object.clone());
+        }
         if self.counts.len() <= source {
             self.counts.resize(source + 1, 0);
         }
@@ -53,6 +58,11 @@ impl Findings {
     /// Whether one of them is an error.
     pub fn failed(&self) -> bool {
         self.failed
+    }
+
+    /// Whether one of them is an error of this object.
+    pub fn failed_for(&self, subject: &Subject) -> bool {
+        subject.object.as_ref().is_some_and(|object| self.failed_objects.contains(object))
     }
 
     /// All of them in the order of the input: by source, line and column, equal places in the order they were found.

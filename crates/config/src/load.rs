@@ -27,10 +27,8 @@ pub fn load(sources: &[Source], options: &Options) -> Outcome {
     }
     let services = union::services(&objects, options, sources.len(), &mut findings);
     let directory = ServiceDirectory::new(&services);
-    let destination_rules =
-        merge::destination_rules(&objects.destination_rules, &services, &directory, &mut findings);
-    let world = check::World { objects: &objects, services: &services, directory: &directory, rules: &destination_rules };
-    check::check(&world, &mut findings);
+    let destination_rules = merge::destination_rules(&objects.destination_rules, &services, &directory, &mut findings);
+    check::check(&objects, &services, &directory, &destination_rules, &mut findings);
     let failed = findings.failed();
     let mut names: Vec<Arc<str>> = sources.iter().map(|source| Arc::clone(&source.name)).collect();
     names.push(Arc::from("--service"));

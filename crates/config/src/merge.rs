@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use meshwright_model::{DestinationRule, Diagnostic, ServiceDirectory, Service, TrafficPolicy, host};
+use meshwright_model::{DestinationRule, Diagnostic, Service, ServiceDirectory, TrafficPolicy, host};
 
 use crate::finding::{Findings, Reporter};
 use crate::kind::Object;
@@ -49,10 +49,8 @@ fn join(winner: &mut DestinationRule, object: &Object<DestinationRule>, findings
             winner.subsets.push(subset.clone());
             continue;
         };
-        let message = format!(
-            "subset {} of {} is declared already at {}",
-            subset.name, object.model.host, first.origin
-        );
+        let message =
+            format!("subset {} of {} is declared already at {}", subset.name, object.model.host, first.origin);
         let finding = Diagnostic::warning("destination-rule-conflict", message)
             .with_value(subset.name.clone())
             .with_allowed("every subset of a host once in its namespace; the earlier in the input wins")

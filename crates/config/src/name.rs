@@ -8,10 +8,7 @@ use std::net::IpAddr;
 pub(crate) fn is_dns_label(text: &str) -> bool {
     let bytes = text.as_bytes();
     let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
-    (1..=63).contains(&bytes.len())
-        && bytes.iter().all(inner)
-        && !bytes.starts_with(b"-")
-        && !bytes.ends_with(b"-")
+    (1..=63).contains(&bytes.len()) && bytes.iter().all(inner) && !bytes.starts_with(b"-") && !bytes.ends_with(b"-")
 }
 
 /// One or more DNS labels with dots between, at most 255 characters; lower-case.
@@ -75,8 +72,7 @@ pub(crate) fn is_label_value(text: &str) -> bool {
 
 /// A header field name: a token of RFC 9110.
 pub(crate) fn is_header_name(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// A header field value: no control characters but tab (RFC 9110, section 5.5).

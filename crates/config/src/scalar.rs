@@ -11,20 +11,20 @@ use crate::table::Words;
 use crate::text::{listed, nearest};
 
 /// A string. A plain number or boolean is refused, because Istio refuses it too.
-pub(crate) fn text(scalar: &Scalar) -> Result<Data, Diagnostic> {
+pub(crate) fn text(scalar: &Scalar) -> Result<Data, Box<Diagnostic>> {
     let text = &scalar.text;
     if !scalar.quoted && (is_boolean(text) || is_number(text)) {
         let what = if is_boolean(text) { "boolean" } else { "number" };
         let finding = Diagnostic::error("wrong-type", format!("expected a string, found the {what} {}", shorten(text)))
             .with_allowed("a string")
             .with_suggestion(format!("put it in quotes: \"{}\"", shorten(text)));
-        return Err(finding);
+        return Err(Box::new(finding));
     }
     Ok(Data::Text(text.clone()))
 }
 
 /// `true` or `false`.
-pub(crate) fn boolean(scalar: &Scalar) -> Result<Data, Diagnostic> {
+pub(crate) fn boolean(scalar: &Scalar) -> Result<Data, Box<Diagnostic>> {
     if !scalar.quoted && is_boolean(&scalar.text) {
         return Ok(Data::Boolean(scalar.text.eq_ignore_ascii_case("true")));
     }
@@ -34,24 +34,29 @@ pub(crate) fn boolean(scalar: &Scalar) -> Result<Data, Diagnostic> {
         _ => "true or false",
     };
     let message = format!("expected true or false, found `{}`", shorten(&scalar.text));
-    Err(Diagnostic::error("wrong-type", message)
+    let finding = Diagnostic::error("wrong-type", message)
         .with_allowed("true or false")
-        .with_suggestion(format!("write {truth} without quotes")))
+        .with_suggestion(format!("write {truth} without quotes"));
+    Err(Box::new(finding))
 }
 
 /// A whole number within limits, also as a string or with a fraction of zero.
-pub(crate) fn whole(scalar: &Scalar, least: i64, most: i64) -> Result<i64, Diagnostic> {
+pub(crate) fn whole(scalar: &Scalar, least: i64, most: i64) -> Result<i64, Box<Diagnostic>> {
     let text = scalar.text.trim();
     let refuse = |message: String, suggestion: String| {
-        Err(Diagnostic::error("wrong-type", message)
+        let finding = Diagnostic::error("wrong-type", message)
             .with_allowed(format!("a whole number from {least} to {most}"))
-            .with_suggestion(suggestion))
+            .with_suggestion(suggestion);
+        Err(Box::new(finding))
     };
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let base = digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if base {
         let message = format!("`{}` is not a plain decimal number", shorten(text));
-        return refuse(message, "write it in decimal, without leading zeros (YAML versions read them differently)".into());
+        return refuse(
+            message,
+            "write it in decimal, without leading zeros (YAML versions read them differently)".into(),
+        );
     }
     let value = match text.parse::<i64>() {
         Ok(value) => value,
@@ -71,17 +76,21 @@ pub(crate) fn whole(scalar: &Scalar, least: i64, most: i64) -> Result<i64, Diagn
 }
 
 /// Any finite number, also as a string.
-pub(crate) fn number(scalar: &Scalar) -> Result<Data, Diagnostic> {
+pub(crate) fn number(scalar: &Scalar) -> Result<Data, Box<Diagnostic>> {
     match scalar.text.trim().parse::<f64>() {
         Ok(value) if value.is_finite() => Ok(Data::Number),
-        _ => Err(Diagnostic::error("wrong-type", format!("expected a number, found `{}`", shorten(&scalar.text)))
-            .with_allowed("a number such as 12.5")
-            .with_suggestion("write a number without unit")),
+        _ => {
+            let message = format!("expected a number, found `{}`", shorten(&scalar.text));
+            let finding = Diagnostic::error("wrong-type", message)
+                .with_allowed("a number such as 12.5")
+                .with_suggestion("write a number without unit");
+            Err(Box::new(finding))
+        }
     }
 }
 
 /// A duration; zero only where it means something.
-pub(crate) fn duration(scalar: &Scalar, zero: bool) -> Result<Data, Diagnostic> {
+pub(crate) fn duration(scalar: &Scalar, zero: bool) -> Result<Data, Box<Diagnostic>> {
     let text = scalar.text.trim();
     let allowed = match zero {
         true => "0s, or at least 1ms in whole milliseconds, written with units: 1h, 1m, 1s, 1ms, 1.5s",
@@ -102,11 +111,11 @@ pub(crate) fn duration(scalar: &Scalar, zero: bool) -> Result<Data, Diagnostic> 
             (format!("invalid duration: {shown}"), "write for example 5s, 250ms or 1m30s".to_owned())
         }
     };
-    Err(Diagnostic::error("duration", message).with_allowed(allowed).with_suggestion(suggestion))
+    Err(Box::new(Diagnostic::error("duration", message).with_allowed(allowed).with_suggestion(suggestion)))
 }
 
 /// A name of a closed set, by name or by number.
-pub(crate) fn word(scalar: &Scalar, words: &'static Words) -> Result<Data, Diagnostic> {
+pub(crate) fn word(scalar: &Scalar, words: &'static Words) -> Result<Data, Box<Diagnostic>> {
     let text = &*scalar.text;
     let by_name = words.values.iter().find(|(name, _)| *name == text);
     let by_number = || {
@@ -123,15 +132,16 @@ pub(crate) fn word(scalar: &Scalar, words: &'static Words) -> Result<Data, Diagn
     if let Some(name) = same.or_else(|| nearest(text, names.iter().copied())) {
         finding = finding.with_suggestion(format!("did you mean {name}?"));
     }
-    Err(finding)
+    Err(Box::new(finding))
 }
 
 /// Base64 (RFC 4648, standard or URL alphabet, padding optional), as protobuf's JSON reads it.
-pub(crate) fn base64(scalar: &Scalar) -> Result<Data, Diagnostic> {
+pub(crate) fn base64(scalar: &Scalar) -> Result<Data, Box<Diagnostic>> {
     let refuse = || {
-        Diagnostic::error("wrong-type", "expected base64")
+        let finding = Diagnostic::error("wrong-type", "expected base64")
             .with_allowed("letters, digits, `+`, `/` and padding by `=`")
-            .with_suggestion("encode the bytes with `base64`, or use the string form of the field")
+            .with_suggestion("encode the bytes with `base64`, or use the string form of the field");
+        Box::new(finding)
     };
     let digits = scalar.text.trim_end_matches('=');
     let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);

@@ -35,10 +35,8 @@ fn distance(left: &str, right: &str) -> usize {
         for column in 1..width {
             let same = usize::from(left[row - 1] != right[column - 1]);
             let mut cost = (last[column] + 1).min(current[column - 1] + 1).min(last[column - 1] + same);
-            let swapped = row > 1
-                && column > 1
-                && left[row - 1] == right[column - 2]
-                && left[row - 2] == right[column - 1];
+            let swapped =
+                row > 1 && column > 1 && left[row - 1] == right[column - 2] && left[row - 2] == right[column - 1];
             if swapped {
                 cost = cost.min(before[column - 2] + 1);
             }

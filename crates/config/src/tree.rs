@@ -33,14 +33,15 @@ pub(crate) fn read(bytes: &[u8], reporter: &mut Reporter<'_>) -> Documents {
         return Documents { nodes: Vec::new(), complete: false };
     };
     let mut documents = Documents { nodes: Vec::new(), complete: true };
-    let mut reader = Reader { reporter, first_line: 0, nodes: 0, bytes: 0 };
+    let mut reader = Reader { reporter, first_line: 0, started: 1, nodes: 0, bytes: 0 };
     for _ in 0..MAX_SYNTAX_ERRORS {
         let Err(stop) = reader.read_all(rest, &mut documents.nodes) else { return documents };
         documents.complete = false;
         let Stop::Document { line } = stop else { return documents };
-        let Some((after, lines)) = next_document(rest, line) else { return documents };
+        let Some((after, lines)) = next_document(rest, line, reader.started) else { return documents };
         rest = after;
         reader.first_line += lines;
+        reader.started = 1;
     }
     documents.complete = false;
     documents
@@ -89,9 +90,10 @@ fn as_text<'t>(bytes: &'t [u8], reporter: &mut Reporter<'_>) -> Option<&'t str> 
     if let Some(position) = text.as_bytes().iter().position(control) {
         let byte = text.as_bytes()[position];
         let place = place_of_byte(text.as_bytes(), position);
-        let finding = Diagnostic::error("not-text", format!("the control character 0x{byte:02x} is not allowed in YAML"))
-            .with_allowed("printable text, tabs and line ends")
-            .with_suggestion("remove it, or leave the file out if it is a binary file");
+        let finding =
+            Diagnostic::error("not-text", format!("the control character 0x{byte:02x} is not allowed in YAML"))
+                .with_allowed("printable text, tabs and line ends")
+                .with_suggestion("remove it, or leave the file out if it is a binary file");
         reporter.add(&place, finding);
         return None;
     }
@@ -112,12 +114,14 @@ fn small(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The text from the first `---` line after `line`, and the number of lines before it.
-fn next_document(text: &str, line: u32) -> Option<(&str, u32)> {
+/// The text from the first `---` line at or after `line` that is not the one that `started` the broken document, and
+/// the number of lines before it.
+fn next_document(text: &str, line: u32, started: u32) -> Option<(&str, u32)> {
     let mut start = 0;
     for (number, content) in (1_u32..).zip(text.split_inclusive('\n')) {
-        let marker = content.strip_prefix("---").is_some_and(|rest| rest.trim_end().is_empty() || rest.starts_with(' '));
-        if number > line && marker {
+        let marker =
+            content.strip_prefix("---").is_some_and(|rest| rest.trim_end().is_empty() || rest.starts_with(' '));
+        if number >= line && number > started && marker {
             return Some((&text[start..], number - 1));
         }
         start += content.len();
@@ -130,6 +134,8 @@ struct Reader<'a, 'r> {
     reporter: &'a mut Reporter<'r>,
     /// Lines before the text that the parser was given.
     first_line: u32,
+    /// Line of the current document's `---`, counted in the text that the parser was given; never 0.
+    started: u32,
     /// Nodes so far, aliases expanded.
     nodes: usize,
     /// Bytes of scalars so far, aliases expanded.
@@ -176,7 +182,10 @@ impl Reader<'_, '_> {
             };
             let mut place = self.span(&span);
             match event {
-                Event::DocumentStart(_) => builder = Builder::default(),
+                Event::DocumentStart(_) => {
+                    self.started = small(span.start.line()).max(1);
+                    builder = Builder::default();
+                }
                 Event::DocumentEnd => {
                     let root = builder.root.take().filter(|node| !matches!(node.value, Value::Null));
                     nodes.extend(root);
@@ -202,12 +211,8 @@ impl Reader<'_, '_> {
                     self.open(&mut builder, place, anchor, Content::Sequence(Vec::new()))?;
                 }
                 Event::MappingStart(anchor, _) => {
-                    let content = Content::Mapping {
-                        entries: Vec::new(),
-                        known: HashMap::new(),
-                        key: None,
-                        merged: Vec::new(),
-                    };
+                    let content =
+                        Content::Mapping { entries: Vec::new(), known: HashMap::new(), key: None, merged: Vec::new() };
                     self.open(&mut builder, place, anchor, content)?;
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.close(&mut builder)?,
@@ -261,7 +266,7 @@ impl Reader<'_, '_> {
         if self.nodes <= MAX_NODES && self.bytes <= MAX_EXPANDED_BYTES {
             return Ok(());
         }
-        let finding = Diagnostic::error("yaml-too-many-nodes", "the text grows too large when its aliases are expanded")
+        let finding = Diagnostic::error("yaml-too-many-nodes", "the text has too many values, aliases expanded")
             .with_allowed(format!("at most {MAX_NODES} values and {MAX_EXPANDED_BYTES} bytes in one text"))
             .with_effect("reading it would use up the memory of the machine")
             .with_suggestion("write the values out, or split the text into several files");
@@ -281,7 +286,8 @@ impl Reader<'_, '_> {
         let cost = Cost { nodes: 1, bytes: 0, depth: 0 };
         self.spend(&cost, span)?;
         self.check_depth(builder.frames.len() + 1, span)?;
-        let in_key = matches!(builder.frames.last().map(|frame| &frame.content), Some(Content::Mapping { key: None, .. }));
+        let in_key =
+            matches!(builder.frames.last().map(|frame| &frame.content), Some(Content::Mapping { key: None, .. }));
         if in_key {
             return Err(self.complex_key(span));
         }
@@ -403,7 +409,7 @@ impl Reader<'_, '_> {
             return Stop::Document { line };
         }
         let written = |number: u32| text.lines().nth((number.max(1) - 1) as usize);
-        let tab = [line, line.saturating_sub(1)].into_iter().find_map(|number| {
+        let tab = [line, line.saturating_sub(1), line + 1].into_iter().find_map(|number| {
             let content = written(number)?;
             let indent = content.len() - content.trim_start_matches([' ', '\t']).len();
             content[..indent].find('\t').map(|column| (number, column))
@@ -437,7 +443,10 @@ fn advice(info: &str) -> &'static str {
     const ADVICE: [(&str, &str); 6] = [
         ("mapping values are not allowed", "put quotes around a value that contains `: `, or correct the indentation"),
         ("tab", "replace tabs by spaces"),
-        ("anchor", "mark the value with `&name` before `*name` uses it; put quotes around a value that starts with `*`"),
+        (
+            "anchor",
+            "mark the value with `&name` before `*name` uses it; put quotes around a value that starts with `*`",
+        ),
         ("quoted", "close the quotes that were opened before this place"),
         ("scalar", "put quotes around values that start with a special character"),
         ("flow", "close the bracket or brace that was opened before this place"),

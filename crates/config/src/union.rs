@@ -231,7 +231,9 @@ fn resolve_named_targets(model: &KubernetesService, endpoint: &mut Endpoint) {
 fn replace_by_flags(flagged: &[Draft], drafts: Vec<Draft>, findings: &mut Findings) -> Vec<Draft> {
     let by_name: HashMap<&str, &Draft> = flagged
         .iter()
-        .flat_map(|draft| draft.service.aliases.iter().chain([&draft.service.host]).map(move |name| (name.as_str(), draft)))
+        .flat_map(|draft| {
+            draft.service.aliases.iter().chain([&draft.service.host]).map(move |name| (name.as_str(), draft))
+        })
         .collect();
     let mut kept = Vec::new();
     for draft in drafts {
@@ -318,10 +320,20 @@ fn join(winner: &mut Service, draft: Draft, findings: &mut Findings) {
             format!("{:?} is used; {left_out} endpoints that do not fit it are left out", winner.resolution),
         );
     }
-    let more: Vec<Endpoint> =
-        loser.endpoints.iter().filter(|endpoint| fits(endpoint)).map(|endpoint| moved(endpoint, &loser, &ports)).collect();
+    let more: Vec<Endpoint> = loser
+        .endpoints
+        .iter()
+        .filter(|endpoint| fits(endpoint))
+        .map(|endpoint| moved(endpoint, &loser, &ports))
+        .collect();
+    let mut known: HashMap<EndpointAddress, Vec<usize>> = HashMap::new();
+    for (index, endpoint) in winner.endpoints.iter().enumerate() {
+        known.entry(endpoint.address.clone()).or_default().push(index);
+    }
     for endpoint in more {
-        if !winner.endpoints.contains(&endpoint) {
+        let same = known.entry(endpoint.address.clone()).or_default();
+        if !same.iter().any(|index| winner.endpoints[*index] == endpoint) {
+            same.push(winner.endpoints.len());
             winner.endpoints.push(endpoint);
         }
     }

@@ -1,6 +1,6 @@
 //! Virtual services and gateways: does each find the other, and do two claim the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use meshwright_model::{Diagnostic, Gateway, GatewayRef, ServerHost, VirtualService, host};
 
@@ -8,6 +8,7 @@ use super::World;
 use crate::finding::{Findings, Reporter};
 use crate::kind::Object;
 use crate::node::Place;
+use crate::record::Record;
 
 pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
     for object in &world.objects.virtual_services {
@@ -21,51 +22,48 @@ pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
 fn gateways_exist(world: &World<'_>, object: &Object<VirtualService>, findings: &mut Findings) {
     let mut reporter = Reporter { findings, subject: &object.subject };
     let in_matches = object.spec.records("http").flat_map(|route| route.records("match"));
-    let mut seen: Vec<GatewayRef> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for record in std::iter::once(&object.spec).chain(in_matches) {
         for (item, text) in record.texts("gateways") {
             let Ok(reference) = crate::kind::virtual_service::gateway_reference(text, &object.namespace) else {
                 continue;
             };
             let GatewayRef::Named { namespace, name } = &reference else { continue };
-            let found =
-                world.objects.gateways.iter().find(|gateway| {
-                    gateway.model.name == *name && gateway.model.namespace == *namespace
-                });
-            let first = !seen.contains(&reference);
+            let found = world
+                .objects
+                .gateways
+                .iter()
+                .find(|gateway| gateway.model.name == *name && gateway.model.namespace == *namespace);
+            let first = seen.insert(text);
             match found {
                 Some(gateway) if first => hosts_are_served(object, gateway, &item.place, &mut reporter),
                 None if !world.objects.incomplete => {
-                    let names = world.objects.gateways.iter().map(|gateway| gateway.model.name.as_str());
-                    let finding = missing("gateway", text, names, "nothing is bound to it: no gateway uses these routes");
+                    let gateways = world.objects.gateways.iter().take(MAX_SUGGESTED);
+                    let names: Vec<&str> = gateways.map(|gateway| gateway.model.name.as_str()).collect();
+                    let finding =
+                        missing("gateway", text, &names, "nothing is bound to it: no gateway uses these routes");
                     reporter.add(&item.place, finding);
                 }
                 _ => {}
             }
-            seen.push(reference);
         }
     }
 }
 
+/// Names that are compared with a name that leads nowhere; of more only the first are.
+pub(super) const MAX_SUGGESTED: usize = 2_000;
+
 /// The finding for a name that leads nowhere.
-pub(super) fn missing<'n>(
-    what: &str,
-    name: &str,
-    candidates: impl IntoIterator<Item = &'n str>,
-    effect: &str,
-) -> Diagnostic {
-    let mut names: Vec<&str> = candidates.into_iter().collect();
-    names.sort_unstable();
-    names.dedup();
-    let near = crate::text::nearest(name, names.iter().copied());
+pub(super) fn missing(what: &str, name: &str, names: &[&str], effect: &str) -> Diagnostic {
+    let near = crate::text::nearest(name, names.iter().copied().take(MAX_SUGGESTED));
     let suggestion = match near {
         Some(near) => format!("did you mean {near}?"),
         None => format!("add the {what}, or correct its name"),
     };
-    names.truncate(12);
-    let allowed = match names.is_empty() {
-        true => format!("there is no {what} in the input"),
-        false => names.join(", "),
+    let allowed = match names {
+        [] => "there is none in the input".to_owned(),
+        names if names.len() > 12 => format!("{} and {} more", names[..12].join(", "), names.len() - 12),
+        names => names.join(", "),
     };
     Diagnostic::warning("IST0101", format!("Referenced {what} not found: {name:?}"))
         .with_value(name)
@@ -147,10 +145,13 @@ fn gateways_agree(world: &World<'_>, findings: &mut Findings) {
     type Claim<'c> = (&'c Object<Gateway>, Option<&'c str>);
     let mut claimed: HashMap<(u16, Option<std::net::IpAddr>, &str), Vec<Claim<'_>>> = HashMap::new();
     for object in &world.objects.gateways {
+        let records: HashMap<(u32, u32), &Record> = object
+            .spec
+            .records("servers")
+            .map(|record| ((record.place.span.line, record.place.span.column), record))
+            .collect();
         for server in &object.model.servers {
-            let record = object.spec.records("servers").find(|record| {
-                object.subject.origin(&record.place) == server.origin
-            });
+            let record = records.get(&(server.origin.line, server.origin.column));
             for pattern in &server.hosts {
                 let key = (server.port, server.bind, pattern.pattern.as_str());
                 let claims = claimed.entry(key).or_default();
@@ -167,7 +168,9 @@ fn gateways_agree(world: &World<'_>, findings: &mut Findings) {
                     let finding = Diagnostic::warning("IST0145", message)
                         .with_value(pattern.pattern.clone())
                         .with_allowed("every host once on a port")
-                        .with_effect("both bind to the host; the routes of the earlier virtual services are tried first")
+                        .with_effect(
+                            "both bind to the host; the routes of the earlier virtual services are tried first",
+                        )
                         .with_suggestion("keep the host in one of the two gateways");
                     Reporter { findings, subject: &object.subject }.add(&record.place_of("hosts"), finding);
                 }
@@ -176,4 +179,3 @@ fn gateways_agree(world: &World<'_>, findings: &mut Findings) {
         }
     }
 }
-

@@ -1,9 +1,11 @@
 //! Destinations of routes and hosts of destination rules: do service, port and subset exist, and what is behind them.
 
+use std::collections::HashMap;
+
 use meshwright_model::{DestinationRule, Diagnostic, EndpointAddress, Service, host};
 
 use super::World;
-use super::binding::missing;
+use super::binding::{MAX_SUGGESTED, missing};
 use crate::finding::{Findings, Reporter};
 use crate::kind::Object;
 use crate::record::Record;
@@ -11,12 +13,58 @@ use crate::record::Record;
 /// The namespace whose destination rules hold for everybody.
 const ROOT_NAMESPACE: &str = "istio-system";
 
+/// Destination rules by the full name of their host; wildcards apart.
+struct RuleIndex<'r> {
+    exact: HashMap<String, Vec<&'r DestinationRule>>,
+    wildcards: Vec<(String, &'r DestinationRule)>,
+}
+
+impl<'r> RuleIndex<'r> {
+    fn new(world: &World<'r>) -> Self {
+        let mut index = Self { exact: HashMap::new(), wildcards: Vec::new() };
+        for rule in world.rules {
+            let name = canonical(world, &rule.host, &rule.namespace);
+            match name.starts_with('*') {
+                true => index.wildcards.push((name, rule)),
+                false => index.exact.entry(name).or_default().push(rule),
+            }
+        }
+        index
+    }
+
+    /// The rules of which one can be what a caller in `namespace` uses for a host.
+    fn rules(&self, world: &World<'_>, host: &str, namespace: &str) -> Vec<&'r DestinationRule> {
+        let name = canonical(world, host, namespace);
+        let service_namespace = world.service(host, namespace).map(|service| service.namespace.as_str());
+        let exact = self.exact.get(&name).into_iter().flatten().copied();
+        let covering = self.wildcards.iter().filter(|(pattern, _)| host::covers(pattern, &name));
+        exact
+            .chain(covering.map(|(_, rule)| *rule))
+            .filter(|rule| {
+                rule.namespace == namespace
+                    || Some(rule.namespace.as_str()) == service_namespace
+                    || rule.namespace == ROOT_NAMESPACE
+            })
+            .collect()
+    }
+}
+
+/// The full name of a host that is written in `namespace`.
+fn canonical(world: &World<'_>, name: &str, namespace: &str) -> String {
+    match world.service(name, namespace) {
+        Some(service) => service.host.clone(),
+        None if host::is_short(name) => host::fully_qualified(name, namespace),
+        None => name.to_owned(),
+    }
+}
+
 pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
+    let rules = RuleIndex::new(world);
     for object in &world.objects.virtual_services {
         let mut reporter = Reporter { findings, subject: &object.subject };
         for destination in object.spec.records("http").flat_map(|route| route.records("route")) {
             if let Some(destination) = destination.record("destination") {
-                destination_exists(world, destination, &object.namespace, &mut reporter);
+                destination_exists(world, &rules, destination, &object.namespace, &mut reporter);
             }
         }
     }
@@ -26,21 +74,27 @@ pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
 }
 
 /// IST0101 and IST0112.
-fn destination_exists(world: &World<'_>, record: &Record, namespace: &str, reporter: &mut Reporter<'_>) {
+fn destination_exists(
+    world: &World<'_>,
+    rules: &RuleIndex<'_>,
+    record: &Record,
+    namespace: &str,
+    reporter: &mut Reporter<'_>,
+) {
     let Some(written) = record.text("host").filter(|host| !host.is_empty()) else { return };
     let lower = written.to_ascii_lowercase();
     let lower = lower.strip_suffix('.').unwrap_or(&lower);
     let service = world.service(lower, namespace);
     if let Some(subset) = record.text("subset").filter(|subset| !subset.is_empty()) {
-        subset_exists(world, record, (lower, subset), namespace, reporter);
+        subset_exists(&rules.rules(world, lower, namespace), record, (lower, subset), reporter);
     }
     let Some(service) = service else {
         let effect = "requests get 503 NC: there is no such service";
-        let mut finding = missing("host", written, world.directory.names(), effect);
+        let mut finding = missing("host", written, &world.names, effect);
         let known = finding.suggestion.as_deref().is_some_and(|text| text.starts_with("did you mean"));
         if !known {
-            finding = finding
-                .with_suggestion(format!("add `--service {written}=ADDRESS:PORT`, a ServiceEntry or a Service"));
+            finding =
+                finding.with_suggestion(format!("add `--service {written}=ADDRESS:PORT`, a ServiceEntry or a Service"));
         }
         reporter.add(&record.place_of("host"), finding);
         return;
@@ -48,15 +102,17 @@ fn destination_exists(world: &World<'_>, record: &Record, namespace: &str, repor
     let numbers: Vec<u16> = service.ports.iter().map(|port| port.number).collect();
     match record.record("port").and_then(|port| port.whole("number")) {
         Some(number) => {
-            if !numbers.is_empty() && !numbers.iter().any(|port| i64::from(*port) == number) {
+            let known = numbers.is_empty() || numbers.iter().any(|port| i64::from(*port) == number);
+            if !known {
                 let text = format!("{written}:{number}");
                 let list: Vec<String> = numbers.iter().map(u16::to_string).collect();
                 let effect = "requests get 503 NC: the service has no such port";
-                let finding = missing("port", &text, [], effect)
+                let finding = missing("port", &text, &[], effect)
                     .with_value(number.to_string())
                     .with_allowed(list.join(", "))
                     .with_suggestion("use a port of the service");
-                let place = record.record("port").map_or_else(|| record.place_of("port"), |port| port.place_of("number"));
+                let place =
+                    record.record("port").map_or_else(|| record.place_of("port"), |port| port.place_of("number"));
                 reporter.add(&place, finding);
             }
         }
@@ -77,22 +133,18 @@ fn destination_exists(world: &World<'_>, record: &Record, namespace: &str, repor
 }
 
 fn subset_exists(
-    world: &World<'_>,
+    rules: &[&DestinationRule],
     record: &Record,
     (host, subset): (&str, &str),
-    namespace: &str,
     reporter: &mut Reporter<'_>,
 ) {
-    let rules: Vec<&DestinationRule> =
-        world.rules.iter().filter(|rule| rule_covers(world, rule, host, namespace)).collect();
     if rules.iter().any(|rule| rule.subsets.iter().any(|known| known.name == subset)) {
         return;
     }
-    let known = rules.iter().flat_map(|rule| &rule.subsets).map(|subset| subset.name.as_str());
+    let names: Vec<&str> = rules.iter().flat_map(|rule| &rule.subsets).map(|subset| subset.name.as_str()).collect();
     let effect = "requests get 503 NC: no DestinationRule of the host declares the subset";
     let text = format!("{host}+{subset}");
-    let mut finding = missing("host+subset in destinationrule", &text, known, effect).with_value(subset);
-    let names: Vec<&str> = rules.iter().flat_map(|rule| &rule.subsets).map(|subset| subset.name.as_str()).collect();
+    let mut finding = missing("host+subset in destinationrule", &text, &names, effect).with_value(subset);
     finding.suggestion = Some(match crate::text::nearest(subset, names) {
         Some(near) => format!("did you mean {near}?"),
         None => format!(
@@ -100,20 +152,6 @@ fn subset_exists(
         ),
     });
     reporter.add(&record.place_of("subset"), finding);
-}
-
-/// Whether a rule can be the one that a caller in `namespace` uses for a host.
-fn rule_covers(world: &World<'_>, rule: &DestinationRule, host: &str, namespace: &str) -> bool {
-    let canonical = |name: &str, namespace: &str| match world.service(name, namespace) {
-        Some(service) => service.host.clone(),
-        None if host::is_short(name) => host::fully_qualified(name, namespace),
-        None => name.to_owned(),
-    };
-    let service_namespace = world.service(host, namespace).map(|service| service.namespace.as_str());
-    let visible = rule.namespace == namespace
-        || Some(rule.namespace.as_str()) == service_namespace
-        || rule.namespace == ROOT_NAMESPACE;
-    visible && host::covers(&canonical(&rule.host, &rule.namespace), &canonical(host, namespace))
 }
 
 /// IST0174 and IST0173, and ejection that cannot help.
@@ -125,11 +163,15 @@ fn rule_finds_something(world: &World<'_>, object: &Object<DestinationRule>, fin
     let mut reporter = Reporter { findings, subject: &object.subject };
     let services: Vec<&Service> = match world.service(&rule.host, &rule.namespace) {
         Some(service) => vec![service],
-        None => world.services.iter().filter(|service| host::covers(&rule.host, &service.host)).collect(),
+        None if rule.host.starts_with('*') => {
+            world.services.iter().filter(|service| host::covers(&rule.host, &service.host)).collect()
+        }
+        None => Vec::new(),
     };
     if services.is_empty() {
-        let message = format!("The host {} defined in the DestinationRule does not match any services in the mesh", rule.host);
-        let near = crate::text::nearest(&rule.host, world.directory.names());
+        let message =
+            format!("The host {} defined in the DestinationRule does not match any services in the mesh", rule.host);
+        let near = crate::text::nearest(&rule.host, world.names.iter().copied().take(MAX_SUGGESTED));
         let finding = Diagnostic::warning("IST0174", message)
             .with_value(rule.host.clone())
             .with_allowed("the name of a service")
@@ -143,14 +185,14 @@ fn rule_finds_something(world: &World<'_>, object: &Object<DestinationRule>, fin
     }
     for (subset, record) in rule.subsets.iter().zip(object.spec.records("subsets")) {
         let selects = |service: &&Service| {
-            service.endpoints.iter().any(|endpoint| {
-                subset.labels.iter().all(|(key, value)| endpoint.labels.get(key) == Some(value))
-            })
+            service
+                .endpoints
+                .iter()
+                .any(|endpoint| subset.labels.iter().all(|(key, value)| endpoint.labels.get(key) == Some(value)))
         };
         let known = services.iter().any(|service| !service.endpoints.is_empty());
         if known && !services.iter().any(selects) {
-            let message =
-                format!("The Subset {} defined in the DestinationRule does not select any pods", subset.name);
+            let message = format!("The Subset {} defined in the DestinationRule does not select any pods", subset.name);
             let labels: Vec<String> = subset.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let finding = Diagnostic::warning("IST0173", message)
                 .with_value(labels.join(", "))

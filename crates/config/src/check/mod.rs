@@ -13,7 +13,7 @@ use crate::finding::Findings;
 use crate::kind::Objects;
 
 /// Everything that was read.
-pub(crate) struct World<'w> {
+struct World<'w> {
     /// Objects with their records.
     pub objects: &'w Objects,
     /// United services.
@@ -22,6 +22,8 @@ pub(crate) struct World<'w> {
     pub directory: &'w ServiceDirectory,
     /// Joined destination rules.
     pub rules: &'w [DestinationRule],
+    /// Every name of every service, sorted, for suggestions.
+    pub names: Vec<&'w str>,
 }
 
 impl World<'_> {
@@ -31,8 +33,18 @@ impl World<'_> {
     }
 }
 
-/// All checks.
-pub(crate) fn check(world: &World<'_>, findings: &mut Findings) {
+/// All checks over what was read.
+pub(crate) fn check(
+    objects: &Objects,
+    services: &[Service],
+    directory: &ServiceDirectory,
+    rules: &[DestinationRule],
+    findings: &mut Findings,
+) {
+    let mut names: Vec<&str> = directory.names().collect();
+    names.sort_unstable();
+    names.dedup();
+    let world = &World { objects, services, directory, rules, names };
     binding::check(world, findings);
     for object in &world.objects.virtual_services {
         reach::check(object, findings);

@@ -1,28 +1,75 @@
 //! Rules of one virtual service that no request can reach: after a rule that takes everything, repeated, or shadowed.
 
+use std::collections::{BTreeSet, HashMap};
+
 use meshwright_model::{Diagnostic, HeaderMatch, HttpMatch, StringMatch, VirtualService};
 
 use crate::finding::{Findings, Reporter};
 use crate::kind::Object;
 use crate::record::Record;
 
-/// Rules that are compared with each other; a virtual service with more is compared no further.
-const MAX_COMPARED: usize = 2_000;
+/// Alternatives with the same path (or with none) that are compared with a later one; the rest is not looked at.
+const MAX_COMPARED: usize = 200;
 
 /// An alternative of an earlier rule.
+#[derive(Clone, Copy)]
 struct Earlier<'e> {
     rule: usize,
     condition: &'e HttpMatch,
 }
 
+/// Earlier alternatives by what their path condition can cover, so that long lists stay cheap.
+#[derive(Default)]
+struct Index<'e> {
+    prefixes: HashMap<&'e str, Vec<Earlier<'e>>>,
+    prefix_lengths: BTreeSet<usize>,
+    exact: HashMap<&'e str, Vec<Earlier<'e>>>,
+    regexes: HashMap<&'e str, Vec<Earlier<'e>>>,
+    /// No path condition, or one without regard to case.
+    others: Vec<Earlier<'e>>,
+}
+
+impl<'e> Index<'e> {
+    fn add(&mut self, earlier: Earlier<'e>) {
+        let list = match &earlier.condition.uri {
+            Some(StringMatch::Regex(text)) => self.regexes.entry(text).or_default(),
+            None => &mut self.others,
+            Some(_) if earlier.condition.ignore_uri_case => &mut self.others,
+            Some(StringMatch::Exact(text)) => self.exact.entry(text).or_default(),
+            Some(StringMatch::Prefix(text)) => {
+                self.prefix_lengths.insert(text.len());
+                self.prefixes.entry(text).or_default()
+            }
+        };
+        if list.len() < MAX_COMPARED {
+            list.push(earlier);
+        }
+    }
+
+    /// The first alternative that certainly takes every request that meets `later`.
+    fn taker(&self, later: &HttpMatch) -> Option<Earlier<'e>> {
+        let (text, same) = match &later.uri {
+            None => ("", None),
+            Some(StringMatch::Prefix(text)) => (text.as_str(), None),
+            Some(StringMatch::Exact(text)) => (text.as_str(), self.exact.get(text.as_str())),
+            Some(StringMatch::Regex(text)) => (literal_start(text), self.regexes.get(text.as_str())),
+        };
+        let starts = self.prefix_lengths.range(..=text.len()).filter_map(|length| text.get(..*length));
+        let prefixes = starts.filter_map(|start| self.prefixes.get(start)).flatten();
+        let candidates = prefixes.chain(same.into_iter().flatten()).chain(&self.others);
+        candidates.filter(|earlier| covers(earlier.condition, later)).min_by_key(|earlier| earlier.rule).copied()
+    }
+}
+
 pub(super) fn check(object: &Object<VirtualService>, findings: &mut Findings) {
     let records: Vec<&Record> = object.spec.records("http").collect();
-    if records.len() != object.model.http.len() {
+    // A condition that could not be read would look like none at all.
+    if records.len() != object.model.http.len() || findings.failed_for(&object.subject) {
         return;
     }
     let mut reporter = Reporter { findings, subject: &object.subject };
     let mut catch_all: Option<usize> = None;
-    let mut earlier: Vec<Earlier<'_>> = Vec::new();
+    let mut earlier = Index::default();
     for (index, (route, record)) in object.model.http.iter().zip(&records).enumerate() {
         if let Some(taker) = catch_all {
             unreachable_rule(index, taker, record, &mut reporter);
@@ -34,11 +81,11 @@ pub(super) fn check(object: &Object<VirtualService>, findings: &mut Findings) {
         }
         let entries: Vec<&Record> = record.records("match").collect();
         for (position, condition) in route.matches.iter().enumerate() {
-            let taker = earlier.iter().take(MAX_COMPARED).find(|earlier| covers(earlier.condition, condition));
+            let taker = earlier.taker(condition);
             if let (Some(taker), Some(entry)) = (taker, entries.get(position)) {
-                ineffective_match((index, position), taker, condition, entry, &mut reporter);
+                ineffective_match((index, position), &taker, condition, entry, &mut reporter);
             } else {
-                earlier.push(Earlier { rule: index, condition });
+                earlier.add(Earlier { rule: index, condition });
             }
             if takes_everything(condition) {
                 catch_all = Some(index);
@@ -118,16 +165,17 @@ fn covers(first: &HttpMatch, later: &HttpMatch) -> bool {
 }
 
 fn covers_uri(first: &HttpMatch, later: &HttpMatch) -> bool {
-    let fold = |text: &str| if first.ignore_uri_case { text.to_ascii_lowercase() } else { text.to_owned() };
+    let fold = first.ignore_uri_case;
+    let same = |a: &str, b: &str| if fold { a.eq_ignore_ascii_case(b) } else { a == b };
     match (&first.uri, &later.uri) {
         (None, _) => true,
         (Some(StringMatch::Prefix(a)), Some(StringMatch::Exact(b) | StringMatch::Prefix(b))) => {
-            fold(b).starts_with(&fold(a))
+            b.get(..a.len()).is_some_and(|start| same(a, start))
         }
         (Some(StringMatch::Prefix(a)), Some(StringMatch::Regex(b))) => {
-            !first.ignore_uri_case && literal_start(b).starts_with(a.as_str())
+            !fold && literal_start(b).starts_with(a.as_str())
         }
-        (Some(StringMatch::Exact(a)), Some(StringMatch::Exact(b))) => fold(a) == fold(b),
+        (Some(StringMatch::Exact(a)), Some(StringMatch::Exact(b))) => same(a, b),
         (Some(StringMatch::Regex(a)), Some(StringMatch::Regex(b))) => a == b,
         _ => false,
     }

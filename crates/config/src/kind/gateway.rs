@@ -110,7 +110,9 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
         servers: Vec::new(),
         origin: document.origin(),
     };
-    if !spec.has("servers") || matches!(spec.item("servers"), Some(Item { data: crate::record::Data::List(list), .. }) if list.is_empty()) {
+    if !spec.has("servers")
+        || matches!(spec.item("servers"), Some(Item { data: crate::record::Data::List(list), .. }) if list.is_empty())
+    {
         let finding = Diagnostic::error("missing-field", "gateway must have at least one server")
             .with_allowed("one or more servers, each with port and hosts")
             .with_effect("no port would be opened")
@@ -140,8 +142,7 @@ fn check_port_name(server: &Record, names: &mut HashMap<String, String>, reporte
         }
         Some(name) => {
             if let Some(first) = names.get(name) {
-                let message =
-                    format!("port names in servers must be unique: duplicate name {name} (first at {first})");
+                let message = format!("port names in servers must be unique: duplicate name {name} (first at {first})");
                 let finding = Diagnostic::error("duplicate-name", message)
                     .with_value(name)
                     .with_allowed("every port name once in a gateway")
@@ -175,11 +176,12 @@ fn read_server(server: &Record, namespace: &str, reporter: &mut Reporter<'_>) ->
     let redirect = server.record("tls").and_then(|tls| tls.boolean("httpsRedirect")).unwrap_or(false);
     let plain = plain_http(&protocol);
     if !plain {
-        let finding = Diagnostic::warning("not-supported", format!("{protocol} servers are not supported by this version"))
-            .with_value(protocol.clone())
-            .with_allowed("HTTP, HTTP2, GRPC or GRPC-WEB")
-            .with_effect("the port is not opened")
-            .with_suggestion("end TLS in front of this gateway and use protocol HTTP, or wait for a later version");
+        let finding =
+            Diagnostic::warning("not-supported", format!("{protocol} servers are not supported by this version"))
+                .with_value(protocol.clone())
+                .with_allowed("HTTP, HTTP2, GRPC or GRPC-WEB")
+                .with_effect("the port is not opened")
+                .with_suggestion("end TLS in front of this gateway and use protocol HTTP, or wait for a later version");
         reporter.add(&port.place_of("protocol"), finding);
     } else if protocol != "HTTP" {
         let finding = Diagnostic::warning("not-supported", format!("{protocol} is served as HTTP/1.1 by this version"))

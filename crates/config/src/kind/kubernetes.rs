@@ -152,12 +152,14 @@ pub(super) fn read_service(document: Document<'_>, reporter: &mut Reporter<'_>) 
         }
     };
     if let Some(affinity) = spec.text("sessionAffinity").filter(|affinity| *affinity != "None") {
-        let finding =
-            Diagnostic::warning("not-supported", format!("sessionAffinity {affinity} is not supported by this version"))
-                .with_value(affinity)
-                .with_allowed("None")
-                .with_effect("each request may go to another endpoint")
-                .with_suggestion("remove it");
+        let finding = Diagnostic::warning(
+            "not-supported",
+            format!("sessionAffinity {affinity} is not supported by this version"),
+        )
+        .with_value(affinity)
+        .with_allowed("None")
+        .with_effect("each request may go to another endpoint")
+        .with_suggestion("remove it");
         reporter.add(&spec.place_of("sessionAffinity"), finding);
     }
     let ports = read_service_ports(&spec, reporter);
@@ -226,9 +228,8 @@ fn read_service_protocol(record: &Record, name: &str, reporter: &mut Reporter<'_
         return other_protocol(record, "protocol", record.text_or_empty("protocol"), reporter);
     }
     if let Some(protocol) = record.text("appProtocol").filter(|protocol| !protocol.is_empty()) {
-        return judge_protocol(record, "appProtocol", protocol, reporter).unwrap_or_else(|| {
-            other_protocol(record, "appProtocol", protocol, reporter)
-        });
+        return judge_protocol(record, "appProtocol", protocol, reporter)
+            .unwrap_or_else(|| other_protocol(record, "appProtocol", protocol, reporter));
     }
     let prefix = match name {
         name if name.starts_with("grpc-web") => "grpc-web",
@@ -301,8 +302,12 @@ pub(super) fn read_slice(document: Document<'_>, reporter: &mut Reporter<'_>) ->
             ports.insert(port.text_or_empty("name").to_owned(), number);
         }
     }
-    let labels: BTreeMap<String, String> =
-        document.labels.iter().filter(|(key, _)| !key.contains("kubernetes.io/")).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let labels: BTreeMap<String, String> = document
+        .labels
+        .iter()
+        .filter(|(key, _)| !key.contains("kubernetes.io/"))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     let mut endpoints = Vec::new();
     for endpoint in record.records("endpoints") {
         let ready = endpoint.record("conditions").and_then(|conditions| conditions.boolean("ready"));

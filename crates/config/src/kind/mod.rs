@@ -11,7 +11,7 @@ pub(crate) mod service_entry;
 pub(crate) mod virtual_service;
 pub(crate) mod workload_entry;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use meshwright_model::{DestinationRule, Diagnostic, Gateway, ObjectRef, Origin, VirtualService};
 
@@ -239,7 +239,9 @@ fn classify(node: &Node, place: &Place, reporter: &mut Reporter<'_>) -> Option<(
         let message = format!("a document must be an object with apiVersion and kind, this is {}", node.describe());
         let finding = Diagnostic::error("not-an-object", message)
             .with_allowed("apiVersion, kind, metadata and spec")
-            .with_suggestion("begin it with `apiVersion: networking.istio.io/v1` and `kind: VirtualService`, for example");
+            .with_suggestion(
+                "begin it with `apiVersion: networking.istio.io/v1` and `kind: VirtualService`, for example",
+            );
         reporter.add(place, finding);
         return None;
     }
@@ -334,7 +336,10 @@ fn check_identity(record: &Record, place: &Place, reporter: &mut Reporter<'_>) {
             let finding = Diagnostic::error("invalid-name", format!("invalid {field}: {text:?}"))
                 .with_value(text)
                 .with_allowed("lower-case letters, digits and inner hyphens (dots too in a name)")
-                .with_suggestion(format!("rename it, for example to {:?}", text.to_lowercase().replace(['_', ' '], "-")));
+                .with_suggestion(format!(
+                    "rename it, for example to {:?}",
+                    text.to_lowercase().replace(['_', ' '], "-")
+                ));
             reporter.add(&metadata.place_of(field), finding);
         }
     }
@@ -388,30 +393,38 @@ pub(crate) fn port_number(record: &Record, field: &str, reporter: &mut Reporter<
 
 /// `exportTo`: everything is visible everywhere here; anything but `*` is said to have no effect.
 fn check_export(spec: &Record, reporter: &mut Reporter<'_>) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for (item, text) in spec.texts("exportTo") {
-        if seen.contains(&text) {
+        if seen.contains(text) {
             let finding = Diagnostic::error("export", format!("duplicate entries in exportTo for entry {text}"))
                 .with_value(text)
                 .with_allowed("every entry once")
                 .with_suggestion("remove one of them");
             reporter.add(&item.place, finding);
-        } else if seen.contains(&"*") || (text == "*" && !seen.is_empty()) {
+        } else if seen.contains("*") || (text == "*" && !seen.is_empty()) {
             let message = "cannot have both public (*) and non-public exportTo values for a resource";
             let finding = Diagnostic::error("export", message)
                 .with_value(text)
                 .with_allowed("`*` alone, or other values without it")
                 .with_suggestion("remove one of them");
             reporter.add(&item.place, finding);
-        } else if text != "*" {
-            let finding = Diagnostic::warning("not-supported", format!("exportTo {text:?} is not supported by this version"))
+        } else if (text == "~" && !seen.is_empty()) || seen.contains("~") {
+            let message = "cannot export service entry to no one (~) and someone";
+            let finding = Diagnostic::error("export", message)
                 .with_value(text)
-                .with_allowed("*")
-                .with_effect("it is visible in every namespace")
-                .with_suggestion("remove exportTo, or write \"*\"");
+                .with_allowed("`~` alone, or other values without it")
+                .with_suggestion("remove one of them");
+            reporter.add(&item.place, finding);
+        } else if text != "*" {
+            let finding =
+                Diagnostic::warning("not-supported", format!("exportTo {text:?} is not supported by this version"))
+                    .with_value(text)
+                    .with_allowed("*")
+                    .with_effect("it is visible in every namespace")
+                    .with_suggestion("remove exportTo, or write \"*\"");
             reporter.add(&item.place, finding);
         }
-        seen.push(text);
+        seen.insert(text);
     }
 }
 

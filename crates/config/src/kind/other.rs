@@ -27,13 +27,7 @@ const SECURITY_KINDS: &[(&str, &str)] = &[
 ];
 
 /// Says what becomes of a document of another kind. Returns whether the configuration is whole without it.
-pub(super) fn judge(
-    node: &Node,
-    place: &Place,
-    api_version: &str,
-    kind: &str,
-    reporter: &mut Reporter<'_>,
-) -> bool {
+pub(super) fn judge(node: &Node, place: &Place, api_version: &str, kind: &str, reporter: &mut Reporter<'_>) -> bool {
     let place = match node.entry("kind") {
         Some(entry) => Place { span: entry.value.span, path: place.path.field("kind") },
         None => place.clone(),
@@ -103,11 +97,12 @@ fn security(node: &Node, place: &Place, kind: &str, reporter: &mut Reporter<'_>)
     let known = SECURITY_KINDS.iter().find(|(name, _)| *name == kind);
     let names: Vec<&str> = SECURITY_KINDS.iter().map(|(name, _)| *name).collect();
     let mut finding = match known {
-        Some((_, harm)) => {
-            Diagnostic::error("security-kind", format!("{kind} is not supported by this version and cannot be left out safely"))
-                .with_effect(*harm)
-                .with_suggestion("remove the document, and protect the services in another way first")
-        }
+        Some((_, harm)) => Diagnostic::error(
+            "security-kind",
+            format!("{kind} is not supported by this version and cannot be left out safely"),
+        )
+        .with_effect(*harm)
+        .with_suggestion("remove the document, and protect the services in another way first"),
         None => Diagnostic::error("unknown-kind", format!("Istio has no security kind {kind:?}"))
             .with_effect("what it protects would be open"),
     };

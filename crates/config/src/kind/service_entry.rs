@@ -12,10 +12,8 @@ use crate::name;
 use crate::record::{Data, Record};
 use crate::table::{Message, PORT, TEXT_MAP, TEXTS, Type, Words, full, ignored, message, warned};
 
-pub(super) static DOCUMENT: Message = message(
-    "ServiceEntry",
-    &[API_VERSION, KIND, METADATA, full("spec", Type::Message(&SPEC), "The service."), STATUS],
-);
+pub(super) static DOCUMENT: Message =
+    message("ServiceEntry", &[API_VERSION, KIND, METADATA, full("spec", Type::Message(&SPEC), "The service."), STATUS]);
 
 static SPEC: Message = message(
     "ServiceEntry.spec",
@@ -23,8 +21,16 @@ static SPEC: Message = message(
         full("hosts", TEXTS, "Names of the service; each is a service of its own."),
         warned("addresses", TEXTS, "Virtual addresses.", "the service is reached by name, not by address"),
         full("ports", Type::List(&Type::Message(&SERVICE_PORT)), "Ports."),
-        ignored("location", Type::Word(&LOCATION), "Inside or outside of the mesh; calls are in clear text either way."),
-        full("resolution", Type::Word(&RESOLUTION), "STATIC, DNS or DNS_ROUND_ROBIN; NONE and DYNAMIC_DNS are not served."),
+        ignored(
+            "location",
+            Type::Word(&LOCATION),
+            "Inside or outside of the mesh; calls are in clear text either way.",
+        ),
+        full(
+            "resolution",
+            Type::Word(&RESOLUTION),
+            "STATIC, DNS or DNS_ROUND_ROBIN; NONE and DYNAMIC_DNS are not served.",
+        ),
         full("endpoints", Type::List(&Type::Message(&workload_entry::WORKLOAD)), "Endpoints."),
         full("workloadSelector", Type::Message(&SELECTOR), "WorkloadEntry documents that are its endpoints."),
         full("exportTo", TEXTS, "Namespaces that see it; `*` works, other values have no effect."),
@@ -148,8 +154,7 @@ fn read_ports(spec: &Record, reporter: &mut Reporter<'_>) -> Vec<ServicePort> {
             reporter.add(&record.place_of("name"), finding);
         }
         let protocol = super::kubernetes::read_protocol(record, "protocol", reporter);
-        let target_port =
-            if record.has("targetPort") { port_number(record, "targetPort", reporter) } else { None };
+        let target_port = if record.has("targetPort") { port_number(record, "targetPort", reporter) } else { None };
         let Some(number) = port_number(record, "number", reporter) else { continue };
         if ports.iter().any(|port| !name.is_empty() && port.name == name) {
             duplicate(format!("service entry port name {name:?} already defined"), "name", reporter);
@@ -167,12 +172,10 @@ fn read_ports(spec: &Record, reporter: &mut Reporter<'_>) -> Vec<ServicePort> {
 fn read_selector(spec: &Record, reporter: &mut Reporter<'_>) -> Option<BTreeMap<String, String>> {
     let record = spec.record("workloadSelector")?;
     if !spec.list("endpoints").is_empty() {
-        let finding = Diagnostic::error(
-            "choice",
-            "only one of WorkloadSelector or Endpoints is allowed in Service Entry",
-        )
-        .with_allowed("workloadSelector or endpoints")
-        .with_suggestion("remove one of them");
+        let finding =
+            Diagnostic::error("choice", "only one of WorkloadSelector or Endpoints is allowed in Service Entry")
+                .with_allowed("workloadSelector or endpoints")
+                .with_suggestion("remove one of them");
         reporter.add(&spec.key_of("workloadSelector"), finding);
     }
     let labels: BTreeMap<String, String> =
@@ -187,12 +190,7 @@ fn read_selector(spec: &Record, reporter: &mut Reporter<'_>) -> Option<BTreeMap<
     Some(labels)
 }
 
-fn read_endpoints(
-    spec: &Record,
-    mode: &str,
-    ports: &[ServicePort],
-    reporter: &mut Reporter<'_>,
-) -> Vec<Endpoint> {
+fn read_endpoints(spec: &Record, mode: &str, ports: &[ServicePort], reporter: &mut Reporter<'_>) -> Vec<Endpoint> {
     let records: Vec<&Record> = spec.records("endpoints").collect();
     let place = spec.key_of("endpoints");
     let refuse = |message: String, allowed: &str, suggestion: &str, reporter: &mut Reporter<'_>| {
@@ -256,11 +254,7 @@ fn check_addresses(spec: &Record, mode: &str, reporter: &mut Reporter<'_>) {
     }
 }
 
-fn read_resolution(
-    spec: &Record,
-    mode: &str,
-    reporter: &mut Reporter<'_>,
-) -> Option<meshwright_model::Resolution> {
+fn read_resolution(spec: &Record, mode: &str, reporter: &mut Reporter<'_>) -> Option<meshwright_model::Resolution> {
     let place = spec.place_of("resolution");
     match mode {
         "STATIC" => {
@@ -277,11 +271,12 @@ fn read_resolution(
         "DNS" => Some(meshwright_model::Resolution::Dns),
         "DNS_ROUND_ROBIN" => Some(meshwright_model::Resolution::DnsRoundRobin),
         _ => {
-            let finding = Diagnostic::warning("not-supported", format!("resolution {mode} is not supported by this version"))
-                .with_value(mode)
-                .with_allowed("STATIC, DNS or DNS_ROUND_ROBIN")
-                .with_effect("the service is not served: there is no original address to forward to")
-                .with_suggestion("write STATIC with endpoints, or DNS");
+            let finding =
+                Diagnostic::warning("not-supported", format!("resolution {mode} is not supported by this version"))
+                    .with_value(mode)
+                    .with_allowed("STATIC, DNS or DNS_ROUND_ROBIN")
+                    .with_effect("the service is not served: there is no original address to forward to")
+                    .with_suggestion("write STATIC with endpoints, or DNS");
             reporter.add(&place, finding);
             None
         }

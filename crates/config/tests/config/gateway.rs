@@ -32,7 +32,11 @@ fn every_mistake_in_a_gateway_is_named_at_its_place() {
         ),
         (
             "servers:\n- port: {number: 80, name: http, protocol: §HTPP}\n  hosts: ['*']",
-            error("unknown-value", "spec.servers[0].port.protocol", "invalid protocol \"HTPP\", supported protocols are"),
+            error(
+                "unknown-value",
+                "spec.servers[0].port.protocol",
+                "invalid protocol \"HTPP\", supported protocols are",
+            ),
         ),
         (
             "servers:\n- port: {§number: 80, name: http}\n  hosts: ['*']",
@@ -52,11 +56,7 @@ fn every_mistake_in_a_gateway_is_named_at_its_place() {
         ),
         (
             "servers:\n- §port: {number: 443, name: https, protocol: HTTPS}\n  hosts: ['*']",
-            error(
-                "missing-field",
-                "spec.servers[0].tls",
-                "server must have TLS settings for HTTPS/TLS protocols",
-            ),
+            error("missing-field", "spec.servers[0].tls", "server must have TLS settings for HTTPS/TLS protocols"),
         ),
         (
             &format!("servers:\n- {HTTP}\n  hosts: ['*']\n  tls: {{mode: §SIMPLE}}"),
@@ -97,11 +97,7 @@ fn tls_settings_are_checked_although_the_port_is_not_opened_yet() {
     let cases = [
         ("§mode: SIMPLE", "serverCertificate", "SIMPLE requires a server certificate"),
         ("§mode: SIMPLE, serverCertificate: a", "privateKey", "SIMPLE requires a private key"),
-        (
-            "§mode: MUTUAL, serverCertificate: a, privateKey: b",
-            "caCertificates",
-            "MUTUAL requires a client CA bundle",
-        ),
+        ("§mode: MUTUAL, serverCertificate: a, privateKey: b", "caCertificates", "MUTUAL requires a client CA bundle"),
         (
             "mode: §ISTIO_MUTUAL, credentialName: a",
             "mode",
@@ -139,7 +135,8 @@ fn a_tls_port_is_kept_as_unsupported_with_a_warning() {
 #[test]
 fn ports_that_want_http2_are_opened_for_http1_with_a_warning() {
     for protocol in ["HTTP2", "GRPC", "GRPC-WEB"] {
-        let text = gateway(&format!("servers:\n- port: {{number: 80, name: a, protocol: §{protocol}}}\n  hosts: ['*']"));
+        let text =
+            gateway(&format!("servers:\n- port: {{number: 80, name: a, protocol: §{protocol}}}\n  hosts: ['*']"));
         expect(&text, &warning("not-supported", "spec.servers[0].port.protocol", "served as HTTP/1.1"));
         assert_eq!(mesh(&text.replace('§', "")).gateways[0].servers[0].protocol, ServerProtocol::Http);
     }
@@ -171,12 +168,7 @@ fn namespaces_bind_and_redirect_of_a_server_are_read() {
         server.hosts.iter().map(|host| (host.namespace.as_deref(), host.pattern.as_str())).collect();
     assert_eq!(
         hosts,
-        [
-            (None, "*"),
-            (Some("default"), "own.example.com"),
-            (Some("shop"), "*.example.com"),
-            (None, "b.example.com")
-        ]
+        [(None, "*"), (Some("default"), "own.example.com"), (Some("shop"), "*.example.com"), (None, "b.example.com")]
     );
     assert!(server.https_redirect);
     assert_eq!(server.bind.map(|ip| ip.to_string()).as_deref(), Some("127.0.0.1"));

@@ -22,9 +22,7 @@ fn codes(outcome: &Outcome) -> Vec<(&'static str, u32, String)> {
     outcome
         .diagnostics
         .iter()
-        .map(|finding| {
-            (finding.code, finding.origin.as_ref().map_or(0, |origin| origin.line), finding.path.clone())
-        })
+        .map(|finding| (finding.code, finding.origin.as_ref().map_or(0, |origin| origin.line), finding.path.clone()))
         .collect()
 }
 

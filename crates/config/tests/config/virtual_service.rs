@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use meshwright_model::{
-    GatewayRef, HeaderMatch, Mesh, RedirectPort, RetryOn, RetryPolicy, RouteAction, StringMatch,
-};
+use meshwright_model::{GatewayRef, HeaderMatch, Mesh, RedirectPort, RetryOn, RetryPolicy, RouteAction, StringMatch};
 
 use crate::case::{error, expect, mesh, routes, virtual_service, warning};
 
@@ -96,10 +94,7 @@ fn a_route_has_exactly_one_action() {
             "- route: [{destination: {host: a}}]\n  mirror: {host: b}\n  §mirrors: [{destination: {host: b}}]",
             error("choice", "spec.http[0].mirrors", "HTTP route cannot contain both mirror and mirrors"),
         ),
-        (
-            "- §delegate: {name: other}",
-            error("not-supported", "spec.http[0].delegate", "cannot be left out safely"),
-        ),
+        ("- §delegate: {name: other}", error("not-supported", "spec.http[0].delegate", "cannot be left out safely")),
     ];
     for (http, expected) in &cases {
         expect(&routes(http), expected);
@@ -109,7 +104,10 @@ fn a_route_has_exactly_one_action() {
 #[test]
 fn destinations_and_weights_are_checked() {
     let cases = [
-        ("- route: [{§weight: 1}]", error("missing-field", "spec.http[0].route[0].destination", "destination is required")),
+        (
+            "- route: [{§weight: 1}]",
+            error("missing-field", "spec.http[0].route[0].destination", "destination is required"),
+        ),
         (
             "- route: [{destination: {host: §'*'}}]",
             error("invalid-host", "spec.http[0].route[0].destination.host", "invalid destination host *"),
@@ -128,7 +126,11 @@ fn destinations_and_weights_are_checked() {
         ),
         (
             "- route: [{destination: {host: a, port: {number: §99999}}}]",
-            error("port-range", "spec.http[0].route[0].destination.port.number", "port number 99999 must be in the range"),
+            error(
+                "port-range",
+                "spec.http[0].route[0].destination.port.number",
+                "port number 99999 must be in the range",
+            ),
         ),
         (
             "- route: [{destination: {host: a}, weight: §-1}, {destination: {host: b}, weight: 5}]",
@@ -155,7 +157,12 @@ fn conditions_that_would_match_too_much_are_errors() {
     let cases = [
         ("uri: {regex: §'(?=x)'}", "regex", "uri.regex", "\"uri\": error parsing regexp: look-around"),
         ("uri: {regex: §'a[b'}", "regex", "uri.regex", "Istio uses RE2 style regex-based match"),
-        (&format!("uri: {{regex: §{long}}}"), "regex", "uri.regex", "\"uri\": regex is too large, max length allowed is 1024"),
+        (
+            &format!("uri: {{regex: §{long}}}"),
+            "regex",
+            "uri.regex",
+            "\"uri\": regex is too large, max length allowed is 1024",
+        ),
         ("uri: {prefix: §''}", "empty-condition", "uri.prefix", "\"uri\": prefix string match should not be empty"),
         (
             "headers: {x-user: {regex: §''}}",
@@ -164,15 +171,25 @@ fn conditions_that_would_match_too_much_are_errors() {
             "\"x-user\": regex string match should not be empty",
         ),
         ("headers: {§x-user: null}", "null-condition", "headers.x-user", "header match x-user cannot be null"),
-        ("withoutHeaders: {§x-user: null}", "null-condition", "withoutHeaders.x-user", "header match x-user cannot be null"),
+        (
+            "withoutHeaders: {§x-user: null}",
+            "null-condition",
+            "withoutHeaders.x-user",
+            "header match x-user cannot be null",
+        ),
         ("queryParams: {§q: null}", "null-condition", "queryParams.q", "header match q cannot be null"),
         ("headers: {§'': {exact: a}}", "header-name", "headers[\"\"]", "header name cannot be empty"),
-        ("headers: {§'x user': {exact: a}}", "header-name", "headers[\"x user\"]", "header name x user is not a valid header name"),
+        (
+            "headers: {§'x user': {exact: a}}",
+            "header-name",
+            "headers[\"x user\"]",
+            "header name x user is not a valid header name",
+        ),
         ("headers: {§method: {exact: GET}}", "header-name", "headers.method", "`method` is no header"),
         (
             "headers: {§'@request.auth.claims.sub': {exact: a}}",
             "not-supported",
-            "headers.@request.auth.claims.sub",
+            "headers[\"@request.auth.claims.sub\"]",
             "matches claims of a token",
         ),
         ("uri: §{}", "null-condition", "uri", "the condition `uri` says nothing"),
@@ -192,7 +209,10 @@ fn conditions_that_would_match_too_much_are_errors() {
 #[test]
 fn a_slip_of_indentation_is_recognised() {
     let text = routes("- match:\n  - uri:\n    §exact: /a\n  route: [{destination: {host: a}}]");
-    expect(&text, &error("unknown-field", "spec.http[0].match[0].exact", "unknown field \"exact\" in HTTPMatchRequest"));
+    expect(
+        &text,
+        &error("unknown-field", "spec.http[0].match[0].exact", "unknown field \"exact\" in HTTPMatchRequest"),
+    );
     let outcome = crate::case::read(&text.replace('§', ""));
     let slip = outcome.diagnostics.iter().find(|finding| finding.code == "unknown-field").expect("a finding");
     assert_eq!(slip.suggestion.as_deref(), Some("`exact` belongs inside `uri`: indent it by two more spaces"));
@@ -201,10 +221,30 @@ fn a_slip_of_indentation_is_recognised() {
 #[test]
 fn redirects_rewrites_and_direct_responses_are_checked() {
     let cases = [
-        ("redirect: {§redirectCode: 301}", "missing-field", "redirect", "redirect must specify URI, authority, scheme, or port"),
-        ("redirect: {uri: /a, redirectCode: §200}", "unknown-value", "redirect.redirectCode", "200 is not a valid redirect code, must be 3xx"),
-        ("redirect: {uri: /a, redirectCode: §305}", "unknown-value", "redirect.redirectCode", "305 is not a redirect that can be made"),
-        ("redirect: {uri: /a, §prefixRewrite: /b}", "choice", "redirect.prefixRewrite", "redirect may only specify one of uri or prefix_rewrite"),
+        (
+            "redirect: {§redirectCode: 301}",
+            "missing-field",
+            "redirect",
+            "redirect must specify URI, authority, scheme, or port",
+        ),
+        (
+            "redirect: {uri: /a, redirectCode: §200}",
+            "unknown-value",
+            "redirect.redirectCode",
+            "200 is not a valid redirect code, must be 3xx",
+        ),
+        (
+            "redirect: {uri: /a, redirectCode: §305}",
+            "unknown-value",
+            "redirect.redirectCode",
+            "305 is not a redirect that can be made",
+        ),
+        (
+            "redirect: {uri: /a, §prefixRewrite: /b}",
+            "choice",
+            "redirect.prefixRewrite",
+            "redirect may only specify one of uri or prefix_rewrite",
+        ),
         (
             "redirect: {§prefixRewrite: /b}",
             "contradiction",
@@ -212,8 +252,18 @@ fn redirects_rewrites_and_direct_responses_are_checked() {
             "redirect prefix_rewrite requires all URI matches to use prefix match type",
         ),
         ("redirect: {scheme: §ftp}", "unknown-value", "redirect.scheme", "invalid redirect scheme \"ftp\""),
-        ("redirect: {port: 1, §derivePort: FROM_REQUEST_PORT}", "choice", "redirect.derivePort", "cannot both be given"),
-        ("directResponse: {§body: {string: a}}", "range", "directResponse.status", "HTTP status 0 is not in range 200-599"),
+        (
+            "redirect: {port: 1, §derivePort: FROM_REQUEST_PORT}",
+            "choice",
+            "redirect.derivePort",
+            "cannot both be given",
+        ),
+        (
+            "directResponse: {§body: {string: a}}",
+            "range",
+            "directResponse.status",
+            "HTTP status 0 is not in range 200-599",
+        ),
         ("directResponse: {status: §700}", "range", "directResponse.status", "HTTP status 700 is not in range 200-599"),
         (
             "route: [{destination: {host: a}}]\n  rewrite: {uri: /a, §uriRegexRewrite: {match: a, rewrite: b}}",
@@ -248,9 +298,8 @@ fn redirects_rewrites_and_direct_responses_are_checked() {
 
 #[test]
 fn a_large_direct_response_is_a_warning_and_a_larger_one_an_error() {
-    let text = |size: usize| {
-        routes(&format!("- directResponse: {{status: 200, body: §{{string: {}}}}}", "x".repeat(size)))
-    };
+    let text =
+        |size: usize| routes(&format!("- directResponse: {{status: 200, body: §{{string: {}}}}}", "x".repeat(size)));
     let phrase = "large direct_responses may impact control plane performance";
     let path = "spec.http[0].directResponse.body";
     // The place of a mapping is its first key, one character after the brace that the mark stands before.
@@ -265,9 +314,19 @@ fn durations_and_retries_are_checked() {
     let cases = [
         (format!("timeout: §5\n  {ROUTE}"), "duration", "timeout", "invalid duration: 5"),
         (format!("timeout: §500us\n  {ROUTE}"), "duration", "timeout", "duration must be greater than 1ms"),
-        (format!("timeout: §1.0005s\n  {ROUTE}"), "duration", "timeout", "only durations to ms precision are supported"),
+        (
+            format!("timeout: §1.0005s\n  {ROUTE}"),
+            "duration",
+            "timeout",
+            "only durations to ms precision are supported",
+        ),
         (format!("timeout: §soon\n  {ROUTE}"), "duration", "timeout", "invalid duration: soon"),
-        (retries("attempts: 1, perTryTimeout: §0s"), "duration", "retries.perTryTimeout", "duration must be greater than 1ms"),
+        (
+            retries("attempts: 1, perTryTimeout: §0s"),
+            "duration",
+            "retries.perTryTimeout",
+            "duration must be greater than 1ms",
+        ),
         (retries("attempts: §-1"), "range", "retries.attempts", "attempts cannot be negative"),
         (
             retries("attempts: 0, §retryOn: 5xx"),
@@ -275,7 +334,12 @@ fn durations_and_retries_are_checked() {
             "retries.retryOn",
             "http retry policy configured when attempts are set to 0 (disabled)",
         ),
-        (retries("attempts: 1, retryOn: §'5xx,gatewayerror'"), "unknown-value", "retries.retryOn", "\"gatewayerror\" is not a valid retryOn policy"),
+        (
+            retries("attempts: 1, retryOn: §'5xx,gatewayerror'"),
+            "unknown-value",
+            "retries.retryOn",
+            "\"gatewayerror\" is not a valid retryOn policy",
+        ),
     ];
     for (entry, code, field, phrase) in &cases {
         let expected = error(code, format!("spec.http[0].{field}").leak(), phrase);
@@ -291,11 +355,19 @@ fn header_operations_are_checked() {
     let cases = [
         (
             "rewrite: {authority: b}\n  headers: {request: {set: {Host: §c}}}",
-            error("duplicate-name", "spec.http[0].headers.request.set.Host", "authority header cannot be set multiple times"),
+            error(
+                "duplicate-name",
+                "spec.http[0].headers.request.set.Host",
+                "authority header cannot be set multiple times",
+            ),
         ),
         (
             "headers: {request: {add: {§'x y': c}}}",
-            error("header-name", "spec.http[0].headers.request.add[\"x y\"]", "header name x y is not a valid header name"),
+            error(
+                "header-name",
+                "spec.http[0].headers.request.add[\"x y\"]",
+                "header name x y is not a valid header name",
+            ),
         ),
         (
             "headers: {response: {set: {a: §\"b\\nc\"}}}",
@@ -303,7 +375,11 @@ fn header_operations_are_checked() {
         ),
         (
             "headers: {response: {set: {a: §50%}}}",
-            error("header-value", "spec.http[0].headers.response.set.a", "header value configuration \"50%\" is invalid"),
+            error(
+                "header-value",
+                "spec.http[0].headers.response.set.a",
+                "header value configuration \"50%\" is invalid",
+            ),
         ),
         (
             "headers: {response: {set: {a: §'%PROTOCOL%'}}}",
@@ -331,7 +407,10 @@ fn what_is_not_supported_yet_is_named_with_its_effect() {
         ("§corsPolicy: {allowOrigins: [{exact: a}]}", "corsPolicy", "preflight requests go to the service"),
     ] {
         let text = routes(&format!("- {entry}\n  {ROUTE}"));
-        expect(&text, &warning("not-supported", format!("spec.http[0].{field}").leak(), "is not supported by this version"));
+        expect(
+            &text,
+            &warning("not-supported", format!("spec.http[0].{field}").leak(), "is not supported by this version"),
+        );
         let outcome = crate::case::read(&text.replace('§', ""));
         let finding = outcome.diagnostics.iter().find(|finding| finding.code == "not-supported").expect("a finding");
         assert!(finding.effect.as_deref().is_some_and(|text| text.contains(effect)), "{finding:?}");
@@ -417,7 +496,8 @@ fn everything_that_a_route_can_say_is_read() {
 
 #[test]
 fn redirects_and_direct_responses_are_read() {
-    let redirected = mesh(&routes("- redirect: {authority: b.example.com, scheme: HTTPS, derivePort: 1, redirectCode: 308}"));
+    let redirected =
+        mesh(&routes("- redirect: {authority: b.example.com, scheme: HTTPS, derivePort: 1, redirectCode: 308}"));
     let RouteAction::Redirect(redirect) = &only_route(&redirected).action else { panic!("a redirect") };
     assert_eq!(redirect.scheme.as_deref(), Some("https"));
     assert_eq!((redirect.port, redirect.status), (RedirectPort::FromRequest, 308));

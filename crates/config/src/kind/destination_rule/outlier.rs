@@ -101,11 +101,10 @@ fn read_percent(record: &Record, field: &str, reporter: &mut Reporter<'_>) -> Op
     match u32::try_from(written) {
         Ok(percent) if percent <= 100 => Some(percent),
         _ => {
-            let finding =
-                Diagnostic::error("range", format!("percentage {written} is not in range 0..100 ({field})"))
-                    .with_value(written.to_string())
-                    .with_allowed("0..100")
-                    .with_suggestion("write a percentage without the sign, such as 50");
+            let finding = Diagnostic::error("range", format!("percentage {written} is not in range 0..100 ({field})"))
+                .with_value(written.to_string())
+                .with_allowed("0..100")
+                .with_suggestion("write a percentage without the sign, such as 50");
             reporter.add(&record.place_of(field), finding);
             None
         }

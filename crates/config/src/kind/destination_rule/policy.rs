@@ -16,7 +16,12 @@ const MANY_PENDING: u32 = 100;
 pub(super) fn read(owner: &Record, reporter: &mut Reporter<'_>) -> TrafficPolicy {
     let Some(record) = owner.record("trafficPolicy") else { return TrafficPolicy::default() };
     if record.fields.is_empty() {
-        empty_block("traffic policy must have at least one field", record, "loadBalancer: {simple: ROUND_ROBIN}", reporter);
+        empty_block(
+            "traffic policy must have at least one field",
+            record,
+            "loadBalancer: {simple: ROUND_ROBIN}",
+            reporter,
+        );
     }
     check_tls(record, reporter);
     let mut policy = TrafficPolicy {
@@ -98,10 +103,9 @@ fn read_port_policy(record: &Record, whole: &TrafficPolicy, reporter: &mut Repor
 fn read_load_balancer(record: &Record, reporter: &mut Reporter<'_>) -> Option<LoadBalancer> {
     let block = record.record("loadBalancer")?;
     if block.has("localityLbSetting") && block.has("zoneAwareLbSetting") {
-        let finding =
-            Diagnostic::error("choice", "only one of localityLbSetting and zoneAwareLbSetting can be set")
-                .with_allowed("localityLbSetting or zoneAwareLbSetting")
-                .with_suggestion("remove one of them");
+        let finding = Diagnostic::error("choice", "only one of localityLbSetting and zoneAwareLbSetting can be set")
+            .with_allowed("localityLbSetting or zoneAwareLbSetting")
+            .with_suggestion("remove one of them");
         reporter.add(&block.key_of("zoneAwareLbSetting"), finding);
     }
     Some(match block.word("simple") {
@@ -224,7 +228,8 @@ fn check_proportion(pool: &ConnectionPool, block: &Record, reporter: &mut Report
         .with_allowed("any numbers; usually not more waiting requests than some tens for each connection")
         .with_effect("requests wait for long instead of failing fast")
         .with_suggestion("raise tcp.maxConnections or lower http.http1MaxPendingRequests");
-    let place = block.record("http").map_or_else(|| block.place.clone(), |http| http.place_of("http1MaxPendingRequests"));
+    let place =
+        block.record("http").map_or_else(|| block.place.clone(), |http| http.place_of("http1MaxPendingRequests"));
     reporter.add(&place, finding);
 }
 
@@ -236,11 +241,12 @@ fn check_tls(record: &Record, reporter: &mut Reporter<'_>) {
         return;
     }
     let text = |name: &str| tls.text(name).is_some_and(|text| !text.is_empty());
-    let finding = Diagnostic::error("not-supported", format!("TLS mode {mode} to services is not supported by this version"))
-        .with_value(mode)
-        .with_allowed("DISABLE")
-        .with_effect("without it requests would be sent in clear text")
-        .with_suggestion("remove the block or write `mode: DISABLE` if clear text is acceptable");
+    let finding =
+        Diagnostic::error("not-supported", format!("TLS mode {mode} to services is not supported by this version"))
+            .with_value(mode)
+            .with_allowed("DISABLE")
+            .with_effect("without it requests would be sent in clear text")
+            .with_suggestion("remove the block or write `mode: DISABLE` if clear text is acceptable");
     reporter.add(&tls.place_of("mode"), finding);
     if mode == "MUTUAL" && !text("credentialName") {
         for (field, called) in [("clientCertificate", "client certificate"), ("privateKey", "private key")] {

@@ -182,10 +182,7 @@ static WARMUP: Message = message(
 /// `connectionPool`.
 static CONNECTION_POOL: Message = message(
     "ConnectionPoolSettings",
-    &[
-        full("tcp", Type::Message(&POOL_TCP), "Connections."),
-        full("http", Type::Message(&POOL_HTTP), "Requests."),
-    ],
+    &[full("tcp", Type::Message(&POOL_TCP), "Connections."), full("http", Type::Message(&POOL_HTTP), "Requests.")],
 );
 
 static POOL_TCP: Message = message(
@@ -219,12 +216,7 @@ static POOL_HTTP: Message = message(
         full("h2UpgradePolicy", Type::Word(&UPGRADE_POLICY), "Whether to speak HTTP/2 to the service."),
         full("useClientProtocol", Type::Boolean, "Speak what the client speaks."),
         warned("maxConcurrentStreams", INT32, "Streams of an HTTP/2 connection.", "HTTP/1.1 is spoken to services"),
-        warned(
-            "http2KeepAlive",
-            Type::Message(&HTTP2_KEEPALIVE),
-            "HTTP/2 pings.",
-            "HTTP/1.1 is spoken to services",
-        ),
+        warned("http2KeepAlive", Type::Message(&HTTP2_KEEPALIVE), "HTTP/2 pings.", "HTTP/1.1 is spoken to services"),
     ],
 );
 

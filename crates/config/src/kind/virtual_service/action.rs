@@ -1,8 +1,6 @@
 //! What a route does: destinations with weights, redirect, direct response, rewrite.
 
-use meshwright_model::{
-    Destination, Diagnostic, DirectResponse, Redirect, RedirectPort, Rewrite, WeightedDestination,
-};
+use meshwright_model::{Destination, Diagnostic, DirectResponse, Redirect, RedirectPort, Rewrite, WeightedDestination};
 
 use super::super::port_number;
 use super::{condition, headers};
@@ -165,10 +163,11 @@ pub(super) fn read_redirect(route: &Record, reporter: &mut Reporter<'_>) -> Opti
         reporter.add(&record.key_of("prefixRewrite"), finding);
     }
     if let Some(scheme) = redirect.scheme.as_deref().filter(|scheme| !matches!(*scheme, "http" | "https")) {
-        let finding = Diagnostic::error("unknown-value", format!("invalid redirect scheme {scheme:?}, must be http or https"))
-            .with_value(scheme)
-            .with_allowed("http or https")
-            .with_suggestion("write http or https");
+        let finding =
+            Diagnostic::error("unknown-value", format!("invalid redirect scheme {scheme:?}, must be http or https"))
+                .with_value(scheme)
+                .with_allowed("http or https")
+                .with_suggestion("write http or https");
         reporter.add(&record.place_of("scheme"), finding);
     }
     for field in ["uri", "prefixRewrite", "authority"] {

@@ -170,7 +170,13 @@ fn check_condition_name(key: &str, place: &Place, reporter: &mut Reporter<'_>) -
     }
     if key.starts_with("@request.auth") {
         let message = format!("`{key}` matches claims of a token, which is not supported by this version");
-        return refuse("not-supported", message, allowed, "remove the rule until claims are supported".into(), reporter);
+        return refuse(
+            "not-supported",
+            message,
+            allowed,
+            "remove the rule until claims are supported".into(),
+            reporter,
+        );
     }
     if OWN_CONDITIONS.contains(&key) {
         let message = format!("`{key}` is no header; Istio leaves this condition out");
@@ -186,7 +192,13 @@ fn check_condition_name(key: &str, place: &Place, reporter: &mut Reporter<'_>) -
     const PSEUDO: [&str; 4] = [":method", ":path", ":authority", ":scheme"];
     if key.starts_with(':') && !PSEUDO.contains(&key) {
         let message = format!("header name {key} is not a valid header name");
-        return refuse("header-name", message, ":method, :path, :authority, :scheme", "use one of these".into(), reporter);
+        return refuse(
+            "header-name",
+            message,
+            ":method, :path, :authority, :scheme",
+            "use one of these".into(),
+            reporter,
+        );
     }
     true
 }

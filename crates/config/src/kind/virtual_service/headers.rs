@@ -3,6 +3,8 @@
 //! Setting or adding `host` or `:authority` is a rewrite of the host: it is returned apart. Headers that frame a
 //! message or belong to one connection are written by the proxy itself and cannot be changed.
 
+use std::collections::HashSet;
+
 use meshwright_model::{Diagnostic, HeaderOperations};
 
 use crate::finding::Reporter;
@@ -68,24 +70,27 @@ fn read_values(
     reporter: &mut Reporter<'_>,
 ) -> Vec<(String, String)> {
     let mut list: Vec<(String, String)> = Vec::new();
+    let mut names = HashSet::new();
     for (key, span, item) in record.map(field) {
         let place = record.map_key(field, key, *span);
         let lower = key.to_ascii_lowercase();
         let Some(item) = item else { continue };
         let Some(text) = item.text() else { continue };
         let names_host = matches!(lower.as_str(), "host" | ":authority");
-        if !(names_host && host.is_some()) && !check_name(key, &lower, &place, reporter) {
+        let rewrites_host = names_host && host.is_some();
+        if !rewrites_host && !check_name(key, &lower, &place, reporter) {
             continue;
         }
         let Some(value) = read_value(text, &item.place, reporter) else { continue };
         match host.as_deref_mut().filter(|_| names_host) {
             Some(Some((first, _))) => reporter.add(&item.place, host_twice(first, &value)),
             Some(slot) => *slot = Some((value, item.place.clone())),
-            None if list.iter().any(|(name, _)| *name == lower) => {
-                let finding = Diagnostic::error("duplicate-name", format!("the header {lower} is given twice in `{field}`"))
-                    .with_value(shorten(key))
-                    .with_allowed("every header once, whatever its case")
-                    .with_suggestion("remove one of them");
+            None if !names.insert(lower.clone()) => {
+                let finding =
+                    Diagnostic::error("duplicate-name", format!("the header {lower} is given twice in `{field}`"))
+                        .with_value(shorten(key))
+                        .with_allowed("every header once, whatever its case")
+                        .with_suggestion("remove one of them");
                 reporter.add(&place, finding);
             }
             None => list.push((lower, value)),

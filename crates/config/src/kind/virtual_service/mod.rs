@@ -10,6 +10,7 @@ mod retry;
 mod route;
 mod table;
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use meshwright_model::{Diagnostic, GatewayRef, VirtualService, host};
@@ -48,9 +49,8 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
 }
 
 fn check_routes_given(spec: &Record, reporter: &mut Reporter<'_>) {
-    let given = |name: &str| {
-        spec.item(name).is_some_and(|item| !matches!(&item.data, Data::List(items) if items.is_empty()))
-    };
+    let given =
+        |name: &str| spec.item(name).is_some_and(|item| !matches!(&item.data, Data::List(items) if items.is_empty()));
     if given("http") || given("tcp") || given("tls") {
         return;
     }
@@ -77,7 +77,8 @@ fn read_hosts(spec: &Record, gateways: &[GatewayRef], namespace: &str, reporter:
         }
         return Vec::new();
     }
-    let mut hosts: Vec<(String, Place)> = Vec::new();
+    let mut hosts = Vec::new();
+    let mut claims = Claims::default();
     for (item, text) in spec.texts("hosts") {
         let lower = text.to_ascii_lowercase();
         let problem = if name::is_ip(text) { None } else { name::host_problem(text) };
@@ -100,46 +101,76 @@ fn read_hosts(spec: &Record, gateways: &[GatewayRef], namespace: &str, reporter:
             reporter.add(&item.place, finding);
             continue;
         }
-        report_duplicate(&hosts, &lower, &item.place, namespace, reporter);
-        hosts.push((lower, item.place.clone()));
+        claims.claim(&lower, &item.place, namespace, reporter);
+        hosts.push(lower);
     }
-    hosts.into_iter().map(|(host, _)| host).collect()
+    hosts
 }
 
-/// Two hosts of one virtual service must not cover a common name; Istio counts overlapping wildcards as duplicates.
-fn report_duplicate(
-    hosts: &[(String, Place)],
-    new: &str,
-    place: &Place,
-    namespace: &str,
-    reporter: &mut Reporter<'_>,
-) {
-    let full = |name: &str| match host::is_short(name) {
-        true => host::fully_qualified(name, namespace),
-        false => name.to_owned(),
-    };
-    let whole = full(new);
-    let earlier = hosts.iter().find(|(host, _)| host::intersection(&full(host), &whole).is_some());
-    let Some((earlier, first)) = earlier else { return };
-    let message = format!(
-        "duplicate hosts in virtual service: {earlier} & {new} (first at line {}, column {})",
-        first.span.line, first.span.column
-    );
-    let finding = Diagnostic::error("duplicate-name", message)
-        .with_value(new)
-        .with_allowed("hosts that cover no common name (a short name and its full name are one host)")
-        .with_suggestion("remove one of them");
-    reporter.add(place, finding);
+/// Wildcard hosts of one virtual service that are compared with all others.
+const MAX_WILDCARDS: usize = 1_000;
+
+/// The hosts of one virtual service so far, by their full names.
+#[derive(Default)]
+struct Claims {
+    exact: HashMap<String, (String, Place)>,
+    wildcards: Vec<(String, Place)>,
+}
+
+impl Claims {
+    /// Two hosts of one virtual service must not cover a common name; Istio counts overlapping wildcards as duplicates.
+    fn claim(&mut self, new: &str, place: &Place, namespace: &str, reporter: &mut Reporter<'_>) {
+        let full = match host::is_short(new) {
+            true => host::fully_qualified(new, namespace),
+            false => new.to_owned(),
+        };
+        let wildcard = full.starts_with('*');
+        if wildcard && self.wildcards.len() >= MAX_WILDCARDS {
+            return;
+        }
+        let covered = || {
+            let names = self.exact.iter().filter(|(name, _)| host::covers(&full, name));
+            names.map(|(_, claim)| claim).min_by_key(|(_, place)| (place.span.line, place.span.column))
+        };
+        let rival = self.exact.get(&full);
+        let rival = rival
+            .or_else(|| self.wildcards.iter().find(|(pattern, _)| host::intersection(pattern, &full).is_some()))
+            .or_else(|| if wildcard { covered() } else { None });
+        if let Some((earlier, first)) = rival {
+            let message = format!(
+                "duplicate hosts in virtual service: {earlier} & {new} (first at line {}, column {})",
+                first.span.line, first.span.column
+            );
+            let finding = Diagnostic::error("duplicate-name", message)
+                .with_value(new)
+                .with_allowed("hosts that cover no common name (a short name and its full name are one host)")
+                .with_suggestion("remove one of them");
+            reporter.add(place, finding);
+            return;
+        }
+        if !wildcard {
+            self.exact.insert(full, (new.to_owned(), place.clone()));
+        } else {
+            self.wildcards.push((full, place.clone()));
+        }
+    }
 }
 
 /// `gateways` of a virtual service or of a match.
 fn read_gateways(record: &Record, field: &str, namespace: &str, reporter: &mut Reporter<'_>) -> Vec<GatewayRef> {
     let mut gateways = Vec::new();
+    let mut seen = HashSet::new();
     for (item, text) in record.texts(field) {
-        let reference = gateway_reference(text, namespace);
-        match reference {
-            Ok(gateway) if !gateways.contains(&gateway) => gateways.push(gateway),
-            Ok(_) => {}
+        match gateway_reference(text, namespace) {
+            Ok(gateway) => {
+                let key = match &gateway {
+                    GatewayRef::Mesh => None,
+                    GatewayRef::Named { namespace, name } => Some((namespace.clone(), name.clone())),
+                };
+                if seen.insert(key) {
+                    gateways.push(gateway);
+                }
+            }
             Err(problem) => {
                 let finding = Diagnostic::error("invalid-name", problem)
                     .with_value(text)

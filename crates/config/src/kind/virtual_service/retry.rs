@@ -65,14 +65,12 @@ fn read_attempts(retries: &Record, reporter: &mut Reporter<'_>) -> u32 {
     };
     let other = ["perTryTimeout", "retryOn", "backoff", "retryRemoteLocalities"];
     if let Some(field) = other.into_iter().find(|field| count == 0 && retries.has(field)) {
-        let finding = Diagnostic::error(
-            "contradiction",
-            "http retry policy configured when attempts are set to 0 (disabled)",
-        )
-        .with_value(field)
-        .with_allowed("attempts of at least 1, or no other field of retries")
-        .with_effect("nothing would be retried")
-        .with_suggestion("write for example `attempts: 2`");
+        let finding =
+            Diagnostic::error("contradiction", "http retry policy configured when attempts are set to 0 (disabled)")
+                .with_value(field)
+                .with_allowed("attempts of at least 1, or no other field of retries")
+                .with_effect("nothing would be retried")
+                .with_suggestion("write for example `attempts: 2`");
         reporter.add(&retries.key_of(field), finding);
     }
     count
@@ -97,10 +95,11 @@ fn read_conditions(text: &str, place: &Place, reporter: &mut Reporter<'_>) -> Re
             "internal" => on.grpc.push(13),
             "unavailable" => on.grpc.push(14),
             "retriable-headers" | "http3-post-connect-failure" => {
-                let finding = Diagnostic::warning("not-supported", format!("retryOn {word} is not supported by this version"))
-                    .with_value(word)
-                    .with_effect("nothing is retried because of it")
-                    .with_suggestion("remove it from the list");
+                let finding =
+                    Diagnostic::warning("not-supported", format!("retryOn {word} is not supported by this version"))
+                        .with_value(word)
+                        .with_effect("nothing is retried because of it")
+                        .with_suggestion("remove it from the list");
                 reporter.add(place, finding);
             }
             number if number.parse::<u16>().is_ok_and(|code| (100..=599).contains(&code)) => {

@@ -7,12 +7,7 @@ use crate::finding::Reporter;
 use crate::record::{Data, Record};
 
 /// Reads a route; `None` when it has no usable action (said already).
-pub(super) fn read(
-    record: &Record,
-    index: usize,
-    namespace: &str,
-    reporter: &mut Reporter<'_>,
-) -> Option<HttpRoute> {
+pub(super) fn read(record: &Record, index: usize, namespace: &str, reporter: &mut Reporter<'_>) -> Option<HttpRoute> {
     check_one_action(record, index, reporter);
     let matches = record.records("match").map(|entry| condition::read(entry, namespace, reporter)).collect();
     let timeout = record.duration("timeout").filter(|timeout| !timeout.is_zero());
@@ -59,9 +54,8 @@ const CONFLICTS: &[(&str, &str, &str)] = &[
 ];
 
 fn check_one_action(record: &Record, index: usize, reporter: &mut Reporter<'_>) {
-    let given = |name: &str| {
-        record.item(name).is_some_and(|item| !matches!(&item.data, Data::List(items) if items.is_empty()))
-    };
+    let given =
+        |name: &str| record.item(name).is_some_and(|item| !matches!(&item.data, Data::List(items) if items.is_empty()));
     let called = match record.text("name").filter(|name| !name.is_empty()) {
         Some(name) => format!("route {name:?}"),
         None => format!("http[{index}]"),

@@ -212,10 +212,7 @@ static PERCENT: Message = message("Percent", &[full("value", Type::Number, "0 to
 
 static FAULT: Message = message(
     "HTTPFaultInjection",
-    &[
-        full("delay", Type::Message(&FAULT_DELAY), "Delay."),
-        full("abort", Type::Message(&FAULT_ABORT), "Abort."),
-    ],
+    &[full("delay", Type::Message(&FAULT_DELAY), "Delay."), full("abort", Type::Message(&FAULT_ABORT), "Abort.")],
 );
 
 static FAULT_DELAY: Message = choice(
@@ -329,4 +326,3 @@ static ROUTE_DESTINATION: Message = message(
         full("weight", INT32, "Share of the sum of weights."),
     ],
 );
-
