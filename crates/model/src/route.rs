@@ -97,7 +97,7 @@ pub struct Redirect {
 /// Where the port of a redirect comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedirectPort {
-    /// No port is written, unless the authority of the redirect has one.
+    /// The port of the request stays while the scheme does, and is dropped when the scheme changes, as in Envoy.
     ProtocolDefault,
     /// The port that the request came to.
     FromRequest,

@@ -1,6 +1,6 @@
 //! `match[]`: conditions on path, method, headers and the like.
 
-use meshwright_model::{Diagnostic, HeaderMatch, HttpMatch, StringMatch};
+use meshwright_model::{Diagnostic, HeaderMatch, HttpMatch, StringMatch, re2};
 use regex::RegexBuilder;
 
 use super::super::port_number;
@@ -12,8 +12,6 @@ use crate::record::{Data, Record};
 
 /// Longest regular expression, in bytes; Istio's limit.
 const MAX_REGEX: usize = 1024;
-/// Memory of one compiled expression, in bytes.
-const MAX_COMPILED_REGEX: usize = 1 << 20;
 
 /// Headers that are conditions of their own, under which Istio leaves a header condition of the name out.
 const OWN_CONDITIONS: [&str; 4] = ["uri", "scheme", "method", "authority"];
@@ -96,9 +94,10 @@ pub(super) fn check_regex(name: &str, text: &str, place: &Place, reporter: &mut 
         reporter.add(place, finding);
         return None;
     }
-    let error = match RegexBuilder::new(text).size_limit(MAX_COMPILED_REGEX).build() {
+    let error = match RegexBuilder::new(&re2::translate(text)).size_limit(re2::PROGRAM_LIMIT).build() {
         Ok(regex) => return Some(regex.captures_len() - 1),
-        Err(error) => error.to_string(),
+        // The place of a mistake is that in the text as written; what only the translation fails at has no better place.
+        Err(of_translation) => RegexBuilder::new(text).build().err().unwrap_or(of_translation).to_string(),
     };
     let reason = error.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or(error.as_str());
     let caret = error.lines().find(|line| line.trim_start().starts_with('^'));
@@ -114,7 +113,7 @@ pub(super) fn check_regex(name: &str, text: &str, place: &Place, reporter: &mut 
     };
     let finding = Diagnostic::error("regex", message)
         .with_value(shorten(text))
-        .with_allowed("RE2 syntax that compiles to at most 1 MiB")
+        .with_allowed(format!("RE2 syntax that compiles to at most {} MiB", re2::PROGRAM_LIMIT >> 20))
         .with_effect("the rule could not be decided")
         .with_suggestion(suggestion);
     reporter.add(place, finding);
