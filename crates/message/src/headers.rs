@@ -104,8 +104,20 @@ impl HeaderName {
             (29, b'x') => Self::XEnvoyUpstreamServiceTime,
             _ => return Self::Other,
         };
-        if name.eq_ignore_ascii_case(candidate.as_str().as_bytes()) { candidate } else { Self::Other }
+        if is_spelling_of(name, candidate.as_str().as_bytes()) { candidate } else { Self::Other }
     }
+}
+
+/// Whether `name` is `lower` without regard to case, eight bytes at a time. Both have the same length; `lower` is a header
+/// name in lower case, `name` a token (RFC 9110, section 5.6.2): setting the bit that tells the cases apart then makes no
+/// other byte of a token into a letter, a digit or a dash.
+fn is_spelling_of(name: &[u8], lower: &[u8]) -> bool {
+    const CASE: u8 = 0x20;
+    let (words, rest) = name.as_chunks::<8>();
+    let (lower_words, lower_rest) = lower.as_chunks::<8>();
+    let case = u64::from_ne_bytes([CASE; 8]);
+    words.iter().zip(lower_words).all(|(a, b)| u64::from_ne_bytes(*a) | case == u64::from_ne_bytes(*b))
+        && rest.iter().zip(lower_rest).all(|(a, b)| a | CASE == *b)
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -12,8 +12,6 @@ use crate::lease::Admission;
 use crate::record::Record;
 use crate::worker::Worker;
 
-/// Spare exchanges kept per worker.
-const SPARE: usize = 128;
 /// An exchange whose header lists have grown beyond this many bytes is not kept.
 const LARGEST_SPARE: usize = 32 * 1024;
 
@@ -63,7 +61,7 @@ pub(crate) struct ExchangeLease {
 
 impl ExchangeLease {
     pub(crate) fn new(worker: &Rc<Worker>) -> Self {
-        let exchange = worker.spare_exchanges.borrow_mut().pop().unwrap_or_default();
+        let exchange = worker.spare_exchanges.take().unwrap_or_default();
         Self { exchange: Some(exchange), worker: worker.clone() }
     }
 }
@@ -88,12 +86,11 @@ impl Drop for ExchangeLease {
         exchange.finish_record(&self.worker);
         exchange.release(&self.worker);
         let held = exchange.request.headers.capacity_bytes() + exchange.response.headers.capacity_bytes();
-        let mut spare = self.worker.spare_exchanges.borrow_mut();
-        if held <= LARGEST_SPARE && spare.len() < SPARE {
+        if held <= LARGEST_SPARE {
             exchange.request.clear();
             exchange.response.clear();
             exchange.scan = HeadScan::default();
-            spare.push(exchange);
+            self.worker.spare_exchanges.keep(exchange);
         }
     }
 }

@@ -109,7 +109,10 @@ fn begin(connection: &Connection, exchange: &mut Exchange, is_upgrade: bool) -> 
         (BodyLength::UntilClose, Version::Http11) => BodyLength::Chunked,
         (framed, _) => framed,
     };
-    let close = !is_upgrade && (!request.keep_alive || body == BodyLength::UntilClose || connection.is_draining());
+    // After a final answer to its expectation a client may leave its body out: what follows could not be told apart.
+    let body_in_doubt = request.expect_continue && relay.upload.moved == 0 && !relay.upload.has_ended();
+    let close = !is_upgrade
+        && (!request.keep_alive || body == BodyLength::UntilClose || connection.is_draining() || body_in_doubt);
     relay.download = Direction::new(response.body, body, &connection.worker.limits.body);
     if is_upgrade {
         relay.become_tunnel(&connection.worker.limits);

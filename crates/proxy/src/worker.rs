@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use meshwright_snapshot::Snapshot;
 use meshwright_telemetry::{ClusterMetrics, DestinationLabels, Metrics, WorkerMetrics};
 use meshwright_traffic::Stagger;
-use meshwright_wire::{Buffers, Limits};
+use meshwright_wire::{Buffers, Limits, Spare};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
@@ -22,10 +22,13 @@ use crate::listener::{self, ListenerSlot, ListenerView};
 use crate::log::{AccessLog, Batch};
 use crate::view::View;
 
-/// How often log lines are handed over and idle upstream connections are looked at.
+/// How often log lines are handed over.
 const TICK: Duration = Duration::from_millis(200);
-/// Every so many ticks the pools are swept.
+/// Every so many ticks the pools are swept and spare memory is trimmed.
 const TICKS_PER_SWEEP: u32 = 5;
+
+/// Spare exchanges kept at most.
+const SPARE_EXCHANGES: usize = 4096;
 
 /// What all workers share. Each field says how hot it is.
 #[derive(Default)]
@@ -74,8 +77,7 @@ pub(crate) struct Worker {
     pub(crate) log: Option<RefCell<Batch>>,
     pub(crate) explain_errors: bool,
     pub(crate) shared: Arc<Shared>,
-    #[expect(clippy::vec_box, reason = "an exchange moves in and out as a pointer; it is large")]
-    pub(crate) spare_exchanges: RefCell<Vec<Box<Exchange>>>,
+    pub(crate) spare_exchanges: Spare<Box<Exchange>>,
     pub(crate) draining: Cell<bool>,
     view: RefCell<Option<Rc<View>>>,
     slots: RefCell<HashMap<String, Rc<ListenerSlot>>>,
@@ -97,7 +99,7 @@ impl Worker {
             log: settings.access_log.map(|log| RefCell::new(log.batch())),
             explain_errors: settings.explain_errors,
             shared: settings.shared,
-            spare_exchanges: RefCell::default(),
+            spare_exchanges: Spare::new(SPARE_EXCHANGES),
             draining: Cell::new(false),
             view: RefCell::new(None),
             slots: RefCell::default(),
@@ -150,6 +152,8 @@ impl Worker {
         if !count.is_multiple_of(TICKS_PER_SWEEP) {
             return;
         }
+        self.buffers.trim();
+        self.spare_exchanges.trim();
         let view = self.view.borrow().clone();
         let now = Instant::now();
         for cluster in view.iter().flat_map(|view| &view.clusters) {

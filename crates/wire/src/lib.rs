@@ -14,7 +14,7 @@ pub mod net;
 mod pool;
 mod relay;
 
-pub use buffers::Buffers;
+pub use buffers::{Buffers, Spare};
 pub use deadline::Deadline;
 pub use direction::{Direction, MoveError};
 pub use limits::Limits;
