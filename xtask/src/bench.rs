@@ -85,12 +85,22 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode> {
     let facts = report::Facts::collect(&peers, &programs, plan)?;
     let session = Session::begin(programs, plan, &target.join("bench"))?;
     let mut results: Vec<(Scenario, Figures)> = Vec::new();
+    let mut failed = false;
     for scenario in scenarios {
         println!("{}: {}", scenario.name(), scenario.title());
-        results.push((scenario, session.measure(scenario, &peers)?));
+        match session.measure(scenario, &peers) {
+            Ok(figures) => results.push((scenario, figures)),
+            Err(error) => {
+                eprintln!("xtask: {}: {error:#}", scenario.name());
+                failed = true;
+            }
+        }
     }
     drop(session);
     println!("\n{}", report::tables(&results));
+    if failed {
+        bail!("a scenario could not be measured");
+    }
     if arguments.write {
         let path = tree::root().join("docs/benchmarks.md");
         std::fs::write(&path, report::document(&facts, &peers, &results))

@@ -52,8 +52,8 @@ pub(crate) fn run(arguments: &TestArguments) -> Result<ExitCode> {
     let mut steps = vec![
         step("house rules (tidy)", tidy::check_tree),
         step("formatting", || cargo(&["fmt", "--all", "--check"])),
-        step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
-        step("tests", || cargo(&["test", "--workspace"])),
+        step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--keep-going", "--", "-D", "warnings"])),
+        step("tests", || cargo(&["test", "--workspace", "--no-fail-fast"])),
     ];
     if arguments.long {
         steps.push(step("tests, longer tier", long_tests));
@@ -91,7 +91,9 @@ fn execute(command: &mut Command, name: &str) -> Result<()> {
 
 fn long_tests() -> Result<()> {
     let mut command = tree::cargo();
-    command.args(["test", "--workspace", "--", "--include-ignored"]).env("PROPTEST_CASES", LONG_CASES);
+    command
+        .args(["test", "--workspace", "--no-fail-fast", "--", "--include-ignored"])
+        .env("PROPTEST_CASES", LONG_CASES);
     execute(&mut command, "cargo test --workspace -- --include-ignored")
 }
 

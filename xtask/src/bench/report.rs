@@ -29,6 +29,7 @@ impl Facts {
         let kernel = read("/proc/sys/kernel/osrelease");
         // The release up to the first hyphen: what follows names the distribution's or the host's own build.
         let kernel = kernel.trim().split('-').next().unwrap_or_default().to_owned();
+        let load = read("/proc/loadavg");
         let memory = field(&read("/proc/meminfo"), "MemTotal")
             .and_then(|text| text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()))
             .unwrap_or(0);
@@ -36,6 +37,7 @@ impl Facts {
             ("Processor".to_owned(), format!("{cpu}, {cores} cores")),
             ("Memory".to_owned(), format!("{:.0} GiB", memory as f64 / 1024.0 / 1024.0)),
             ("Linux".to_owned(), kernel),
+            ("Load average before the run".to_owned(), load.split(' ').next().unwrap_or_default().to_owned()),
         ];
         let versions = peers.iter().map(|&peer| Ok((peer, peer.version(programs)?))).collect::<Result<Vec<_>>>()?;
         Ok(Facts { machine, versions, plan })
