@@ -1,5 +1,8 @@
 //! HTTP/1.1 on the wire: what clients and services may do to each other through the proxy.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::io::Write;
 use std::time::Duration;
 
 use meshwright_testkit::{
@@ -11,7 +14,7 @@ fn in_front_of(origin: &Origin) -> Meshwright {
     let process = Launch::run(binary!())
         .file(config.path())
         .service_at("svc", origin.address())
-        .args(&["--access-log", "text", "--no-watch"])
+        .args(&["--access-log", "text", "--no-watch", "--workers", "1"])
         .start();
     drop(config);
     process
@@ -113,6 +116,7 @@ fn a_final_answer_to_an_expectation_comes_without_the_body_and_ends_the_connecti
     assert_eq!((answer.status, answer.text().as_str()), (401, "early"));
     assert!(answer.informational.is_empty());
     // The body may or may not follow: nobody can tell it from a request.
+    assert!(answer.says_close());
     assert!(client.is_closed_within(Duration::from_secs(5)));
 }
 
@@ -140,7 +144,10 @@ fn answers_204_and_304_have_no_body_whatever_they_announce() {
     let none = client.get("x", "/204");
     assert_eq!((none.status, none.header("transfer-encoding"), none.header("content-length")), (204, None, None));
     let cached = client.get("x", "/304");
-    assert_eq!((cached.status, cached.header("etag"), cached.header("content-length")), (304, Some("\"a\""), Some("77")));
+    assert_eq!(
+        (cached.status, cached.header("etag"), cached.header("content-length")),
+        (304, Some("\"a\""), Some("77"))
+    );
     assert_eq!(client.get("x", "/").text(), "ok");
     assert_eq!(origin.connections(), 1);
 }
@@ -209,8 +216,31 @@ fn an_early_answer_is_delivered_while_the_body_is_still_coming() {
     client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nbegin");
     let answer = client.response();
     assert_eq!((answer.status, answer.text().as_str()), (413, "early"));
+    drop(client);
     let record = process.record(|record| record.status() == 413);
     assert_eq!(record.details(), "via_upstream");
+}
+
+#[test]
+fn an_answer_before_the_end_of_the_request_is_delivered_although_the_service_resets_then() {
+    let origin = Origin::start(|connection| {
+        if let Some(received) = connection.head()? {
+            connection.record(received);
+            connection.send("HTTP/1.1 401 No\r\nContent-Length: 7\r\nConnection: close\r\n\r\nleave me")?;
+            // Unread bytes of the body turn the close into a reset.
+            connection.reset();
+        }
+        Ok(())
+    });
+    let process = in_front_of(&origin);
+    let mut delivered = 0;
+    for _ in 0..10 {
+        let mut client = process.connect();
+        client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n");
+        client.send(vec![b'x'; 200_000]);
+        delivered += usize::from(client.response().status == 401);
+    }
+    assert_eq!(delivered, 10);
 }
 
 #[test]
@@ -231,59 +261,6 @@ fn a_short_rest_of_a_body_after_an_early_answer_is_dropped_and_the_connection_se
     assert_eq!(client.response().status, 403);
     client.send(vec![b'x'; 1000]);
     assert_eq!(client.get("x", "/next").text(), "next");
-}
-
-#[test]
-fn bytes_pass_both_ways_after_101_and_not_before() {
-    let origin = Origin::switches_protocol_and_echoes();
-    let process = in_front_of(&origin);
-    let mut client = process.connect();
-    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
-    client.send(format!("GET /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{key}\r\n"));
-    let switched = client.head();
-    assert_eq!(switched.status, 101);
-    assert_eq!(switched.header("upgrade"), Some("websocket"));
-    assert_eq!(switched.header("connection").map(str::to_ascii_lowercase).as_deref(), Some("upgrade"));
-    let received = origin.last();
-    assert_eq!(received.header("upgrade"), Some("websocket"));
-    assert_eq!(received.header("connection").map(str::to_ascii_lowercase).as_deref(), Some("upgrade"));
-    assert_eq!(received.header("sec-websocket-key"), Some("dGhlIHNhbXBsZSBub25jZQ=="));
-    for message in [&b"\x81\x05hello"[..], b"GET / HTTP/1.1\r\n\r\n", &Pattern::bytes(100_000)] {
-        client.send(message);
-        assert_eq!(client.read_exactly(message.len()), message);
-    }
-    client.finish_sending();
-    assert!(client.read_to_end().is_empty());
-    process.metric_becomes("meshwright_downstream_upgrades_total", &[], 1.0);
-    process.metric_becomes("istio_requests_total", &[("response_code", "101")], 1.0);
-}
-
-#[test]
-fn a_refused_upgrade_followed_by_a_pipelined_request_opens_no_tunnel() {
-    for status in [200, 403] {
-        let origin = Origin::answers(status, &[], "no tunnel");
-        let process = in_front_of(&origin);
-        let mut client = process.connect();
-        client.send(
-            "GET /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n\
-             GET /b HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n",
-        );
-        assert_eq!(client.response().status, status);
-        assert_eq!(client.response().status, status);
-        // The second request was parsed, not tunnelled: it has the headers of the proxy.
-        let received = origin.requests();
-        assert_eq!(received.len(), 2);
-        assert_eq!(received[1].header("x-forwarded-for"), Some("6.6.6.6,127.0.0.1"));
-        assert!(received[1].header("x-request-id").is_some());
-    }
-}
-
-#[test]
-fn a_switch_of_protocol_that_nobody_asked_for_is_502() {
-    let origin = Origin::switches_protocol_and_echoes();
-    let process = in_front_of(&origin);
-    assert_eq!(process.get("x", "/").status, 502);
-    assert_eq!(process.record_of("/").flags(), "UPE");
 }
 
 #[test]
@@ -407,6 +384,34 @@ fn bytes_behind_an_answer_are_not_the_answer_of_the_next_request() {
 }
 
 #[test]
+fn bodies_where_none_may_be_never_reach_the_next_answer() {
+    let forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
+    for (method, bad) in [
+        ("GET", format!("HTTP/1.1 204 No Content\r\nContent-Length: {}\r\n\r\n{forged}", forged.len())),
+        ("GET", format!("HTTP/1.1 204 No Content\r\n\r\n{forged}")),
+        ("GET", format!("HTTP/1.1 304 Not Modified\r\nContent-Length: {}\r\n\r\n{forged}", forged.len())),
+        ("HEAD", format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{forged}", forged.len())),
+        ("HEAD", format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{forged}")),
+        ("GET", format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{forged}")),
+        ("GET", format!("HTTP/1.1 100 Continue\r\nContent-Length: 5\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n{forged}")),
+    ] {
+        let sent = bad.clone();
+        let origin = Origin::sends_by(move |request| match request.target.as_str() {
+            "/bad" => sent.clone().into_bytes(),
+            _ => b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood".to_vec(),
+        });
+        let process = in_front_of(&origin);
+        let mut client = process.connect();
+        let answer = client.request(method, "x", "/bad", &[], b"");
+        assert!(answer.body.is_empty(), "{bad:?}: {answer:?}");
+        for _ in 0..2 {
+            assert_eq!(client.get("x", "/good").text(), "good", "{bad:?}");
+        }
+        assert_eq!(origin.connections(), 2, "{bad:?}");
+    }
+}
+
+#[test]
 fn informational_answers_before_the_final_one_all_reach_the_client() {
     let mut text = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(20);
     text.push_str("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
@@ -429,6 +434,96 @@ fn a_connection_that_asks_to_be_closed_is_closed_behind_the_answer() {
 }
 
 #[test]
+fn ten_thousand_pipelined_requests_are_answered_in_order() {
+    const COUNT: usize = 10_000;
+    let origin = Origin::sends_by(|request| {
+        let body = &request.target;
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    });
+    let process = in_front_of(&origin);
+    let mut client = process.connect();
+    let mut writer = client.stream().try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        let all: String = (0..COUNT).map(|index| format!("GET /{index} HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
+        writer.write_all(all.as_bytes()).unwrap();
+    });
+    for index in 0..COUNT {
+        assert_eq!(client.response().text(), format!("/{index}"));
+    }
+    sender.join().unwrap();
+    assert_eq!(origin.count(), COUNT);
+}
+
+/// A request with a random body in a random framing: its bytes and its body.
+fn random_request(rng: &mut fastrand::Rng, index: usize) -> (Vec<u8>, Vec<u8>) {
+    let length = match rng.u8(..4) {
+        0 => 0,
+        1 => rng.usize(..20),
+        2 => rng.usize(..5_000),
+        _ => rng.usize(..100_000),
+    };
+    let body = Pattern::bytes(length);
+    let mut bytes =
+        format!("POST /{index} HTTP/1.1\r\nHost: x\r\nX-Pad: {}\r\n", "p".repeat(rng.usize(..300))).into_bytes();
+    if rng.bool() {
+        bytes.extend_from_slice(format!("Content-Length: {length}\r\n\r\n").as_bytes());
+        bytes.extend_from_slice(&body);
+        return (bytes, body);
+    }
+    bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+    let mut rest = &body[..];
+    while !rest.is_empty() {
+        let (chunk, behind) = rest.split_at(rng.usize(1..=rest.len().min(20_000)));
+        bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        bytes.extend_from_slice(chunk);
+        bytes.extend_from_slice(b"\r\n");
+        rest = behind;
+    }
+    bytes.extend_from_slice(b"0\r\n\r\n");
+    (bytes, body)
+}
+
+#[test]
+fn random_messages_in_random_pieces_come_back_intact_and_in_order() {
+    let origin = Origin::echoes();
+    let process = in_front_of(&origin);
+    for seed in 0..6 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let messages: Vec<_> = (0..60).map(|index| random_request(&mut rng, index)).collect();
+        let mut client = process.connect();
+        let mut writer = client.stream().try_clone().unwrap();
+        let all: Vec<u8> = messages.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
+        let sender = std::thread::spawn(move || {
+            let mut rest = &all[..];
+            while !rest.is_empty() {
+                let most = [3, 100, 5_000, 200_000][rng.usize(..4)];
+                let (piece, behind) = rest.split_at(rng.usize(1..=rest.len().min(most)));
+                writer.write_all(piece).unwrap();
+                rest = behind;
+            }
+        });
+        for (index, (_, body)) in messages.iter().enumerate() {
+            let answer = client.response();
+            assert_eq!(answer.header("x-target"), Some(format!("/{index}").as_str()), "seed {seed}");
+            assert!(answer.body == *body, "seed {seed}, message {index} of {} bytes", body.len());
+        }
+        sender.join().unwrap();
+    }
+}
+
+#[test]
+fn a_service_that_says_close_gets_no_further_request_on_that_connection() {
+    let origin = Origin::answers(200, &[("Connection", "close")], "bye");
+    let process = in_front_of(&origin);
+    let mut client = process.connect();
+    for _ in 0..3 {
+        let answer = client.get("x", "/");
+        assert_eq!((answer.text().as_str(), answer.says_close()), ("bye", false));
+    }
+    assert_eq!(origin.connections(), 3);
+}
+
+#[test]
 fn many_connections_at_once_are_all_served() {
     let origin = Origin::named("ok");
     let process = in_front_of(&origin);
@@ -443,4 +538,24 @@ fn many_connections_at_once_are_all_served() {
     }
     process.metric_becomes("istio_requests_total", &[("response_code", "200")], 400.0);
     process.metric_becomes("meshwright_downstream_connections_active", &[], 200.0);
+}
+
+#[test]
+#[ignore = "longer tier"]
+fn eight_thousand_keep_alive_connections_are_served() {
+    const CONNECTIONS: usize = 8_000;
+    meshwright_testkit::raise_descriptor_limit();
+    let origin = Origin::named("ok");
+    let process = in_front_of(&origin);
+    process.get("x", "/warm");
+    let before = process.rss_bytes();
+    let mut clients: Vec<RawClient> = (0..CONNECTIONS).map(|_| process.connect()).collect();
+    for _ in 0..2 {
+        for client in &mut clients {
+            assert_eq!(client.get("x", "/").text(), "ok");
+        }
+    }
+    process.metric_becomes("meshwright_downstream_connections_active", &[], CONNECTIONS as f64);
+    let each = process.rss_bytes().saturating_sub(before) / CONNECTIONS as u64;
+    assert!(each < 8 * 1024, "{each} bytes for each idle connection");
 }

@@ -1,5 +1,7 @@
 //! The main job: a gateway and a traffic split, from two unedited files, in front of real services.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use meshwright_testkit::{Config, Launch, Meshwright, Origin, RawClient, binary};
 
 const GATEWAY: &str = include_str!("../../config/tests/data/gateway.yaml");
@@ -93,6 +95,30 @@ fn each_prefix_has_its_service_and_its_instances_take_turns() {
     // maxRequestsPerConnection is 2 in the file.
     assert!(services.users[0].connections() >= 3, "{} connections", services.users[0].connections());
     assert_eq!(services.posts.connections(), 1, "keep-alive to the other service");
+}
+
+#[test]
+fn the_circuit_breaker_of_the_file_takes_a_failing_instance_out() {
+    let (bad, good, posts) = (Origin::answers(503, &[], "bad"), Origin::named("good"), Origin::named("posts"));
+    let config = Config::new(&[GATEWAY]);
+    let process = Launch::run(binary!())
+        .file(config.path())
+        .service("user-service", &[&bad.address().to_string(), &good.address().to_string()])
+        .service_at("post-service", posts.address())
+        .start();
+    let mut client = process.connect();
+    let statuses: Vec<u16> = (0..40).map(|_| client.get("api.example.com", "/users").status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 503).count(), 3, "{statuses:?}");
+    assert_eq!(bad.count(), 3);
+    let labels = [("cluster_name", "outbound|8080||user-service.default.svc.cluster.local")];
+    process.metric_becomes("envoy_cluster_outlier_detection_ejections_active", &labels, 1.0);
+    let dump = process.admin_get("/config_dump").json();
+    let clusters = dump["clusters"].as_array().unwrap();
+    let cluster = clusters.iter().find(|cluster| cluster["name"] == labels[0].1).unwrap();
+    assert_eq!(cluster["limits"]["max_connections"], 100);
+    assert_eq!(cluster["limits"]["max_pending"], 50);
+    assert_eq!(cluster["max_requests_per_connection"], 2);
+    assert_eq!(cluster["outlier_detection"]["max_ejection_percent"], 50);
 }
 
 #[test]

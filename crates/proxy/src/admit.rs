@@ -89,7 +89,7 @@ fn ensure_request_id(worker: &Worker, head: &mut RequestHead, is_foreign: bool) 
 
 /// Addresses that Envoy takes for the own network (RFC 1918, loopback, unique local).
 fn is_internal(peer: IpAddr) -> bool {
-    match peer {
+    match peer.to_canonical() {
         IpAddr::V4(peer) => peer.is_private() || peer.is_loopback(),
         IpAddr::V6(peer) => peer.is_loopback() || peer.is_unique_local(),
     }

@@ -17,7 +17,7 @@ use meshwright_wire::{Deadline, Link};
 use crate::exchange::ExchangeLease;
 use crate::listener::ListenerSlot;
 use crate::worker::Worker;
-use crate::{request, respond};
+use crate::{own_answer, request};
 
 /// Bytes of a refused request that are read and dropped before closing, so that the client sees the answer.
 const LINGER_BYTES: usize = 256 * 1024;
@@ -31,6 +31,8 @@ pub(crate) struct Connection {
     pub(crate) link: Link,
     pub(crate) deadline: Deadline,
     pub(crate) peer: SocketAddr,
+    /// A request is being served: an end now must not look like the end of its answer.
+    serving: bool,
 }
 
 /// What becomes of a connection after an exchange.
@@ -55,7 +57,7 @@ enum Read {
 
 impl Connection {
     pub(crate) fn new(worker: Rc<Worker>, slot: Rc<ListenerSlot>, stream: TcpStream, peer: SocketAddr) -> Self {
-        Self { worker, slot, link: Link::new(stream), deadline: Deadline::default(), peer }
+        Self { worker, slot, link: Link::new(stream), deadline: Deadline::default(), peer, serving: false }
     }
 
     /// No further request should come on this connection.
@@ -66,6 +68,9 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        if self.serving {
+            abort(self);
+        }
         self.link.use_ahead(usize::MAX, &self.worker.buffers);
         self.worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
         self.worker.metrics.count(Counter::DownstreamConnectionsClosed);
@@ -79,13 +84,18 @@ pub(crate) async fn serve(mut connection: Connection) {
         let mut exchange = None;
         begin_waiting(&mut connection, served);
         let read = std::future::poll_fn(|cx| poll_next(&mut connection, cx, &mut exchange)).await;
+        connection.serving = true;
         let after = match read {
             Read::Request(mut exchange) => request::handle(&mut connection, &mut exchange).await,
             Read::Refused(mut exchange, failure) => {
-                Box::pin(respond::refuse(&mut connection, &mut exchange, failure)).await
+                Box::pin(own_answer::refuse(&mut connection, &mut exchange, failure)).await
             }
-            Read::Ended => return,
+            Read::Ended => {
+                connection.serving = false;
+                return;
+            }
         };
+        connection.serving = false;
         served = true;
         match after {
             After::KeepAlive => {}
@@ -118,6 +128,10 @@ fn poll_next(connection: &mut Connection, cx: &mut Context<'_>, exchange: &mut O
             Poll::Ready(Ok(count)) => count,
             Poll::Pending => break,
         };
+        if exchange.is_none() && connection.link.ahead().is_empty() && is_empty_lines(&scratch[..count]) {
+            // An empty line behind a body is tolerated (RFC 9112, section 2.2) and does not begin a request.
+            continue;
+        }
         if exchange.is_none() && connection.link.ahead().is_empty() {
             // The common case: the head lies in the scratch area whole and is never copied as bytes.
             let mut lease = begin(connection);
@@ -130,6 +144,7 @@ fn poll_next(connection: &mut Connection, cx: &mut Context<'_>, exchange: &mut O
                 }
                 Ok(Progress::Partial) => {
                     connection.link.keep(&scratch[..count], &worker.buffers);
+                    inner.record.head_came_in_pieces = true;
                     let started = inner.record.started.unwrap_or_else(Instant::now);
                     connection.deadline.set_after(started, worker.limits.head_timeout);
                     *exchange = Some(lease);
@@ -150,6 +165,11 @@ fn poll_next(connection: &mut Connection, cx: &mut Context<'_>, exchange: &mut O
     }
 }
 
+/// Nothing but empty lines, at most two, as older clients send them after a body.
+fn is_empty_lines(bytes: &[u8]) -> bool {
+    matches!(bytes, b"\r\n" | b"\r\n\r\n")
+}
+
 fn begin(connection: &Connection) -> ExchangeLease {
     let mut lease = ExchangeLease::new(&connection.worker);
     let record = &mut lease.record;
@@ -165,7 +185,10 @@ fn parse_ahead(connection: &mut Connection, exchange: &mut Option<ExchangeLease>
     let inner = &mut **lease;
     let parsed = parse_request(connection.link.ahead(), &mut inner.scan, &worker.limits.head, &mut inner.request);
     match parsed {
-        Ok(Progress::Partial) => None,
+        Ok(Progress::Partial) => {
+            inner.record.head_came_in_pieces = true;
+            None
+        }
         Ok(Progress::Complete { consumed }) => {
             inner.record.head_bytes_received = consumed as u64;
             connection.link.use_ahead(consumed, &worker.buffers);

@@ -2,10 +2,10 @@
 
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use meshwright_codec::HeadScan;
-use meshwright_message::{RequestHead, ResponseHead};
+use meshwright_message::{BodyLength, RequestHead, ResponseHead};
 use meshwright_wire::{Lease, Relay};
 
 use crate::lease::Admission;
@@ -19,7 +19,6 @@ const LARGEST_SPARE: usize = 32 * 1024;
 #[derive(Default)]
 pub(crate) struct Exchange {
     pub(crate) request: RequestHead,
-    pub(crate) response: ResponseHead,
     pub(crate) scan: HeadScan,
     pub(crate) record: Record,
     /// Moves the bodies; there once the request is forwarded.
@@ -28,12 +27,34 @@ pub(crate) struct Exchange {
     pub(crate) upstream: Option<Lease>,
     /// Places held at the cluster.
     pub(crate) admission: Option<Admission>,
+    /// What stays of the head of the answer; the head itself is the worker's, for it is used and gone within one poll.
+    pub(crate) answer: Answered,
     /// When the head of the answer came.
     pub(crate) answered_at: Option<Instant>,
     /// A final head was sent: a failure can only be shown by breaking off.
     pub(crate) answer_begun: bool,
     /// The last try failed and no retry was left.
     pub(crate) retries_used_up: bool,
+}
+
+/// Facts of an answer that are needed after its head was handed on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    pub(crate) body: BodyLength,
+    pub(crate) keep_alive: bool,
+    pub(crate) keep_alive_timeout: Option<Duration>,
+}
+
+impl Answered {
+    pub(crate) fn of(head: &ResponseHead) -> Self {
+        Self {
+            status: head.status,
+            body: head.body,
+            keep_alive: head.keep_alive,
+            keep_alive_timeout: head.keep_alive_timeout,
+        }
+    }
 }
 
 impl Exchange {
@@ -47,6 +68,7 @@ impl Exchange {
             relay.download.dispose(&worker.buffers);
         }
         self.admission = None;
+        self.answer = Answered::default();
         self.answered_at = None;
         self.answer_begun = false;
         self.retries_used_up = false;
@@ -85,10 +107,9 @@ impl Drop for ExchangeLease {
         let Some(mut exchange) = self.exchange.take() else { return };
         exchange.finish_record(&self.worker);
         exchange.release(&self.worker);
-        let held = exchange.request.headers.capacity_bytes() + exchange.response.headers.capacity_bytes();
+        let held = exchange.request.headers.capacity_bytes();
         if held <= LARGEST_SPARE {
             exchange.request.clear();
-            exchange.response.clear();
             exchange.scan = HeadScan::default();
             self.worker.spare_exchanges.keep(exchange);
         }

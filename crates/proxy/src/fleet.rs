@@ -56,7 +56,8 @@ struct Handle {
 /// All workers. Dropping it drains them without waiting.
 pub struct Fleet {
     handles: Mutex<Vec<Handle>>,
-    bound: Mutex<BTreeMap<String, (SocketAddr, BoundListener)>>,
+    /// Open listeners by [`key_of`].
+    bound: Mutex<BTreeMap<String, BoundListener>>,
     shared: Arc<Shared>,
 }
 
@@ -102,16 +103,14 @@ impl Fleet {
         let mut next = BTreeMap::new();
         let mut problems = Vec::new();
         for listener in &snapshot.listeners {
-            if let Some((wanted, open)) = bound.get(&listener.name)
-                && *wanted == listener.bind
-            {
-                next.insert(listener.name.clone(), (*wanted, open.clone()));
-                continue;
-            }
-            match open_for_all(&listener.name, listener.bind, &mut opened) {
+            let key = key_of(listener);
+            let address = match bound.get(&key) {
+                Some(open) => Ok(open.address),
+                None => open_for_all(&key, listener.bind, &mut opened),
+            };
+            match address {
                 Ok(address) => {
-                    let open = BoundListener { name: listener.name.clone(), kind: listener.kind, address };
-                    next.insert(listener.name.clone(), (listener.bind, open));
+                    next.insert(key, BoundListener { name: listener.name.clone(), kind: listener.kind, address });
                 }
                 Err(error) => problems.push(cannot_listen(listener, &error)),
             }
@@ -119,8 +118,7 @@ impl Fleet {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let closed: Vec<String> =
-            bound.iter().filter(|(name, open)| next.get(*name) != Some(open)).map(|(name, _)| name.clone()).collect();
+        let closed: Vec<String> = bound.keys().filter(|key| !next.contains_key(*key)).cloned().collect();
         let (done, answers) = sync_channel(handles.len());
         for (handle, opened) in handles.iter().zip(opened) {
             let command =
@@ -140,7 +138,7 @@ impl Fleet {
     /// The listeners that are open, by name.
     pub fn listeners(&self) -> Vec<BoundListener> {
         let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        bound.values().map(|(_, open)| open.clone()).collect()
+        bound.values().cloned().collect()
     }
 
     /// Downstream connections open now.
@@ -167,11 +165,20 @@ impl Fleet {
     }
 }
 
-fn open_for_all(name: &str, bind: SocketAddr, opened: &mut [Vec<Opened>]) -> io::Result<SocketAddr> {
+/// What makes a listener the same over reloads: its address, so that it may be renamed; its name where the system chose
+/// the port.
+pub(crate) fn key_of(listener: &Listener) -> String {
+    match listener.bind.port() {
+        0 => listener.name.clone(),
+        _ => listener.bind.to_string(),
+    }
+}
+
+fn open_for_all(key: &str, bind: SocketAddr, opened: &mut [Vec<Opened>]) -> io::Result<SocketAddr> {
     let sockets = net::listen(bind, opened.len())?;
     let local = sockets[0].local_addr()?;
     for (socket, of_worker) in sockets.into_iter().zip(opened) {
-        of_worker.push(Opened { name: name.to_owned(), local, socket });
+        of_worker.push(Opened { key: key.to_owned(), local, socket });
     }
     Ok(local)
 }

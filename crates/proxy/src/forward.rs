@@ -1,19 +1,22 @@
 //! Stop six: choosing a destination and an endpoint, sending the request, until there is an answer or no hope of one.
 
+use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use meshwright_codec::{Answered, BodyError, HeadErrorClass, write_request_head};
+use meshwright_codec::{BodyError, HeadErrorClass, write_request_head};
 use meshwright_message::{HeaderName, Method};
 use meshwright_model::{Failure, FailureKind, Stage};
 use meshwright_snapshot::{Forward, Route, WeightedCluster};
 use meshwright_telemetry::{ClusterCounter, RefusalReason};
 use meshwright_traffic::{Backoff, Observation, OutlierEvent};
-use meshwright_wire::{Ends, Relay, RelayError, ResponseStart, Reuse};
+use meshwright_wire::{Deadlines, Ends, Lease, Relay, RelayError, ResponseStart, Reuse};
 use smallvec::SmallVec;
 
 use crate::connection::Connection;
-use crate::exchange::Exchange;
+use crate::exchange::{Answered, Exchange};
 use crate::lease::Admission;
 use crate::listener::ListenerView;
 use crate::record::Record;
@@ -35,8 +38,6 @@ struct Tries {
     stale: u32,
     /// When the try began; the start of the request for the first.
     began: Instant,
-    /// End of the time of the route, as far as it is known.
-    route_deadline: Option<Instant>,
     /// Length of the request head within what is sent.
     head_length: usize,
 }
@@ -44,13 +45,20 @@ struct Tries {
 /// A try that ended without an answer.
 struct TryFailure {
     failure: Failure,
+    /// The host that is to blame, when one is.
     host: Option<usize>,
     nothing_sent: bool,
     answered: bool,
     reuse: Option<Reuse>,
 }
 
-/// The answer of an endpoint; its head is in the exchange, the lease of its connection too.
+impl TryFailure {
+    fn before_sending(failure: Failure, host: Option<usize>) -> Self {
+        Self { failure, host, nothing_sent: true, answered: false, reuse: None }
+    }
+}
+
+/// The answer of an endpoint; its head is in the worker until the task yields, the lease of its connection in the exchange.
 pub(crate) struct Answer<'a> {
     /// Where the body begins. Only valid until the task yields.
     pub(crate) start: ResponseStart,
@@ -72,21 +80,20 @@ pub(crate) async fn first_answer<'a>(
     };
     let cluster = listener.view.clusters[index].clone();
     exchange.record.cluster = Some(cluster.clone());
-    exchange.admission = Some(Admission::enter(&cluster)?);
+    exchange.admission = Some(Admission::new(&cluster));
     let mut tries = prepare(connection, exchange, chosen, destination);
     loop {
         let ended = one_try(connection, exchange, &cluster, &mut tries, chosen.route).await;
         let again = match ended {
             Ok(start) => {
-                let wanted = tries.retries < chosen.route.retries.attempts
-                    && retry::on_answer(&chosen.route.retries.on, &exchange.response);
-                if !wanted || !may_retry(exchange, &mut tries) {
-                    if wanted || (tries.retries > 0 && retry::on_answer(&chosen.route.retries.on, &exchange.response)) {
-                        exchange.retries_used_up = true;
-                    }
+                let policy = &chosen.route.retries;
+                let unwelcome = retry::on_answer(&policy.on, &connection.worker.response.borrow());
+                let again = unwelcome && tries.retries < policy.attempts && may_retry(exchange, &mut tries);
+                if !again {
+                    exchange.retries_used_up = unwelcome && policy.attempts > 0;
                     return Ok(Answer { start, destination });
                 }
-                exchange.upstream = None;
+                recycle(exchange, &cluster, &start);
                 true
             }
             Err(failed) => after_failure(exchange, &cluster, &mut tries, chosen, failed)?,
@@ -118,19 +125,19 @@ fn prepare(
         admit::rewrite(head, rewrite, chosen.found.prefix_len);
     }
     head.headers.set_known(HeaderName::XEnvoyAttemptCount, b"1");
-    let started = exchange.record.started.unwrap_or_else(Instant::now);
+    // A head that came in pieces took its time: its first byte is no measure of now.
+    let began = exchange.record.started.filter(|_| !exchange.record.head_came_in_pieces).unwrap_or_else(Instant::now);
     let mut relay = Relay::new(head.body, head.body, &connection.worker.limits);
-    let mut route_deadline = None;
     match route.timeout {
-        Some(timeout) if head.body.is_empty() => route_deadline = started.checked_add(timeout),
-        after_upload => relay.time_after_upload = after_upload,
+        Some(timeout) if head.body.is_empty() => relay.deadlines.route = began.checked_add(timeout),
+        after_upload => relay.deadlines.after_upload = after_upload,
     }
     relay.upload.retain();
     let out = relay.upload.out(&connection.worker.buffers);
     write_request_head(head, out);
     let head_length = out.len();
     exchange.relay = Some(relay);
-    Tries { tried: SmallVec::new(), retries: 0, stale: 0, began: started, route_deadline, head_length }
+    Tries { tried: SmallVec::new(), retries: 0, stale: 0, began, head_length }
 }
 
 /// One try: pick, connect, send, wait for the head.
@@ -145,32 +152,37 @@ async fn one_try(
     if let Some(admission) = &mut exchange.admission {
         admission.occupy(host);
     }
-    let deadline = deadline_of_try(route, tries);
+    let of_try = route.retries.per_try_timeout.and_then(|time| tries.began.checked_add(time));
+    let deadlines = match &mut exchange.relay {
+        Some(relay) => {
+            relay.deadlines.of_try = of_try;
+            relay.deadlines
+        }
+        None => Deadlines::default(),
+    };
     let fresh_only = tries.stale >= STALE_TRIES;
     exchange.record.upstream = Some(cluster.cluster.addresses[host]);
     let kept = if fresh_only { None } else { cluster.checkout(host, tries.began) };
     let lease = match kept {
         Some(lease) => lease,
-        None => Box::pin(cluster.lease(host, fresh_only, deadline)).await.map_err(|failure| TryFailure {
-            failure,
-            host: Some(host),
-            nothing_sent: true,
-            answered: false,
-            reuse: None,
-        })?,
+        None => Box::pin(lease(connection, cluster, host, fresh_only, deadlines)).await?,
     };
+    if let Some(admission) = &mut exchange.admission {
+        admission.enter().map_err(|failure| TryFailure::before_sending(failure, None))?;
+    }
     let reuse = lease.reuse();
     if connection.worker.log.is_some() {
         exchange.record.upstream_local = lease.local_address();
     }
     cluster.metrics.count(ClusterCounter::UpstreamRqTotal);
     exchange.upstream = Some(lease);
-    let answered = await_answer(connection, exchange, deadline).await;
+    let answered = await_answer(connection, exchange).await;
     let now = Instant::now();
     match answered {
         Ok(start) => {
+            exchange.answer = Answered::of(&connection.worker.response.borrow());
             exchange.record.service_time = Some(now.saturating_duration_since(tries.began));
-            observe(cluster, host, Observation::Status(exchange.response.status), now);
+            observe(cluster, host, Observation::Status(exchange.answer.status), now);
             exchange.answered_at = Some(now);
             Ok(start)
         }
@@ -179,14 +191,32 @@ async fn one_try(
             let nothing_sent = exchange.relay.as_ref().is_some_and(|relay| relay.upload.is_untouched());
             let answered =
                 matches!(error, RelayError::Upstream { answered: true, .. } | RelayError::UpstreamInvalid(_));
-            let of_try = matches!(error, RelayError::Deadline) && deadline != tries.route_deadline;
-            let mut failure = failure_of(&mut exchange.record, Stage::Forward, error);
-            if of_try {
-                failure.kind = FailureKind::PerTryTimeout;
-            }
+            let failure = failure_of(&mut exchange.record, Stage::Forward, error);
             Err(TryFailure { failure, host: Some(host), nothing_sent, answered, reuse: Some(reuse) })
         }
     }
+}
+
+/// A connection to the endpoint, unless the client goes away before there is one: nobody waits for it then.
+async fn lease(
+    connection: &mut Connection,
+    cluster: &Rc<WorkerCluster>,
+    host: usize,
+    fresh_only: bool,
+    deadlines: Deadlines,
+) -> Result<Lease, TryFailure> {
+    let connecting = Cell::new(false);
+    let mut leased = pin!(cluster.lease(host, fresh_only, &deadlines, &connecting));
+    let Connection { link, worker, .. } = connection;
+    let leased = std::future::poll_fn(|cx| match leased.as_mut().poll(cx) {
+        Poll::Ready(leased) => Poll::Ready(leased),
+        Poll::Pending => link
+            .poll_gone(cx, &worker.buffers)
+            .map(|cause| Err(Failure::new(Stage::Forward, FailureKind::DownstreamClosed).because(cause))),
+    })
+    .await;
+    // Waiting for a connection says nothing about the endpoint.
+    leased.map_err(|failure| TryFailure::before_sending(failure, connecting.get().then_some(host)))
 }
 
 fn pick(worker: &Worker, cluster: &WorkerCluster, tried: &[u32]) -> Result<usize, TryFailure> {
@@ -196,31 +226,18 @@ fn pick(worker: &Worker, cluster: &WorkerCluster, tried: &[u32]) -> Result<usize
         let total = of.addresses.len();
         let failure = Failure::new(Stage::Forward, FailureKind::NoHealthyUpstream)
             .because(format!("{} has {total} endpoints, none of them available", of.name));
-        TryFailure { failure, host: None, nothing_sent: true, answered: false, reuse: None }
+        TryFailure::before_sending(failure, None)
     })
 }
 
-fn deadline_of_try(route: &Route, tries: &Tries) -> Option<Instant> {
-    let of_try = route.retries.per_try_timeout.and_then(|time| tries.began.checked_add(time));
-    match (of_try, tries.route_deadline) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
-}
-
 /// Sends the request and waits for the final head of the answer; informational ones are handed on as they come.
-async fn await_answer(
-    connection: &mut Connection,
-    exchange: &mut Exchange,
-    deadline: Option<Instant>,
-) -> Result<ResponseStart, RelayError> {
-    let to = Answered { head_request: exchange.request.method == Method::Head, connect: false };
+async fn await_answer(connection: &mut Connection, exchange: &mut Exchange) -> Result<ResponseStart, RelayError> {
+    let to = meshwright_codec::Answered { head_request: exchange.request.method == Method::Head, connect: false };
     let worker = &connection.worker;
-    let Exchange { request, response, relay, upstream, record, .. } = exchange;
+    let Exchange { request, relay, upstream, record, .. } = exchange;
     let (Some(relay), Some(lease)) = (relay, upstream) else {
         return Err(RelayError::Upstream { answered: false, cause: "there is no connection".to_owned() });
     };
-    relay.give_up = deadline;
     loop {
         let mut ends = Ends {
             downstream: &mut connection.link,
@@ -229,13 +246,17 @@ async fn await_answer(
             limits: &worker.limits,
             deadline: &mut connection.deadline,
         };
-        response.clear();
-        let start = std::future::poll_fn(|cx| relay.poll_response_head(cx, &mut ends, to, response)).await?;
-        if !response.is_informational() {
+        let head = &worker.response;
+        let start =
+            std::future::poll_fn(|cx| relay.poll_response_head(cx, &mut ends, to, &mut head.borrow_mut())).await?;
+        let head = head.borrow();
+        if !head.is_informational() {
+            // A response that has begun may take as long as the route allows.
+            relay.deadlines.of_try = None;
             return Ok(start);
         }
         relay.keep_behind_head(&start, &mut ends);
-        record.head_bytes_sent += respond::interim(&mut ends, request, response).await?;
+        record.head_bytes_sent += respond::queue_interim(relay, &worker.buffers, request, &head);
     }
 }
 
@@ -256,7 +277,13 @@ pub(crate) fn failure_of(record: &mut Record, stage: Stage, error: RelayError) -
             }
             Failure::new(stage, FailureKind::UpstreamProtocol).because(error.as_str())
         }
-        RelayError::Deadline => Failure::new(stage, FailureKind::Timeout),
+        RelayError::UpstreamBodyInvalid(error) => {
+            Failure::new(stage, FailureKind::UpstreamProtocol).because(error.as_str())
+        }
+        RelayError::UpstreamStalled => Failure::new(stage, FailureKind::Timeout)
+            .because("the endpoint took nothing of the request for the stall timeout"),
+        RelayError::RouteDeadline => Failure::new(stage, FailureKind::Timeout),
+        RelayError::TryDeadline => Failure::new(stage, FailureKind::PerTryTimeout),
         RelayError::Stalled => Failure::new(Stage::Read, FailureKind::StreamIdle),
     }
 }
@@ -321,6 +348,22 @@ fn may_retry(exchange: &mut Exchange, tries: &mut Tries) -> bool {
         tries.retries += 1;
     }
     allowed
+}
+
+/// An answer is thrown away for another try: its connection is kept when the answer is complete already.
+fn recycle(exchange: &mut Exchange, cluster: &WorkerCluster, start: &ResponseStart) {
+    let Some(mut lease) = exchange.upstream.take() else { return };
+    let answer = exchange.answer;
+    let sent = exchange.relay.as_ref().is_some_and(Relay::upload_is_done);
+    if answer.keep_alive
+        && answer.body.is_empty()
+        && sent
+        && start.in_scratch.is_empty()
+        && lease.link().ahead().is_empty()
+    {
+        let now = exchange.answered_at.unwrap_or_else(Instant::now);
+        lease.give_back(&cluster.pool_limits, answer.keep_alive_timeout, now);
+    }
 }
 
 /// Waits the back-off of a retry; a request that only met a closed connection goes on at once.

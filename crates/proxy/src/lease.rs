@@ -2,12 +2,13 @@
 //!
 //! Everything taken here is given back when it is dropped, also when the request is cancelled.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
 use meshwright_model::{Failure, FailureKind, Stage};
 use meshwright_telemetry::{ClusterCounter, ClusterGauge};
-use meshwright_wire::Lease;
+use meshwright_wire::{Deadlines, Lease, RelayError};
 
 use crate::view::WorkerCluster;
 
@@ -15,21 +16,16 @@ use crate::view::WorkerCluster;
 pub(crate) struct Admission {
     cluster: Rc<WorkerCluster>,
     host: Option<usize>,
+    in_flight: bool,
     retrying: bool,
 }
 
 impl Admission {
-    pub(crate) fn enter(cluster: &Rc<WorkerCluster>) -> Result<Self, Failure> {
-        let of = &cluster.cluster;
-        if !of.usage.try_request(&of.limits) {
-            cluster.metrics.count(ClusterCounter::UpstreamRqPendingOverflow);
-            return Err(Failure::new(Stage::Forward, FailureKind::Overflow)
-                .because(format!("{} has {} requests in flight", of.name, of.limits.max_requests)));
-        }
-        cluster.metrics.raise(ClusterGauge::UpstreamRqActive);
-        Ok(Self { cluster: cluster.clone(), host: None, retrying: false })
+    pub(crate) fn new(cluster: &Rc<WorkerCluster>) -> Self {
+        Self { cluster: cluster.clone(), host: None, in_flight: false, retrying: false }
     }
 
+    /// Counts the request at this host, and no longer at the one before.
     pub(crate) fn occupy(&mut self, host: usize) {
         self.leave_host();
         if self.cluster.counts_in_flight {
@@ -44,6 +40,24 @@ impl Admission {
         }
     }
 
+    /// Takes the place of a request in flight, once. As in Envoy a request has it from when it has a connection; until
+    /// then it counts as pending.
+    pub(crate) fn enter(&mut self) -> Result<(), Failure> {
+        if self.in_flight {
+            return Ok(());
+        }
+        let of = &self.cluster.cluster;
+        if !of.usage.try_request(&of.limits) {
+            self.cluster.metrics.count(ClusterCounter::UpstreamRqPendingOverflow);
+            return Err(Failure::new(Stage::Forward, FailureKind::Overflow)
+                .because(format!("{} has {} requests in flight", of.name, of.limits.max_requests)));
+        }
+        self.in_flight = true;
+        self.cluster.metrics.raise(ClusterGauge::UpstreamRqActive);
+        Ok(())
+    }
+
+    /// Takes the place of a retry, once, and counts the retry.
     pub(crate) fn try_retry(&mut self) -> bool {
         let of = &self.cluster.cluster;
         if !self.retrying && !of.usage.try_retry(&of.limits) {
@@ -60,11 +74,13 @@ impl Drop for Admission {
     fn drop(&mut self) {
         self.leave_host();
         let of = &self.cluster.cluster;
-        of.usage.release_request(&of.limits);
+        if self.in_flight {
+            of.usage.release_request(&of.limits);
+            self.cluster.metrics.lower(ClusterGauge::UpstreamRqActive);
+        }
         if self.retrying {
             of.usage.release_retry(&of.limits);
         }
-        self.cluster.metrics.lower(ClusterGauge::UpstreamRqActive);
     }
 }
 
@@ -75,12 +91,15 @@ impl WorkerCluster {
         if pool.has_waiters() { None } else { pool.checkout(&self.pool_limits, now) }
     }
 
-    /// A connection: a kept one as soon as there is one, or a new one as soon as the limits allow it.
+    /// A connection: a kept one as soon as there is one, or a new one as soon as the limits allow it. With `fresh_only` a
+    /// kept one makes room for a new one instead. `connecting` says, also after a failure or a cancellation, whether the
+    /// endpoint was asked: time spent waiting says nothing about it.
     pub(crate) async fn lease(
         self: &Rc<Self>,
         host: usize,
         fresh_only: bool,
-        deadline: Option<Instant>,
+        deadlines: &Deadlines,
+        connecting: &Cell<bool>,
     ) -> Result<Lease, Failure> {
         let of = &self.cluster;
         if !of.usage.try_pending(&of.limits) {
@@ -88,35 +107,44 @@ impl WorkerCluster {
             return Err(Failure::new(Stage::Forward, FailureKind::Overflow)
                 .because(format!("{} requests wait for a connection to {}", of.limits.max_pending, of.name)));
         }
-        let _pending = Pending(self);
-        let leased = self.lease_admitted(host, fresh_only);
-        match deadline {
-            None => leased.await,
-            Some(at) => tokio::time::timeout_at(at.into(), leased)
-                .await
-                .unwrap_or_else(|_| Err(Failure::new(Stage::Forward, FailureKind::Timeout))),
-        }
+        let _pending = Pending::new(self);
+        let leased = self.lease_admitted(host, fresh_only, connecting);
+        // Time for the answer of a request whose body is still to come counts from now while it waits here.
+        let after_upload = deadlines.after_upload.and_then(|time| Instant::now().checked_add(time));
+        let Some(at) = deadlines.next().into_iter().chain(after_upload).min() else { return leased.await };
+        tokio::time::timeout_at(at.into(), leased).await.unwrap_or_else(|_| {
+            let kind = match deadlines.over() {
+                RelayError::TryDeadline if deadlines.of_try == Some(at) => FailureKind::PerTryTimeout,
+                _ => FailureKind::Timeout,
+            };
+            Err(Failure::new(Stage::Forward, kind).because("there was no connection to the endpoint in time"))
+        })
     }
 
-    async fn lease_admitted(self: &Rc<Self>, host: usize, fresh_only: bool) -> Result<Lease, Failure> {
+    async fn lease_admitted(
+        self: &Rc<Self>,
+        host: usize,
+        fresh_only: bool,
+        connecting: &Cell<bool>,
+    ) -> Result<Lease, Failure> {
         let pool = &self.pools[host];
-        let mut waited = false;
+        let mut place = None;
         loop {
-            // A newcomer queues behind those who wait; whoever was woken is served.
-            if (waited || !pool.has_waiters())
-                && !fresh_only
+            // A newcomer queues behind those who wait; whoever has a place in the queue is served when woken.
+            if !fresh_only
+                && (place.is_some() || !pool.has_waiters())
                 && let Some(lease) = pool.checkout(&self.pool_limits, Instant::now())
             {
                 return Ok(lease);
             }
-            if self.may_connect(host) {
+            if self.may_connect(host) || (fresh_only && pool.close_idle() && self.may_connect(host)) {
+                connecting.set(true);
                 return self.connect(host).await;
             }
-            if !waited {
+            if place.is_none() {
                 self.metrics.count(ClusterCounter::UpstreamCxOverflow);
             }
-            waited = true;
-            pool.wait().await;
+            place.get_or_insert_with(|| pool.queue()).wait().await;
         }
     }
 
@@ -157,9 +185,17 @@ impl WorkerCluster {
 /// A place among the requests that wait for a connection.
 struct Pending<'a>(&'a WorkerCluster);
 
+impl<'a> Pending<'a> {
+    fn new(cluster: &'a WorkerCluster) -> Self {
+        cluster.metrics.raise(ClusterGauge::UpstreamRqPendingActive);
+        Self(cluster)
+    }
+}
+
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         let of = &self.0.cluster;
         of.usage.release_pending(&of.limits);
+        self.0.metrics.lower(ClusterGauge::UpstreamRqPendingActive);
     }
 }

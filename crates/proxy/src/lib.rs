@@ -15,6 +15,7 @@ mod forward;
 mod lease;
 mod listener;
 mod log;
+mod own_answer;
 mod record;
 mod request;
 mod respond;

@@ -33,12 +33,19 @@ pub(crate) struct ListenerSlot {
     /// The listener is gone or the process stops: connections end after their next answer.
     pub(crate) draining: Cell<bool>,
     stop: Notify,
+    closed: Notify,
     pub(crate) local: SocketAddr,
 }
 
 impl ListenerSlot {
     pub(crate) fn new(current: ListenerView, local: SocketAddr) -> Self {
-        Self { current: RefCell::new(Rc::new(current)), draining: Cell::new(false), stop: Notify::new(), local }
+        Self {
+            current: RefCell::new(Rc::new(current)),
+            draining: Cell::new(false),
+            stop: Notify::new(),
+            closed: Notify::new(),
+            local,
+        }
     }
 
     /// The view that a request beginning now uses to its end.
@@ -48,6 +55,11 @@ impl ListenerSlot {
 
     pub(crate) fn replace(&self, next: ListenerView) {
         self.current.replace(Rc::new(next));
+    }
+
+    /// Waits until the socket of a drained slot is closed; for one waiter.
+    pub(crate) async fn closed(&self) {
+        self.closed.notified().await;
     }
 
     /// Ends accepting; connections go on until their next answer.
@@ -67,6 +79,7 @@ pub(crate) async fn run(worker: Rc<Worker>, slot: Rc<ListenerSlot>, socket: StdL
         }
         Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
     }
+    slot.closed.notify_one();
     let all_ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, all_ended).await.is_err() {
         worker.metrics.add(Counter::DownstreamConnectionsForced, connections.len() as u64);

@@ -5,8 +5,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use meshwright_telemetry::{AccessLogEncoder, AccessLogFormat, Counter, RequestRecord, WorkerMetrics};
 
@@ -14,6 +15,10 @@ use meshwright_telemetry::{AccessLogEncoder, AccessLogFormat, Counter, RequestRe
 const BATCH: usize = 32 * 1024;
 /// Batches that may wait for the writer.
 const QUEUE: usize = 256;
+/// How long the end waits for the sink.
+const LONGEST_FLUSH: Duration = Duration::from_secs(2);
+/// Pause between two attempts to reach a writer whose queue is full.
+const FLUSH_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where the access log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,11 +56,21 @@ impl AccessLog {
         Ok(Self { format, sender })
     }
 
-    /// Waits until everything handed over so far is written.
+    /// Waits until everything handed over so far is written, at most two seconds: a sink that nobody empties must not keep
+    /// the process from ending.
     pub fn flush(&self) {
+        let end = Instant::now() + LONGEST_FLUSH;
         let (done, finished) = sync_channel(1);
-        if self.sender.send(Message::Flush(done)).is_ok() {
-            let _ = finished.recv();
+        let mut message = Message::Flush(done);
+        while let Err(TrySendError::Full(refused)) = self.sender.try_send(message) {
+            if Instant::now() >= end {
+                break;
+            }
+            message = refused;
+            thread::park_timeout(FLUSH_PAUSE);
+        }
+        if finished.recv_timeout(end.saturating_duration_since(Instant::now())).is_err() {
+            tracing::warn!("the access log takes nothing; its last lines are lost");
         }
     }
 

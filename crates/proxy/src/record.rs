@@ -23,6 +23,10 @@ pub(crate) struct Record {
     pub(crate) started: Option<Instant>,
     /// When the answer was complete, if that was before the end of the exchange.
     pub(crate) ended: Option<Instant>,
+    /// The head needed more than one read: its first byte came some time before its last.
+    pub(crate) head_came_in_pieces: bool,
+    /// The exchange came to its end, good or bad; otherwise it was cut off by the end of its task.
+    pub(crate) is_complete: bool,
     /// The head was understood: method, path and headers mean something.
     pub(crate) head_is_valid: bool,
     pub(crate) status: u16,
@@ -50,6 +54,11 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// The exchange has come to its end; what the record says of it stays.
+    pub(crate) fn complete(&mut self) {
+        self.is_complete = true;
+    }
+
     /// The answer of an endpoint is on its way.
     pub(crate) fn answered(&mut self, status: u16) {
         self.status = status;
@@ -62,6 +71,7 @@ impl Record {
         if self.status == 0 {
             self.status = outcome.status;
         }
+        self.is_complete = true;
         self.is_black_hole = failure.kind == FailureKind::UnknownHost;
         self.flag = outcome.flag;
         self.details = outcome.details;
@@ -87,8 +97,8 @@ impl Exchange {
         let Some(started) = self.record.started.take() else { return };
         let ended = self.record.ended.unwrap_or_else(Instant::now);
         let duration = ended.saturating_duration_since(started);
-        if self.record.status == 0 && self.record.flag.is_empty() {
-            // Dropped on the way: the connection's task was ended.
+        if !self.record.is_complete {
+            // The task of the connection was ended, by the end of the drain time for example.
             self.record.failed(&Failure::new(meshwright_model::Stage::Respond, FailureKind::DownstreamClosed));
         }
         let record = &self.record;

@@ -12,13 +12,13 @@ use meshwright_snapshot::{Action, Listener, ListenerKind, Route, VirtualHost};
 use crate::connection::{After, Connection};
 use crate::exchange::Exchange;
 use crate::listener::ListenerView;
-use crate::{admit, forward, respond};
+use crate::{admit, forward, own_answer, respond};
 
 /// Serves one request: the outer shell.
 pub(crate) async fn handle(connection: &mut Connection, exchange: &mut Exchange) -> After {
     match proxy_request(connection, exchange).await {
         Ok(after) => after,
-        Err(failure) => Box::pin(respond::fail(connection, exchange, failure)).await,
+        Err(failure) => Box::pin(own_answer::fail(connection, exchange, failure)).await,
     }
 }
 
@@ -33,8 +33,8 @@ async fn proxy_request(connection: &mut Connection, exchange: &mut Exchange) -> 
             let answer = forward::first_answer(connection, exchange, &listener, &chosen, destinations).await?;
             respond::relay(connection, exchange, &chosen, answer).await
         }
-        Action::Redirect(redirect) => Box::pin(respond::redirect(connection, exchange, &chosen, redirect)).await,
-        Action::Direct(direct) => Box::pin(respond::direct(connection, exchange, &chosen, direct)).await,
+        Action::Redirect(redirect) => Box::pin(own_answer::redirect(connection, exchange, &chosen, redirect)).await,
+        Action::Direct(direct) => Box::pin(own_answer::direct(connection, exchange, &chosen, direct)).await,
     }
 }
 
@@ -52,7 +52,7 @@ fn find_route<'a>(listener: &'a Rc<ListenerView>, exchange: &mut Exchange) -> Re
     let (index, virtual_host) = find_virtual_host(&listener.listener, head)?;
     if virtual_host.https_redirect {
         return Ok(Chosen {
-            route: respond::https_redirect(),
+            route: own_answer::https_redirect(),
             found: Found { rule: 0, matched: None, prefix_len: None },
             site,
         });

@@ -1,18 +1,14 @@
-//! Stop seven: handing an answer on, or giving one of our own.
+//! Stop seven: handing the answer of an endpoint on. Answers of our own are in `own_answer.rs`.
 
 use std::io::Write;
-use std::sync::OnceLock;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use meshwright_codec::{ReplyFraming, write_response_head};
 use meshwright_message::{BodyLength, HeaderName, RequestHead, ResponseHead, Version};
-use meshwright_model::{
-    DirectResponse, Failure, FailureKind, HeaderOperations, Origin, Redirect, RedirectPort, RetryPolicy, Stage,
-};
-use meshwright_snapshot::{Action, Route};
-use meshwright_telemetry::{Counter, RefusalReason};
-use meshwright_wire::{Direction, Ends, RelayError, ResponseStart};
+use meshwright_model::{Failure, FailureKind, HeaderOperations, Stage};
+use meshwright_telemetry::{ClusterCounter, Counter};
+use meshwright_wire::{Buffers, Direction, Ends, Relay, RelayError, ResponseStart};
 
 use crate::connection::{After, Connection};
 use crate::exchange::Exchange;
@@ -21,8 +17,6 @@ use crate::request::Chosen;
 
 /// Value of `server` in answers that have none.
 const SERVER: &[u8] = b"meshwright";
-/// Media type of our own bodies.
-const PLAIN_TEXT: &str = "text/plain";
 
 /// Hands the answer of the endpoint on, both bodies to their ends.
 pub(crate) async fn relay(
@@ -32,15 +26,14 @@ pub(crate) async fn relay(
     answer: Answer<'_>,
 ) -> Result<After, Failure> {
     let start = answer.start;
-    let status = exchange.response.status;
+    let status = exchange.answer.status;
+    let is_upgrade = status == 101;
+    if is_upgrade {
+        check_upgrade(exchange)?;
+    }
     exchange.record.answered(status);
     if exchange.retries_used_up {
         exchange.record.retries_were_used_up();
-    }
-    let is_upgrade = status == 101;
-    if is_upgrade && exchange.request.upgrade.is_none() {
-        return Err(Failure::new(Stage::Forward, FailureKind::UpstreamProtocol)
-            .because("it switched the protocol without being asked"));
     }
     decorate(connection, exchange, &chosen.route.headers, &answer.destination.headers);
     let closes = begin(connection, exchange, is_upgrade);
@@ -51,6 +44,18 @@ pub(crate) async fn relay(
     finish(connection, exchange, moved, closes).await
 }
 
+/// A connection changes its protocol only when that was asked for and nothing of the request is still on its way.
+fn check_upgrade(exchange: &Exchange) -> Result<(), Failure> {
+    let cause = if exchange.request.upgrade.is_none() {
+        "it switched the protocol without being asked"
+    } else if !exchange.relay.as_ref().is_some_and(Relay::upload_is_done) {
+        "it switched the protocol before the request was complete"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(Stage::Forward, FailureKind::UpstreamProtocol).because(cause))
+}
+
 /// Adds what the proxy adds to every answer, and the changes of route and destination.
 fn decorate(
     connection: &Connection,
@@ -58,7 +63,8 @@ fn decorate(
     of_route: &HeaderOperations,
     of_destination: &HeaderOperations,
 ) {
-    let Exchange { request, response, record, answered_at, .. } = exchange;
+    let Exchange { request, record, answered_at, .. } = exchange;
+    let response = &mut *connection.worker.response.borrow_mut();
     if let Some(time) = record.service_time {
         request.spare.clear();
         push_millis(time, &mut request.spare);
@@ -77,7 +83,7 @@ fn push_millis(time: Duration, out: &mut Vec<u8>) {
     }
 }
 
-fn add_standard_headers(connection: &Connection, head: &mut ResponseHead, now: Option<Instant>) {
+pub(crate) fn add_standard_headers(connection: &Connection, head: &mut ResponseHead, now: Option<Instant>) {
     if !head.headers.has(HeaderName::Server) {
         head.headers.push_known(HeaderName::Server, SERVER);
     }
@@ -87,7 +93,7 @@ fn add_standard_headers(connection: &Connection, head: &mut ResponseHead, now: O
     }
 }
 
-fn change_response(head: &mut ResponseHead, operations: &HeaderOperations) {
+pub(crate) fn change_response(head: &mut ResponseHead, operations: &HeaderOperations) {
     for name in &operations.response_remove {
         head.headers.remove(name.as_bytes());
     }
@@ -101,7 +107,8 @@ fn change_response(head: &mut ResponseHead, operations: &HeaderOperations) {
 
 /// Writes the head for this client into the way down; returns whether the client's connection ends with the answer.
 fn begin(connection: &Connection, exchange: &mut Exchange, is_upgrade: bool) -> bool {
-    let Exchange { request, response, relay, record, answer_begun, .. } = exchange;
+    let Exchange { request, relay, record, answer_begun, .. } = exchange;
+    let response = &*connection.worker.response.borrow();
     let Some(relay) = relay else { return true };
     let body = match (response.body, request.version) {
         (BodyLength::Chunked | BodyLength::UntilClose, Version::Http10) => BodyLength::UntilClose,
@@ -113,15 +120,16 @@ fn begin(connection: &Connection, exchange: &mut Exchange, is_upgrade: bool) -> 
     let body_in_doubt = request.expect_continue && relay.upload.moved == 0 && !relay.upload.has_ended();
     let close = !is_upgrade
         && (!request.keep_alive || body == BodyLength::UntilClose || connection.is_draining() || body_in_doubt);
-    relay.download = Direction::new(response.body, body, &connection.worker.limits.body);
     if is_upgrade {
         relay.become_tunnel(&connection.worker.limits);
     } else {
+        relay.download.begin(response.body, body, &connection.worker.limits.body);
         relay.upload.release();
     }
     let out = relay.download.out(&connection.worker.buffers);
+    let queued = out.len();
     write_response_head(response, ReplyFraming { version: request.version, close, body }, out);
-    record.head_bytes_sent += out.len() as u64;
+    record.head_bytes_sent += (out.len() - queued) as u64;
     *answer_begun = true;
     close
 }
@@ -162,19 +170,24 @@ async fn finish(
     };
     exchange.record.body_bytes_received = relay.upload.moved;
     exchange.record.body_bytes_sent = relay.download.moved;
+    let cluster = exchange.record.cluster.clone();
     if let Err(error) = moved {
         lease.discard(&connection.worker.buffers);
+        if let (RelayError::RouteDeadline, Some(cluster)) = (&error, &cluster) {
+            cluster.metrics.count(ClusterCounter::UpstreamRqTimeout);
+        }
         return Err(forward::failure_of(&mut exchange.record, Stage::Respond, error));
     }
-    let cluster = exchange.record.cluster.as_ref();
-    let reusable = exchange.response.keep_alive
-        && exchange.response.body != BodyLength::UntilClose
+    exchange.record.complete();
+    let answer = exchange.answer;
+    let reusable = answer.keep_alive
+        && answer.body != BodyLength::UntilClose
         && relay.upload_is_done()
         && lease.link().ahead().is_empty();
     match cluster {
         Some(cluster) if reusable => {
-            let now = exchange.answered_at.unwrap_or_else(Instant::now);
-            lease.give_back(&cluster.pool_limits, exchange.response.keep_alive_timeout, now);
+            let now = exchange.answered_at.filter(|_| !relay.has_waited()).unwrap_or_else(Instant::now);
+            lease.give_back(&cluster.pool_limits, answer.keep_alive_timeout, now);
         }
         _ => lease.discard(&connection.worker.buffers),
     }
@@ -189,7 +202,7 @@ async fn finish(
 }
 
 /// Reads what is left of a request body after an early answer, so that the next request can be found behind it.
-async fn discard_request(
+pub(crate) async fn discard_request(
     connection: &mut Connection,
     exchange: &mut Exchange,
     upload: Option<&mut Direction>,
@@ -235,191 +248,21 @@ async fn tunnel(connection: &mut Connection, exchange: &mut Exchange, start: Res
     .await;
     exchange.record.body_bytes_received = relay.upload.moved;
     exchange.record.body_bytes_sent = relay.download.moved;
+    exchange.record.complete();
     match ended {
         Ok(()) => After::Close,
         Err(_) => After::Abort,
     }
 }
 
-/// Hands an informational answer on; HTTP/1.0 clients do not know them. Returns the bytes sent.
-pub(crate) async fn interim(
-    ends: &mut Ends<'_>,
-    request: &RequestHead,
-    response: &ResponseHead,
-) -> Result<u64, RelayError> {
+/// Queues an informational answer on the way down; HTTP/1.0 clients do not know them. Returns its length.
+pub(crate) fn queue_interim(relay: &mut Relay, buffers: &Buffers, request: &RequestHead, head: &ResponseHead) -> u64 {
     if request.version == Version::Http10 {
-        return Ok(0);
+        return 0;
     }
-    let mut out = ends.buffers.take();
+    let out = relay.download.out(buffers);
+    let queued = out.len();
     let framing = ReplyFraming { version: request.version, close: false, body: BodyLength::Empty };
-    write_response_head(response, framing, &mut out);
-    let mut sent = 0;
-    let written = std::future::poll_fn(|cx| {
-        while sent < out.len() {
-            match ends.downstream.poll_write(cx, &out[sent..]) {
-                Poll::Ready(Ok(count)) => sent += count,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(Ok(()))
-    })
-    .await;
-    let length = out.len() as u64;
-    ends.buffers.give_back(&mut out);
-    written.map(|()| length).map_err(|error| RelayError::Downstream(error.to_string()))
-}
-
-/// Answers a request that failed.
-pub(crate) async fn fail(connection: &mut Connection, exchange: &mut Exchange, failure: Failure) -> After {
-    if let Some(relay) = &exchange.relay {
-        exchange.record.body_bytes_received = relay.upload.moved;
-    }
-    exchange.record.failed(&failure);
-    if exchange.retries_used_up {
-        exchange.record.retries_were_used_up();
-    }
-    if let Some(reason) = exchange.record.refusal.or(RefusalReason::of(failure.kind)) {
-        connection.worker.metrics.refuse(reason);
-    }
-    if exchange.answer_begun || failure.kind == FailureKind::DownstreamClosed {
-        return After::Abort;
-    }
-    let closes = failure.stage == Stage::Read;
-    let outcome = failure.kind.outcome();
-    let explained;
-    let body = if connection.worker.explain_errors {
-        explained = format!("{}\n", failure.sentence());
-        explained.as_bytes()
-    } else {
-        outcome.body.as_bytes()
-    };
-    let content_type = (!body.is_empty()).then_some(PLAIN_TEXT);
-    exchange.response.become_local(outcome.status, content_type, body.len());
-    if failure.kind == FailureKind::Overflow {
-        exchange.response.headers.push_known(HeaderName::XEnvoyOverloaded, b"true");
-    }
-    send(connection, exchange, body, closes).await
-}
-
-/// Answers a request whose head was not accepted, and ends the connection: what follows cannot be trusted.
-pub(crate) async fn refuse(connection: &mut Connection, exchange: &mut Exchange, failure: Failure) -> After {
-    exchange.request.keep_alive = false;
-    exchange.request.body = BodyLength::Empty;
-    fail(connection, exchange, failure).await
-}
-
-/// Answers with the redirect of a route.
-pub(crate) async fn redirect(
-    connection: &mut Connection,
-    exchange: &mut Exchange,
-    chosen: &Chosen<'_>,
-    redirect: &Redirect,
-) -> Result<After, Failure> {
-    let location =
-        meshwright_route::redirect_location(redirect, &exchange.request, &chosen.site, chosen.found.prefix_len);
-    exchange.response.become_local(redirect.status, None, 0);
-    exchange.response.headers.push_known(HeaderName::Location, location.as_bytes());
-    local(connection, exchange, chosen, b"").await
-}
-
-/// Answers with the fixed answer of a route.
-pub(crate) async fn direct(
-    connection: &mut Connection,
-    exchange: &mut Exchange,
-    chosen: &Chosen<'_>,
-    direct: &DirectResponse,
-) -> Result<After, Failure> {
-    let content_type = (!direct.body.is_empty()).then_some(PLAIN_TEXT);
-    exchange.response.become_local(direct.status, content_type, direct.body.len());
-    local(connection, exchange, chosen, &direct.body).await
-}
-
-async fn local(
-    connection: &mut Connection,
-    exchange: &mut Exchange,
-    chosen: &Chosen<'_>,
-    body: &[u8],
-) -> Result<After, Failure> {
-    exchange.record.status = exchange.response.status;
-    exchange.record.details = "direct_response";
-    change_response(&mut exchange.response, &chosen.route.headers);
-    Ok(send(connection, exchange, body, false).await)
-}
-
-/// Sends an answer of our own, then reads the rest of the request when the connection goes on.
-async fn send(connection: &mut Connection, exchange: &mut Exchange, body: &[u8], closes: bool) -> After {
-    let worker = connection.worker.clone();
-    add_standard_headers(connection, &mut exchange.response, None);
-    let request = &exchange.request;
-    let is_head = request.method == meshwright_message::Method::Head;
-    let body_in_doubt = request.expect_continue && !request.body.is_empty();
-    let close = closes || !request.keep_alive || connection.is_draining() || body_in_doubt;
-    let response = &mut exchange.response;
-    let mut framed = response.body;
-    if is_head || response.status == 204 || response.status == 304 {
-        response.announced_length = if is_head { Some(body.len() as u64) } else { None };
-        framed = BodyLength::Empty;
-    }
-    let mut out = worker.buffers.take();
-    write_response_head(response, ReplyFraming { version: request.version, close, body: framed }, &mut out);
-    exchange.record.head_bytes_sent += out.len() as u64;
-    if !framed.is_empty() {
-        out.extend_from_slice(body);
-        exchange.record.body_bytes_sent = body.len() as u64;
-    }
-    exchange.answer_begun = true;
-    connection.deadline.set_after(Instant::now(), worker.limits.stall_timeout);
-    let mut sent = 0;
-    let complete = std::future::poll_fn(|cx| {
-        while sent < out.len() {
-            match connection.link.poll_write(cx, &out[sent..]) {
-                Poll::Ready(Ok(count)) => sent += count,
-                Poll::Ready(Err(_)) => return Poll::Ready(false),
-                Poll::Pending => return connection.deadline.poll_over(cx).map(|()| false),
-            }
-        }
-        Poll::Ready(true)
-    })
-    .await;
-    worker.buffers.give_back(&mut out);
-    if !complete {
-        return After::Abort;
-    }
-    if close {
-        return After::Close;
-    }
-    let mut upload = exchange.relay.take().map_or_else(
-        || Direction::new(exchange.request.body, BodyLength::Empty, &worker.limits.body),
-        |relay| relay.upload,
-    );
-    let after = if upload.has_ended() {
-        After::KeepAlive
-    } else {
-        discard_request(connection, exchange, Some(&mut upload)).await
-    };
-    upload.dispose(&worker.buffers);
-    after
-}
-
-/// The route of hosts whose server entry asks for https.
-pub(crate) fn https_redirect() -> &'static Route {
-    static ROUTE: OnceLock<Route> = OnceLock::new();
-    ROUTE.get_or_init(|| Route {
-        name: "-".to_owned(),
-        match_names: Vec::new(),
-        action: Action::Redirect(Redirect {
-            uri: None,
-            prefix_rewrite: None,
-            authority: None,
-            scheme: Some("https".to_owned()),
-            port: RedirectPort::ProtocolDefault,
-            status: 301,
-        }),
-        timeout: None,
-        retries: RetryPolicy::default(),
-        rewrite: None,
-        headers: HeaderOperations::default(),
-        origin: Origin::flag("tls.httpsRedirect"),
-    })
+    write_response_head(head, framing, out);
+    (out.len() - queued) as u64
 }

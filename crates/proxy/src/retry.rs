@@ -30,10 +30,10 @@ fn grpc_status(answer: &ResponseHead) -> Option<u8> {
 pub(crate) fn on_failure(on: &RetryOn, kind: FailureKind, nothing_sent: bool) -> bool {
     let any_reset = on.server_error || on.gateway_error || on.reset;
     match kind {
-        FailureKind::ConnectFailure => on.connect_failure || on.refused_stream || any_reset,
+        FailureKind::ConnectFailure => on.connect_failure || any_reset,
         FailureKind::UpstreamClosed => any_reset || (nothing_sent && (on.reset_before_request || on.connect_failure)),
         FailureKind::UpstreamProtocol => any_reset,
-        FailureKind::PerTryTimeout => on.server_error || on.gateway_error,
+        FailureKind::PerTryTimeout => any_reset,
         _ => false,
     }
 }

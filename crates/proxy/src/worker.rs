@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use meshwright_message::ResponseHead;
 use meshwright_snapshot::Snapshot;
 use meshwright_telemetry::{ClusterMetrics, DestinationLabels, Metrics, WorkerMetrics};
 use meshwright_traffic::Stagger;
@@ -18,6 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::exchange::Exchange;
+use crate::fleet::key_of;
 use crate::listener::{self, ListenerSlot, ListenerView};
 use crate::log::{AccessLog, Batch};
 use crate::view::View;
@@ -39,7 +41,7 @@ pub(crate) struct Shared {
 
 /// What a worker is told.
 pub(crate) enum Command {
-    /// Use this snapshot; open and drain listeners by name. Answered when it is in use.
+    /// Use this snapshot; open and drain listeners by key. Answered when it is in use and what is closed is closed.
     Publish { snapshot: Arc<Snapshot>, opened: Vec<Opened>, closed: Vec<String>, done: SyncSender<()> },
     /// Stop accepting, finish what is there, end.
     Drain,
@@ -47,7 +49,7 @@ pub(crate) enum Command {
 
 /// A listening socket for one worker.
 pub(crate) struct Opened {
-    pub(crate) name: String,
+    pub(crate) key: String,
     pub(crate) local: SocketAddr,
     pub(crate) socket: StdListener,
 }
@@ -77,6 +79,8 @@ pub(crate) struct Worker {
     pub(crate) log: Option<RefCell<Batch>>,
     pub(crate) explain_errors: bool,
     pub(crate) shared: Arc<Shared>,
+    /// The head of the answer being handed on or composed. Like the scratch area it is valid until the task yields.
+    pub(crate) response: RefCell<ResponseHead>,
     pub(crate) spare_exchanges: Spare<Box<Exchange>>,
     pub(crate) draining: Cell<bool>,
     view: RefCell<Option<Rc<View>>>,
@@ -99,6 +103,7 @@ impl Worker {
             log: settings.access_log.map(|log| RefCell::new(log.batch())),
             explain_errors: settings.explain_errors,
             shared: settings.shared,
+            response: RefCell::default(),
             spare_exchanges: Spare::new(SPARE_EXCHANGES),
             draining: Cell::new(false),
             view: RefCell::new(None),
@@ -114,28 +119,27 @@ impl Worker {
         opened: Vec<Opened>,
         closed: &[String],
         listeners: &mut JoinSet<()>,
-    ) {
+    ) -> Vec<Rc<ListenerSlot>> {
         let previous = self.view.borrow().clone();
         let view = Rc::new(View::new(snapshot, previous.as_deref(), &self.metrics, self.stagger));
         self.view.replace(Some(view.clone()));
         let mut slots = self.slots.borrow_mut();
-        for name in closed {
-            if let Some(slot) = slots.remove(name) {
-                slot.drain();
-            }
-        }
+        let gone: Vec<_> = closed.iter().filter_map(|key| slots.remove(key)).collect();
+        gone.iter().for_each(|slot| slot.drain());
         let mut sockets: HashMap<String, Opened> =
-            opened.into_iter().map(|opened| (opened.name.clone(), opened)).collect();
+            opened.into_iter().map(|opened| (opened.key.clone(), opened)).collect();
         for listener in &view.snapshot.listeners {
+            let key = key_of(listener);
             let next = ListenerView { view: view.clone(), listener: listener.clone() };
-            if let Some(opened) = sockets.remove(&listener.name) {
+            if let Some(opened) = sockets.remove(&key) {
                 let slot = Rc::new(ListenerSlot::new(next, opened.local));
-                slots.insert(opened.name, slot.clone());
+                slots.insert(key, slot.clone());
                 listeners.spawn_local(listener::run(self.clone(), slot, opened.socket, self.drain_timeout));
-            } else if let Some(slot) = slots.get(&listener.name) {
+            } else if let Some(slot) = slots.get(&key) {
                 slot.replace(next);
             }
         }
+        gone
     }
 
     fn drain(&self) {
@@ -157,7 +161,11 @@ impl Worker {
         let view = self.view.borrow().clone();
         let now = Instant::now();
         for cluster in view.iter().flat_map(|view| &view.clusters) {
-            cluster.pools.iter().for_each(|pool| pool.sweep(&cluster.pool_limits, now));
+            for pool in &cluster.pools {
+                pool.sweep(&cluster.pool_limits, now);
+                // Limits are the process's: another worker may have made room.
+                pool.wake_one();
+            }
         }
     }
 }
@@ -169,14 +177,26 @@ pub(crate) async fn run(settings: WorkerSettings, mut commands: UnboundedReceive
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut count = 0_u32;
+    let mut open = true;
     loop {
         tokio::select! {
-            command = commands.recv(), if !worker.draining.get() => match command {
+            command = commands.recv(), if open => match command {
+                // Whoever publishes to a worker that is ending is answered, and its sockets are closed.
+                Some(Command::Publish { done, .. }) if worker.draining.get() => drop(done.try_send(())),
                 Some(Command::Publish { snapshot, opened, closed, done }) => {
-                    worker.publish(snapshot, opened, &closed, &mut listeners);
-                    let _ = done.try_send(());
+                    let gone = worker.publish(snapshot, opened, &closed, &mut listeners);
+                    listeners.spawn_local(async move {
+                        for slot in gone {
+                            slot.closed().await;
+                        }
+                        let _ = done.try_send(());
+                    });
                 }
-                Some(Command::Drain) | None => worker.drain(),
+                Some(Command::Drain) => worker.drain(),
+                None => {
+                    open = false;
+                    worker.drain();
+                }
             },
             Some(_) = listeners.join_next() => {}
             _ = ticks.tick() => {

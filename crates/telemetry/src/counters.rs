@@ -88,6 +88,8 @@ closed_set! {
         UpstreamCxActive,
         /// Requests that are with an endpoint.
         UpstreamRqActive,
+        /// Requests that wait for a connection.
+        UpstreamRqPendingActive,
     }
 }
 

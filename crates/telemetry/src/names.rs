@@ -79,8 +79,6 @@ pub(crate) const EJECTIONS_ACTIVE: Family = gauge(
     "envoy_cluster_outlier_detection_ejections_active",
     "Endpoints that outlier detection keeps out at this moment.",
 );
-pub(crate) const PENDING_ACTIVE: Family =
-    gauge("envoy_cluster_upstream_rq_pending_active", "Requests that wait for a connection.");
 pub(crate) const CX_OPEN: Family =
     gauge("envoy_cluster_circuit_breakers_default_cx_open", "1 while the connection limit is reached.");
 pub(crate) const PENDING_OPEN: Family = gauge(
@@ -173,6 +171,9 @@ pub(crate) const fn of_cluster_gauge(which: ClusterGauge) -> Family {
         ClusterGauge::UpstreamCxActive => gauge("envoy_cluster_upstream_cx_active", "Open connections to endpoints."),
         ClusterGauge::UpstreamRqActive => {
             gauge("envoy_cluster_upstream_rq_active", "Requests that are with endpoints.")
+        }
+        ClusterGauge::UpstreamRqPendingActive => {
+            gauge("envoy_cluster_upstream_rq_pending_active", "Requests that wait for a connection.")
         }
     }
 }

@@ -253,7 +253,6 @@ fn clusters(totals: &Totals, gauges: &[ClusterGauges], out: &mut String) {
         (names::MEMBERSHIP_TOTAL, (|cluster| cluster.membership_total) as fn(&ClusterGauges) -> u64),
         (names::MEMBERSHIP_HEALTHY, |cluster| cluster.membership_healthy),
         (names::EJECTIONS_ACTIVE, |cluster| cluster.ejections_active),
-        (names::PENDING_ACTIVE, |cluster| cluster.pending_active),
         (names::CX_OPEN, |cluster| u64::from(cluster.connections_open)),
         (names::PENDING_OPEN, |cluster| u64::from(cluster.pending_open)),
         (names::RQ_OPEN, |cluster| u64::from(cluster.requests_open)),

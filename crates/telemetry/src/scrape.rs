@@ -43,8 +43,6 @@ pub struct ClusterGauges {
     pub membership_healthy: u64,
     /// Endpoints that outlier detection keeps out at this moment.
     pub ejections_active: u64,
-    /// Requests that wait for a connection.
-    pub pending_active: u64,
     /// The connection limit is reached.
     pub connections_open: bool,
     /// The limit of pending requests is reached.

@@ -172,7 +172,6 @@ fn gauges_of_the_caller_appear_as_given() {
             membership_total: 3,
             membership_healthy: 2,
             ejections_active: 1,
-            pending_active: 4,
             requests_open: true,
             ..ClusterGauges::default()
         }],
@@ -196,7 +195,6 @@ fn gauges_of_the_caller_appear_as_given() {
         ("envoy_cluster_membership_total", 3.0),
         ("envoy_cluster_membership_healthy", 2.0),
         ("envoy_cluster_outlier_detection_ejections_active", 1.0),
-        ("envoy_cluster_upstream_rq_pending_active", 4.0),
         ("envoy_cluster_circuit_breakers_default_rq_open", 1.0),
         ("envoy_cluster_circuit_breakers_default_cx_open", 0.0),
     ] {

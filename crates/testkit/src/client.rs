@@ -17,7 +17,7 @@ pub enum ReadError {
     /// The peer closed before the first byte.
     Closed,
     /// The peer closed, or reset the connection, in the middle; what came until then.
-    Truncated(Response),
+    Truncated(Box<Response>),
     /// The bytes are no HTTP answer.
     Invalid(String),
     /// The connection failed before the first byte (reset), or nothing came in time.
@@ -230,7 +230,7 @@ impl RawClient {
                 while self.ahead.len() < length {
                     if !self.fill().unwrap_or(false) {
                         response.body = std::mem::take(&mut self.ahead);
-                        return Err(ReadError::Truncated(response));
+                        return Err(ReadError::Truncated(Box::new(response)));
                     }
                 }
                 response.body = self.ahead.drain(..length).collect();
@@ -248,7 +248,7 @@ impl RawClient {
                 }
                 if !self.fill().unwrap_or(false) {
                     response.body = std::mem::take(&mut self.ahead);
-                    return Err(ReadError::Truncated(response));
+                    return Err(ReadError::Truncated(Box::new(response)));
                 }
             },
             Framing::UntilClose => {
@@ -258,7 +258,7 @@ impl RawClient {
                         Ok(false) => break,
                         Err(_) => {
                             response.body = std::mem::take(&mut self.ahead);
-                            return Err(ReadError::Truncated(response));
+                            return Err(ReadError::Truncated(Box::new(response)));
                         }
                     }
                 }
@@ -281,6 +281,11 @@ impl RawClient {
             }
         }
         self.ahead.drain(..count).collect()
+    }
+
+    /// Bytes that were read beyond the last message and not used yet.
+    pub fn take_ahead(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.ahead)
     }
 
     /// Everything until the peer closes; what came before a reset counts.

@@ -17,13 +17,13 @@ mod scripts;
 
 use std::time::{Duration, Instant};
 
-pub use client::{ReadError, RawClient};
+pub use client::{RawClient, ReadError};
 pub use config::{Config, GATEWAY, gateway_routes, gateway_to, indent, mesh_routes};
 pub use message::{Response, parse_chunked};
 pub use metrics::Scrape;
-pub use origin::{Origin, OriginConnection, Received, RefusingPort};
-pub use process::{Launch, Meshwright};
+pub use origin::{FullPort, Origin, OriginConnection, Received, RefusingPort};
 pub use pattern::Pattern;
+pub use process::{Launch, Meshwright};
 pub use records::TextRecord;
 
 pub use rustix::process::Signal;
@@ -69,4 +69,11 @@ pub fn holds_within(time: Duration, mut condition: impl FnMut() -> bool) -> bool
 /// connection that stays silent).
 pub fn pass(time: Duration) {
     std::thread::sleep(time);
+}
+
+/// Raises the limit on open files of the test process as far as it may.
+pub fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let wanted = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, wanted);
 }

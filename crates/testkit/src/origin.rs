@@ -224,7 +224,8 @@ impl OriginConnection {
         let bytes: Vec<u8> = self.ahead.drain(..length).collect();
         let head: String = bytes.iter().map(|byte| char::from(*byte)).collect();
         let mut words = head.split([' ', '\r']);
-        let (method, target) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
+        let (method, target) =
+            (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
         self.shared.heads.fetch_add(1, Ordering::SeqCst);
         let headers = fields(&head, true);
         let (connection, before) = (self.number, self.served);
@@ -380,6 +381,49 @@ impl RefusingPort {
 }
 
 impl Default for RefusingPort {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A port whose accept queue is full: a connection to it is neither made nor refused.
+pub struct FullPort {
+    socket: Socket,
+    _queued: Vec<Socket>,
+}
+
+impl FullPort {
+    /// Takes a port and fills its queue.
+    ///
+    /// # Panics
+    /// No port can be had.
+    pub fn new() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
+        socket.listen(0).expect("a listening socket");
+        let address = socket.local_addr().expect("a bound socket has an address");
+        let queued = (0..4)
+            .map(|_| {
+                let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+                client.set_nonblocking(true).expect("a mode");
+                // The first fills the queue, the others wait for ever.
+                let _ = client.connect(&address);
+                client
+            })
+            .collect();
+        Self { socket, _queued: queued }
+    }
+
+    /// Its address.
+    ///
+    /// # Panics
+    /// The socket is gone.
+    pub fn address(&self) -> SocketAddr {
+        self.socket.local_addr().ok().and_then(|address| address.as_socket()).expect("a bound socket has an address")
+    }
+}
+
+impl Default for FullPort {
     fn default() -> Self {
         Self::new()
     }

@@ -15,12 +15,14 @@ use crate::{PATIENCE, RawClient, Response, Scrape, TextRecord, eventually};
 /// A command line that is being put together.
 pub struct Launch {
     command: Command,
+    input: Stdio,
 }
 
 impl Launch {
     /// `run`, with every port chosen by the system: gateways for port 80, mesh listener and admin API on 127.0.0.1.
     pub fn run(binary: &str) -> Self {
-        let ports = ["run", "--bind", "127.0.0.1", "--map-port", "80=0", "--mesh", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let ports =
+            ["run", "--bind", "127.0.0.1", "--map-port", "80=0", "--mesh", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
         Self::command(binary).args(&ports)
     }
 
@@ -39,7 +41,19 @@ impl Launch {
             }
         }
         command.env("NO_COLOR", "1");
-        Self { command }
+        Self { command, input: Stdio::null() }
+    }
+
+    /// Sets an environment variable.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Gives it a file as standard input; without this it has none.
+    pub fn input(mut self, file: std::fs::File) -> Self {
+        self.input = Stdio::from(file);
+        self
     }
 
     /// Adds arguments.
@@ -71,7 +85,7 @@ impl Launch {
     /// It ends, or says nothing in time; the message has what it wrote.
     #[track_caller]
     pub fn start(mut self) -> Meshwright {
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command.stdin(self.input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().expect("the binary starts");
         let stdout = Lines::of(child.stdout.take().expect("standard output is piped"));
         let stderr = Lines::of(child.stderr.take().expect("standard error is piped"));
@@ -94,7 +108,7 @@ impl Launch {
     /// # Panics
     /// It cannot be started.
     pub fn output(mut self) -> (i32, String, String) {
-        let output = self.command.stdin(Stdio::null()).output().expect("the binary starts");
+        let output = self.command.stdin(self.input).output().expect("the binary starts");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
     }
@@ -181,7 +195,8 @@ impl Meshwright {
     /// The address of the gateway listener for a configured port as it is now; `None` when there is none.
     pub fn listener(&self, port: u16) -> Option<SocketAddr> {
         let listeners = self.admin_get("/listeners?format=json").json();
-        let found = listeners["listeners"].as_array()?.iter().find(|one| one["kind"] == "gateway" && one["port"] == port)?;
+        let found =
+            listeners["listeners"].as_array()?.iter().find(|one| one["kind"] == "gateway" && one["port"] == port)?;
         found["address"].as_str()?.parse().ok()
     }
 

@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn quotes_and_brackets_hold_words_together() {
-        let line = "[2026-11-23T16:55:04.123Z] \"GET /a\\\"b HTTP/1.1\" 503 UF - [::1]:80 x reason=\"no \\\"v1\\\" left\"";
+        let line =
+            "[2026-11-23T16:55:04.123Z] \"GET /a\\\"b HTTP/1.1\" 503 UF - [::1]:80 x reason=\"no \\\"v1\\\" left\"";
         let words = TextRecord::parse(line).words;
         assert_eq!(words[0], "2026-11-23T16:55:04.123Z");
         assert_eq!(words[1], "GET /a\\\"b HTTP/1.1");

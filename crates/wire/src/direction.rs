@@ -39,6 +39,9 @@ pub struct Direction {
     retain: bool,
     ended: bool,
     narrow: bool,
+    touched: bool,
+    /// The destination failed. What the source still sends is decoded all the same, so that its end is known.
+    broken: Option<io::Error>,
     /// Body bytes taken from the source so far.
     pub moved: u64,
     /// Grows with every byte that moves; a stall is no change of it.
@@ -56,6 +59,8 @@ impl Direction {
             retain: false,
             ended: from.is_empty(),
             narrow: false,
+            touched: false,
+            broken: None,
             moved: 0,
             progress: 0,
         }
@@ -81,13 +86,22 @@ impl Direction {
 
     /// Nothing was sent so far.
     pub fn is_untouched(&self) -> bool {
-        self.sent == 0
+        !self.touched
+    }
+
+    /// Begins another body behind what is queued already: the way down, once the answer's framing is known.
+    pub fn begin(&mut self, from: BodyLength, to: BodyLength, limits: &BodyLimits) {
+        self.decoder = BodyDecoder::new(from, limits);
+        self.framing = to;
+        self.ended = from.is_empty();
     }
 
     /// Sends everything retained once more.
     pub fn rewind(&mut self) {
         debug_assert!(self.retain, "only a retained direction can start again");
         self.sent = 0;
+        self.touched = false;
+        self.broken = None;
     }
 
     /// Replaces the first `length` retained bytes, which are the head, before they are sent again.
@@ -161,6 +175,7 @@ impl Direction {
                     self.progress += count as u64;
                     let consumed = self.feed(cx, &scratch[..count], destination, buffers)?;
                     source.keep(&scratch[consumed..count], buffers);
+                    self.check_destination()?;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(MoveError::Closed(error.to_string()))),
                 Poll::Pending => return Poll::Pending,
@@ -178,10 +193,20 @@ impl Direction {
     ) -> Result<(), MoveError> {
         let consumed = self.feed(cx, source.ahead(), destination, buffers)?;
         source.use_ahead(consumed, buffers);
-        Ok(())
+        self.check_destination()
     }
 
-    /// Decodes `input` and sends or queues its body bytes; returns how much was consumed (less only after the end of the body).
+    /// Fails when the destination has, once everything that was decoded has been accounted for.
+    pub fn check_destination(&mut self) -> Result<(), MoveError> {
+        match self.broken.take() {
+            Some(error) => Err(MoveError::Destination(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Decodes `input` and sends or queues its body bytes; returns how much was consumed (less only after the end of the
+    /// body). A destination that fails on the way is reported by [`Direction::check_destination`]: what was decoded was
+    /// consumed nevertheless, or the place of the next message would be lost.
     pub fn feed(
         &mut self,
         cx: &mut Context<'_>,
@@ -196,7 +221,7 @@ impl Direction {
             position += step.consumed;
             if !data.is_empty() {
                 self.moved += data.len() as u64;
-                self.send(cx, data, destination, buffers)?;
+                self.send(cx, data, destination, buffers);
             }
             if step.done {
                 self.end(buffers);
@@ -207,13 +232,10 @@ impl Direction {
         Ok(position)
     }
 
-    fn send(
-        &mut self,
-        cx: &mut Context<'_>,
-        data: &[u8],
-        destination: &mut Link,
-        buffers: &Buffers,
-    ) -> Result<(), MoveError> {
+    fn send(&mut self, cx: &mut Context<'_>, data: &[u8], destination: &mut Link, buffers: &Buffers) {
+        if self.broken.is_some() {
+            return;
+        }
         let chunked = self.framing == BodyLength::Chunked;
         if chunked {
             write_chunk_header(data.len(), self.out(buffers));
@@ -224,28 +246,25 @@ impl Direction {
         if self.retain || data.len() < COPY_BELOW {
             self.out(buffers).extend_from_slice(data);
         } else {
-            self.send_in_place(cx, data, destination, buffers)?;
+            self.send_in_place(cx, data, destination, buffers);
         }
         if chunked {
             write_chunk_end(self.out(buffers));
         }
-        Ok(())
     }
 
     /// Writes what is queued and `data` with one system call and queues the rest of `data`.
-    fn send_in_place(
-        &mut self,
-        cx: &mut Context<'_>,
-        data: &[u8],
-        destination: &mut Link,
-        buffers: &Buffers,
-    ) -> Result<(), MoveError> {
+    fn send_in_place(&mut self, cx: &mut Context<'_>, data: &[u8], destination: &mut Link, buffers: &Buffers) {
         let queued = self.out.len() - self.sent;
         let written = match destination.poll_write_both(cx, &self.out[self.sent..], data) {
             Poll::Ready(Ok(written)) => written,
-            Poll::Ready(Err(error)) => return Err(MoveError::Destination(error)),
+            Poll::Ready(Err(error)) => {
+                self.broken = Some(error);
+                return;
+            }
             Poll::Pending => 0,
         };
+        self.touched |= written > 0;
         self.progress += written as u64;
         let of_data = written.saturating_sub(queued);
         if written >= queued {
@@ -258,7 +277,6 @@ impl Direction {
         if self.narrow {
             self.out(buffers).extend_from_slice(&data[of_data..]);
         }
-        Ok(())
     }
 
     /// Reads the rest of the body and drops it, until `most` bytes were taken. Ready with whether the body is complete.
@@ -269,37 +287,36 @@ impl Direction {
         most: u64,
         buffers: &Buffers,
     ) -> Poll<io::Result<bool>> {
-        let before = self.moved;
+        let most = self.moved.saturating_add(most);
         loop {
-            if self.ended {
-                return Poll::Ready(Ok(true));
-            }
-            if self.moved - before > most {
-                return Poll::Ready(Ok(false));
+            let Some(consumed) = self.skip(source.ahead()) else { return Poll::Ready(Ok(false)) };
+            source.use_ahead(consumed, buffers);
+            if self.ended || self.moved > most {
+                return Poll::Ready(Ok(self.ended));
             }
             let mut scratch = buffers.scratch();
-            let from_ahead = source.ahead().len().min(scratch.len());
-            let count = if from_ahead > 0 {
-                scratch[..from_ahead].copy_from_slice(&source.ahead()[..from_ahead]);
-                source.use_ahead(from_ahead, buffers);
-                from_ahead
-            } else {
-                match source.poll_read(cx, &mut scratch) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Ok(false)),
-                    Poll::Ready(Ok(count)) => count,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => return Poll::Pending,
+            match source.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(false)),
+                Poll::Ready(Ok(count)) => {
+                    let Some(consumed) = self.skip(&scratch[..count]) else { return Poll::Ready(Ok(false)) };
+                    source.keep(&scratch[consumed..count], buffers);
                 }
-            };
-            let mut position = 0;
-            while position < count && !self.ended {
-                let Ok(step) = self.decoder.decode(&scratch[position..count]) else { return Poll::Ready(Ok(false)) };
-                position += step.consumed;
-                self.moved += step.data.len() as u64;
-                self.ended = step.done;
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
             }
-            source.keep_first(&scratch[position..count], buffers);
         }
+    }
+
+    /// Decodes body bytes without keeping them; `None` when the framing is invalid.
+    fn skip(&mut self, input: &[u8]) -> Option<usize> {
+        let mut position = 0;
+        while !self.ended && position < input.len() {
+            let step = self.decoder.decode(&input[position..]).ok()?;
+            position += step.consumed;
+            self.moved += step.data.len() as u64;
+            self.ended = step.done;
+        }
+        Some(position)
     }
 
     fn end(&mut self, buffers: &Buffers) {
@@ -312,7 +329,8 @@ impl Direction {
         }
     }
 
-    fn poll_flush(
+    /// Sends what is queued.
+    pub fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
         destination: &mut Link,
@@ -321,6 +339,7 @@ impl Direction {
         while self.sent < self.out.len() {
             match destination.poll_write(cx, &self.out[self.sent..]) {
                 Poll::Ready(Ok(written)) => {
+                    self.touched = true;
                     self.sent += written;
                     self.progress += written as u64;
                 }

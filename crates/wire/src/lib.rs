@@ -19,5 +19,5 @@ pub use deadline::Deadline;
 pub use direction::{Direction, MoveError};
 pub use limits::Limits;
 pub use link::Link;
-pub use pool::{EndpointPool, Lease, OnClose, PoolKey, PoolLimits, Reuse};
-pub use relay::{Ends, Relay, RelayError, ResponseStart};
+pub use pool::{EndpointPool, Lease, OnClose, Place, PoolKey, PoolLimits, Reuse};
+pub use relay::{Deadlines, Ends, Relay, RelayError, ResponseStart};

@@ -9,6 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::Buffers;
 use crate::net::TcpStream;
 
+/// Bytes that are read ahead while something else is awaited; more stay in the kernel.
+const READ_AHEAD: usize = 16 * 1024;
+
 /// A connection and what was read from it but not used yet (the next pipelined request, the start of a body).
 pub struct Link {
     stream: TcpStream,
@@ -40,17 +43,12 @@ impl Link {
         if self.ahead.capacity() == 0 {
             self.ahead = buffers.take();
         }
-        self.ahead.extend_from_slice(bytes);
-    }
-
-    /// Keeps `bytes` for later, in front of what is kept already.
-    pub fn keep_first(&mut self, bytes: &[u8], buffers: &Buffers) {
-        if self.ahead().is_empty() {
-            return self.keep(bytes, buffers);
+        if self.used >= self.ahead.len() / 2 {
+            // What was used goes now and then, or a client that never pauses would make this grow for ever.
+            self.ahead.drain(..self.used);
+            self.used = 0;
         }
-        let used = self.used;
-        self.ahead.splice(..used, bytes.iter().copied());
-        self.used = 0;
+        self.ahead.extend_from_slice(bytes);
     }
 
     /// Drops the first `count` bytes that were read ahead; an emptied buffer goes back to the worker.
@@ -70,6 +68,21 @@ impl Link {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// Notices that the peer goes away while something else is awaited: ready with what was seen. Reads ahead a little of
+    /// what it sends meanwhile.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>, buffers: &Buffers) -> Poll<String> {
+        while self.ahead().len() < READ_AHEAD {
+            let mut scratch = buffers.scratch();
+            match self.poll_read(cx, &mut scratch[..READ_AHEAD]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready("it closed the connection".to_owned()),
+                Poll::Ready(Ok(count)) => self.keep(&scratch[..count], buffers),
+                Poll::Ready(Err(error)) => return Poll::Ready(error.to_string()),
+                Poll::Pending => break,
+            }
+        }
+        Poll::Pending
     }
 
     /// Writes to the socket.

@@ -86,7 +86,7 @@ impl Drop for Open {
     }
 }
 
-/// A request that waits for a connection. Woken when one is free or may be opened; it then asks again.
+/// A request that waits for a connection. It keeps its place in the queue until it has one or gives up.
 #[derive(Default)]
 struct Waiter {
     woken: Cell<bool>,
@@ -134,7 +134,9 @@ impl EndpointPool {
         self.retired.set(true);
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         drop(idle);
-        self.wake_all();
+        for _ in 0..self.waiters.borrow().len() {
+            self.wake_one();
+        }
     }
 
     /// Requests wait for a connection.
@@ -181,34 +183,40 @@ impl EndpointPool {
         })
     }
 
-    /// Waits until a connection came back or was closed. First come, first served.
-    pub async fn wait(self: &Rc<Self>) {
+    /// Takes the last place in the queue for a connection. First come, first served: whoever is not in the queue takes a
+    /// kept connection only while nobody is ([`EndpointPool::has_waiters`]).
+    pub fn queue(self: &Rc<Self>) -> Place {
         let waiter = Rc::new(Waiter::default());
         self.waiters.borrow_mut().push_back(waiter.clone());
-        let mut place = Place { pool: self, waiter };
-        std::future::poll_fn(|cx| place.poll(cx)).await;
+        Place { pool: self.clone(), waiter }
+    }
+
+    /// Lets the first who waits try again: a connection came back or was closed, or a limit has room.
+    pub fn wake_one(&self) {
+        let waiters = self.waiters.borrow();
+        let Some(waiter) = waiters.iter().find(|waiter| !waiter.woken.get()) else { return };
+        waiter.woken.set(true);
+        if let Some(waker) = waiter.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Closes the connection that was idle for longest, to make room for a new one; whether there was one.
+    pub fn close_idle(&self) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        if idle.is_empty() {
+            return false;
+        }
+        let oldest = idle.remove(0);
+        drop(idle);
+        drop(oldest);
+        true
     }
 
     /// Closes idle connections that are dead or over their time.
     pub fn sweep(&self, limits: &PoolLimits, now: Instant) {
         let over: Vec<Idle> = self.idle.borrow_mut().extract_if(.., |idle| !is_usable(idle, limits, now)).collect();
         drop(over);
-    }
-
-    fn wake_one(&self) {
-        let next = self.waiters.borrow_mut().pop_front();
-        if let Some(waiter) = next {
-            waiter.woken.set(true);
-            if let Some(waker) = waiter.waker.take() {
-                waker.wake();
-            }
-        }
-    }
-
-    fn wake_all(&self) {
-        while !self.waiters.borrow().is_empty() {
-            self.wake_one();
-        }
     }
 }
 
@@ -227,16 +235,20 @@ fn is_usable(idle: &Idle, limits: &PoolLimits, now: Instant) -> bool {
     quiet && (paused < ASK_AFTER || net::is_silent(idle.link.stream()))
 }
 
-/// Takes the place in the queue back when the request is cancelled, and hands a wake-up on.
-struct Place<'a> {
-    pool: &'a Rc<EndpointPool>,
+/// A place in the queue for a connection; given up when dropped.
+pub struct Place {
+    pool: Rc<EndpointPool>,
     waiter: Rc<Waiter>,
 }
 
-impl Place<'_> {
+impl Place {
+    /// Waits until it is worth trying again.
+    pub async fn wait(&mut self) {
+        std::future::poll_fn(|cx| self.poll(cx)).await;
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.waiter.woken.get() {
-            self.waiter.woken.set(false);
+        if self.waiter.woken.replace(false) {
             return Poll::Ready(());
         }
         self.waiter.waker.replace(Some(cx.waker().clone()));
@@ -244,10 +256,11 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         self.pool.waiters.borrow_mut().retain(|other| !Rc::ptr_eq(other, &self.waiter));
-        if self.waiter.woken.get() {
+        // Whoever leaves, served or not, may leave something for the next: there may be more idle connections than one.
+        if self.waiter.woken.get() || self.pool.idle() > 0 {
             self.pool.wake_one();
         }
     }

@@ -12,9 +12,6 @@ use meshwright_message::{BodyLength, ResponseHead};
 
 use crate::{Buffers, Deadline, Direction, Limits, Link, MoveError};
 
-/// Bytes of a pipelined request that are read while an answer is awaited; more stay in the kernel.
-const READ_AHEAD: usize = 16 * 1024;
-
 /// Why an exchange ended early.
 #[derive(Debug)]
 pub enum RelayError {
@@ -29,12 +26,45 @@ pub enum RelayError {
         /// What was seen.
         cause: String,
     },
-    /// The endpoint's answer is not valid HTTP.
+    /// The head of the endpoint's answer is not valid HTTP.
     UpstreamInvalid(HeadError),
-    /// The deadline of the exchange is over.
-    Deadline,
+    /// The body of the endpoint's answer is not validly framed.
+    UpstreamBodyInvalid(BodyError),
+    /// The endpoint takes no more of the request.
+    UpstreamStalled,
+    /// The time of the route is over.
+    RouteDeadline,
+    /// The time of one try is over.
+    TryDeadline,
     /// The client neither sends what it owes nor takes what it gets.
     Stalled,
+}
+
+/// Ends of the time for an answer; `None` is unlimited.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Deadlines {
+    /// Over all tries.
+    pub route: Option<Instant>,
+    /// Of this try, until the head of its answer is there.
+    pub of_try: Option<Instant>,
+    /// Time for the answer that begins when the request was sent whole; it becomes `route` then.
+    pub after_upload: Option<Duration>,
+}
+
+impl Deadlines {
+    /// The earlier one.
+    pub fn next(&self) -> Option<Instant> {
+        self.route.into_iter().chain(self.of_try).min()
+    }
+
+    /// Which one is over when the earlier one is.
+    pub fn over(&self) -> RelayError {
+        match (self.route, self.of_try) {
+            (Some(route), Some(of_try)) if of_try < route => RelayError::TryDeadline,
+            (None, Some(_)) => RelayError::TryDeadline,
+            _ => RelayError::RouteDeadline,
+        }
+    }
 }
 
 /// A response head was read; the bytes behind it lie in the scratch area until the task yields, or ahead in the link.
@@ -66,11 +96,10 @@ pub struct Relay {
     pub download: Direction,
     upload_broken: bool,
     answered: bool,
+    waited: bool,
     scan: HeadScan,
-    /// End of the time for the answer; set by the caller, `None` is unlimited.
-    pub give_up: Option<Instant>,
-    /// Time for the answer that begins when the request was sent whole; then it becomes [`Relay::give_up`].
-    pub time_after_upload: Option<Duration>,
+    /// When to give up.
+    pub deadlines: Deadlines,
     stalled_progress: u64,
 }
 
@@ -82,9 +111,9 @@ impl Relay {
             download: Direction::new(BodyLength::Empty, BodyLength::Empty, &limits.body),
             upload_broken: false,
             answered: false,
+            waited: false,
             scan: HeadScan::default(),
-            give_up: None,
-            time_after_upload: None,
+            deadlines: Deadlines::default(),
             stalled_progress: 0,
         }
     }
@@ -102,6 +131,11 @@ impl Relay {
         self.upload.is_done() && !self.upload_broken
     }
 
+    /// The response took more than one poll to hand on: readings of the clock from before are old.
+    pub fn has_waited(&self) -> bool {
+        self.waited
+    }
+
     /// Sends the request and reads the next response head (perhaps an informational one).
     pub fn poll_response_head(
         &mut self,
@@ -112,13 +146,18 @@ impl Relay {
     ) -> Poll<Result<ResponseStart, RelayError>> {
         match self.poll_upload(cx, ends)? {
             Poll::Ready(()) => {
-                if let Some(time) = self.time_after_upload.take() {
-                    let of_answer = Instant::now().checked_add(time);
-                    self.give_up = self.give_up.into_iter().chain(of_answer).min();
+                if let Some(time) = self.deadlines.after_upload.take() {
+                    self.deadlines.route = Instant::now().checked_add(time);
                 }
                 watch_client(cx, ends)?;
             }
             Poll::Pending => {}
+        }
+        // An informational answer may still be on its way down; it holds nothing up.
+        if self.download.has_unsent()
+            && let Poll::Ready(Err(error)) = self.download.poll_flush(cx, ends.downstream, ends.buffers)
+        {
+            return Poll::Ready(Err(self.download_error(error)));
         }
         match self.poll_read_head(cx, ends, to, head) {
             Poll::Pending => {}
@@ -227,7 +266,7 @@ impl Relay {
         match self.download.feed(cx, behind, ends.downstream, ends.buffers) {
             Ok(consumed) => {
                 ends.upstream.keep(&behind[consumed..], ends.buffers);
-                Ok(())
+                self.download.check_destination().map_err(|error| self.download_error(error))
             }
             Err(error) => Err(self.download_error(error)),
         }
@@ -236,7 +275,7 @@ impl Relay {
     fn download_error(&self, error: MoveError) -> RelayError {
         match error {
             MoveError::Closed(cause) => RelayError::Upstream { answered: true, cause },
-            MoveError::Invalid(error) => RelayError::Upstream { answered: true, cause: error.to_string() },
+            MoveError::Invalid(error) => RelayError::UpstreamBodyInvalid(error),
             MoveError::Destination(error) => RelayError::Downstream(error.to_string()),
         }
     }
@@ -249,7 +288,11 @@ impl Relay {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(self.download_error(error))),
             Poll::Pending => {}
         }
-        if !self.upload.is_done() {
+        self.waited = true;
+        if self.upload_broken || self.upload.is_done() {
+            // A quiet response must not keep a client's place after the client has gone.
+            watch_client(cx, ends)?;
+        } else {
             let _ = self.poll_upload(cx, ends)?;
         }
         self.poll_timers(cx, ends).map(Err)
@@ -293,27 +336,35 @@ impl Relay {
         self.upload_broken = false;
     }
 
-    /// Ready with the reason when the time for the answer is over, or the client has stalled.
+    /// Ready with the reason when the time for the answer is over, or one side has stalled.
     fn poll_timers(&mut self, cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Poll<RelayError> {
-        let owes = !self.upload.has_ended() && !self.upload_broken && !self.upload.has_unsent();
+        let endpoint_stalls = !self.upload_broken && self.upload.has_unsent();
+        let owes = !self.upload.has_ended() && !self.upload_broken && !endpoint_stalls;
         let takes_none = self.download.has_unsent();
-        if !owes && !takes_none {
-            let Some(at) = self.give_up else {
+        let give_up = self.deadlines.next();
+        if !owes && !takes_none && !endpoint_stalls {
+            let Some(at) = give_up else {
                 ends.deadline.clear();
                 return Poll::Pending;
             };
             ends.deadline.set(at);
-            return ends.deadline.poll_over(cx).map(|()| RelayError::Deadline);
+            return ends.deadline.poll_over(cx).map(|()| self.deadlines.over());
         }
         let progress = self.upload.progress + self.download.progress + 1;
         if progress != self.stalled_progress || ends.deadline.at().is_none() {
             self.stalled_progress = progress;
             let stall = Instant::now() + ends.limits.stall_timeout;
-            ends.deadline.set(self.give_up.map_or(stall, |at| at.min(stall)));
+            ends.deadline.set(give_up.map_or(stall, |at| at.min(stall)));
         }
         let at = ends.deadline.at();
         ends.deadline.poll_over(cx).map(|()| {
-            if self.give_up.is_some() && at == self.give_up { RelayError::Deadline } else { RelayError::Stalled }
+            if give_up.is_some() && at == give_up {
+                self.deadlines.over()
+            } else if endpoint_stalls && !takes_none {
+                RelayError::UpstreamStalled
+            } else {
+                RelayError::Stalled
+            }
         })
     }
 }
@@ -324,14 +375,8 @@ fn raw(limits: &Limits) -> Direction {
 
 /// While an answer is awaited, notices that the client went away, and reads ahead a little of a pipelined request.
 fn watch_client(cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Result<(), RelayError> {
-    while ends.downstream.ahead().len() < READ_AHEAD {
-        let mut scratch = ends.buffers.scratch();
-        match ends.downstream.poll_read(cx, &mut scratch[..READ_AHEAD]) {
-            Poll::Ready(Ok(0)) => return Err(RelayError::Downstream("it closed the connection".to_owned())),
-            Poll::Ready(Ok(count)) => ends.downstream.keep(&scratch[..count], ends.buffers),
-            Poll::Ready(Err(error)) => return Err(RelayError::Downstream(error.to_string())),
-            Poll::Pending => break,
-        }
+    match ends.downstream.poll_gone(cx, ends.buffers) {
+        Poll::Ready(cause) => Err(RelayError::Downstream(cause)),
+        Poll::Pending => Ok(()),
     }
-    Ok(())
 }

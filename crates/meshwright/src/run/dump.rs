@@ -234,6 +234,6 @@ spec:
         assert_eq!(cluster["endpoints"][0]["address"], "127.0.0.1:9001");
         assert_eq!(cluster["endpoints"][0]["labels"]["version"], "v2");
         assert_eq!(value["services"][0]["source"], "--service");
-        assert_eq!(value["destination_rules"][0]["origin"], "mesh.yaml:27:1");
+        assert_eq!(value["destination_rules"][0]["origin"], "mesh.yaml:26:1");
     }
 }

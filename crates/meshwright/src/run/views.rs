@@ -213,7 +213,6 @@ fn cluster_gauges(cluster: &Cluster) -> ClusterGauges {
         membership_total: cluster.addresses.len() as u64,
         membership_healthy: cluster.hosts.healthy() as u64,
         ejections_active: ejected as u64,
-        pending_active: u64::from(usage.pending()),
         connections_open: reached(limits.max_connections, usage.connections()),
         pending_open: reached(limits.max_pending, usage.pending()),
         requests_open: reached(limits.max_requests, usage.requests()),

@@ -1,0 +1,200 @@
+//! Stop seven, for answers of our own: failures, redirects, fixed answers.
+
+use std::sync::OnceLock;
+use std::task::Poll;
+use std::time::Instant;
+
+use meshwright_codec::{ReplyFraming, write_response_head};
+use meshwright_message::{BodyLength, HeaderName, Method};
+use meshwright_model::{
+    DirectResponse, Failure, FailureKind, HeaderOperations, Origin, Redirect, RedirectPort, RetryPolicy, Stage,
+};
+use meshwright_snapshot::{Action, Route};
+use meshwright_telemetry::RefusalReason;
+use meshwright_wire::Direction;
+
+use crate::connection::{After, Connection};
+use crate::exchange::Exchange;
+use crate::request::Chosen;
+use crate::respond;
+
+/// Media type of our own bodies.
+const PLAIN_TEXT: &str = "text/plain";
+
+/// Answers a request that failed.
+pub(crate) async fn fail(connection: &mut Connection, exchange: &mut Exchange, failure: Failure) -> After {
+    if let Some(relay) = &exchange.relay {
+        exchange.record.body_bytes_received = relay.upload.moved;
+    }
+    exchange.record.failed(&failure);
+    if exchange.retries_used_up {
+        exchange.record.retries_were_used_up();
+    }
+    if let Some(reason) = exchange.record.refusal.or(RefusalReason::of(failure.kind)) {
+        connection.worker.metrics.refuse(reason);
+    }
+    if exchange.answer_begun || failure.kind == FailureKind::DownstreamClosed {
+        return After::Abort;
+    }
+    let closes = failure.stage == Stage::Read;
+    let outcome = failure.kind.outcome();
+    let explained;
+    let body = if connection.worker.explain_errors {
+        explained = format!("{}\n", failure.sentence());
+        explained.as_bytes()
+    } else {
+        outcome.body.as_bytes()
+    };
+    let content_type = (!body.is_empty()).then_some(PLAIN_TEXT);
+    {
+        let mut head = connection.worker.response.borrow_mut();
+        head.become_local(outcome.status, content_type, body.len());
+        if failure.kind == FailureKind::Overflow {
+            head.headers.push_known(HeaderName::XEnvoyOverloaded, b"true");
+        }
+    }
+    send(connection, exchange, body, closes).await
+}
+
+/// Answers a request whose head was not accepted, and ends the connection: what follows cannot be trusted.
+pub(crate) async fn refuse(connection: &mut Connection, exchange: &mut Exchange, failure: Failure) -> After {
+    exchange.request.keep_alive = false;
+    exchange.request.body = BodyLength::Empty;
+    fail(connection, exchange, failure).await
+}
+
+/// Answers with the redirect of a route.
+pub(crate) async fn redirect(
+    connection: &mut Connection,
+    exchange: &mut Exchange,
+    chosen: &Chosen<'_>,
+    redirect: &Redirect,
+) -> Result<After, Failure> {
+    let location =
+        meshwright_route::redirect_location(redirect, &exchange.request, &chosen.site, chosen.found.prefix_len);
+    {
+        let mut head = connection.worker.response.borrow_mut();
+        head.become_local(redirect.status, None, 0);
+        head.headers.push_known(HeaderName::Location, location.as_bytes());
+    }
+    local(connection, exchange, chosen, b"").await
+}
+
+/// Answers with the fixed answer of a route.
+pub(crate) async fn direct(
+    connection: &mut Connection,
+    exchange: &mut Exchange,
+    chosen: &Chosen<'_>,
+    direct: &DirectResponse,
+) -> Result<After, Failure> {
+    let content_type = (!direct.body.is_empty()).then_some(PLAIN_TEXT);
+    connection.worker.response.borrow_mut().become_local(direct.status, content_type, direct.body.len());
+    local(connection, exchange, chosen, &direct.body).await
+}
+
+async fn local(
+    connection: &mut Connection,
+    exchange: &mut Exchange,
+    chosen: &Chosen<'_>,
+    body: &[u8],
+) -> Result<After, Failure> {
+    {
+        let mut head = connection.worker.response.borrow_mut();
+        exchange.record.status = head.status;
+        exchange.record.details = "direct_response";
+        respond::change_response(&mut head, &chosen.route.headers);
+    }
+    Ok(send(connection, exchange, body, false).await)
+}
+
+/// Sends an answer of our own, then reads the rest of the request when the connection goes on.
+async fn send(connection: &mut Connection, exchange: &mut Exchange, body: &[u8], closes: bool) -> After {
+    let worker = connection.worker.clone();
+    let (mut out, close) = compose(connection, exchange, body, closes);
+    exchange.answer_begun = true;
+    let mut sent = 0;
+    let mut progress = usize::MAX;
+    let complete = std::future::poll_fn(|cx| {
+        while sent < out.len() {
+            match connection.link.poll_write(cx, &out[sent..]) {
+                Poll::Ready(Ok(count)) => sent += count,
+                Poll::Ready(Err(_)) => return Poll::Ready(false),
+                Poll::Pending => {
+                    if sent != progress {
+                        progress = sent;
+                        connection.deadline.set_after(Instant::now(), worker.limits.stall_timeout);
+                    }
+                    return connection.deadline.poll_over(cx).map(|()| false);
+                }
+            }
+        }
+        Poll::Ready(true)
+    })
+    .await;
+    exchange.record.complete();
+    worker.buffers.give_back(&mut out);
+    if !complete {
+        return After::Abort;
+    }
+    if close {
+        return After::Close;
+    }
+    let mut upload = exchange.relay.take().map_or_else(
+        || Direction::new(exchange.request.body, BodyLength::Empty, &worker.limits.body),
+        |relay| relay.upload,
+    );
+    let after = if upload.has_ended() {
+        After::KeepAlive
+    } else {
+        respond::discard_request(connection, exchange, Some(&mut upload)).await
+    };
+    upload.dispose(&worker.buffers);
+    after
+}
+
+/// The bytes of an answer of our own, and whether the connection ends with it.
+fn compose(connection: &Connection, exchange: &mut Exchange, body: &[u8], closes: bool) -> (Vec<u8>, bool) {
+    let worker = &connection.worker;
+    let head = &mut *worker.response.borrow_mut();
+    respond::add_standard_headers(connection, head, None);
+    let request = &exchange.request;
+    let is_head = request.method == Method::Head;
+    // After a final answer to its expectation a client may leave its body out: what follows could not be told apart.
+    let body_in_doubt = request.expect_continue && !request.body.is_empty();
+    let close = closes || !request.keep_alive || connection.is_draining() || body_in_doubt;
+    let mut framed = head.body;
+    if is_head || head.status == 204 || head.status == 304 {
+        head.announced_length = is_head.then_some(body.len() as u64);
+        framed = BodyLength::Empty;
+    }
+    let mut out = worker.buffers.take();
+    write_response_head(head, ReplyFraming { version: request.version, close, body: framed }, &mut out);
+    exchange.record.head_bytes_sent += out.len() as u64;
+    if !framed.is_empty() {
+        out.extend_from_slice(body);
+        exchange.record.body_bytes_sent = body.len() as u64;
+    }
+    (out, close)
+}
+
+/// The route of hosts whose server entry asks for https.
+pub(crate) fn https_redirect() -> &'static Route {
+    static ROUTE: OnceLock<Route> = OnceLock::new();
+    ROUTE.get_or_init(|| Route {
+        name: "-".to_owned(),
+        match_names: Vec::new(),
+        action: Action::Redirect(Redirect {
+            uri: None,
+            prefix_rewrite: None,
+            authority: None,
+            scheme: Some("https".to_owned()),
+            port: RedirectPort::ProtocolDefault,
+            status: 301,
+        }),
+        timeout: None,
+        retries: RetryPolicy::default(),
+        rewrite: None,
+        headers: HeaderOperations::default(),
+        origin: Origin::flag("tls.httpsRedirect"),
+    })
+}
