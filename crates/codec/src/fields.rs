@@ -81,6 +81,12 @@ impl Hop {
     }
 
     fn read_connection(&mut self, value: &[u8]) -> Result<(), HeadError> {
+        if trim(value).eq_ignore_ascii_case(b"keep-alive") {
+            // By far the most frequent value.
+            self.options += 1;
+            self.keep_alive = true;
+            return if self.options > CONNECTION_OPTIONS_MAX { Err(HeadError::BadConnection) } else { Ok(()) };
+        }
         for option in elements(value).filter(|option| !option.is_empty()) {
             self.options += 1;
             if self.options > CONNECTION_OPTIONS_MAX || !is_token(option) {

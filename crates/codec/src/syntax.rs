@@ -35,25 +35,28 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 /// Whether every byte may stand in a field value: no control byte but HTAB, no DEL. Bytes from 0x80 up are opaque data.
 pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<8>();
-    let mut last = [b' '; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    words.iter().chain([&last]).all(|word| !may_hold_control(u64::from_le_bytes(*word)) || no_control(word))
+    let mut suspicious = words.iter().fold(0, |found, word| found | control_bits(*word));
+    if !rest.is_empty() {
+        // The last eight bytes once more, or all there are.
+        let last = bytes.last_chunk::<8>().copied().unwrap_or_else(|| {
+            let mut last = [b' '; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            last
+        });
+        suspicious |= control_bits(last);
+    }
+    suspicious == 0 || bytes.iter().all(|&byte| (byte >= 0x20 || byte == b'\t') && byte != 0x7f)
 }
 
-/// Whether one of eight bytes is below 0x20 or DEL: the classic test for a byte below a bound, eight at a time. Bytes
-/// from 0x80 up do not trigger it.
-const fn may_hold_control(word: u64) -> bool {
+/// Not zero when one of eight bytes is below 0x20 or DEL: the classic test for a byte below a bound, eight at a time. HTAB
+/// triggers it as well, bytes from 0x80 up do not.
+const fn control_bits(word: [u8; 8]) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    let below = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+    let word = u64::from_le_bytes(word);
+    let below = word.wrapping_sub(ONES * 0x20) & !word;
     let delete = word ^ (ONES * 0x7f);
-    let is_delete = delete.wrapping_sub(ONES) & !delete & HIGH;
-    (below | is_delete) != 0
-}
-
-/// The exact answer for a word that may hold a control byte, which HTAB is not.
-fn no_control(word: &[u8; 8]) -> bool {
-    word.iter().all(|&byte| (byte >= 0x20 || byte == b'\t') && byte != 0x7f)
+    (below | (delete.wrapping_sub(ONES) & !delete)) & HIGH
 }
 
 /// Optional white space of RFC 9110, section 5.6.3.

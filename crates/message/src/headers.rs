@@ -272,7 +272,9 @@ impl HeaderList {
 
     /// Removes every field of a known name.
     pub fn remove_known(&mut self, id: HeaderName) {
-        self.fields.retain(|field| field.id != id);
+        if self.has(id) {
+            self.fields.retain(|field| field.id != id);
+        }
     }
 
     /// Removes every field of that name.
@@ -286,12 +288,18 @@ impl HeaderList {
 
     /// Removes every field whose name begins with the lower-case `prefix`.
     pub fn remove_prefix(&mut self, prefix: &[u8]) {
+        let Some(first) = prefix.first() else { return self.fields.clear() };
         let Self { bytes, fields } = self;
-        fields.retain(|field| {
+        let begins = |field: &Field| {
             let start = field.start as usize;
             let name = &bytes[start..start + field.name_len as usize];
-            !name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
-        });
+            // Most names differ in their first letter already.
+            name.first().is_some_and(|letter| letter | 0x20 == *first)
+                && name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
+        };
+        if fields.iter().any(begins) {
+            fields.retain(|field| !begins(field));
+        }
     }
 
     /// Replaces every field of that name by one.

@@ -5,22 +5,29 @@
 /// Writes a version 4 UUID (RFC 9562, section 5.4) in its 36-character lower-case form.
 /// The id serves to find a request in logs; it is not a secret.
 pub fn request_id(rng: &mut fastrand::Rng, out: &mut [u8; 36]) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     const VERSION: u128 = 0xf << 76;
     const VARIANT: u128 = 0x3 << 62;
     let bits = (rng.u128(..) & !VERSION & !VARIANT) | (0x4 << 76) | (0x2 << 62);
-    let bytes = bits.to_be_bytes();
-    let mut at = 0;
-    for (index, byte) in bytes.into_iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            out[at] = b'-';
-            at += 1;
-        }
-        out[at] = HEX[usize::from(byte >> 4)];
-        out[at + 1] = HEX[usize::from(byte & 0xf)];
-        at += 2;
+    *out = [b'-'; 36];
+    for (byte, at) in bits.to_be_bytes().into_iter().zip(PLACES) {
+        [out[at], out[at + 1]] = HEX[usize::from(byte)];
     }
 }
+
+/// Where each byte stands in the text.
+const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+
+/// Each byte as two lower-case digits.
+const HEX: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = [DIGITS[byte >> 4], DIGITS[byte & 0xf]];
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

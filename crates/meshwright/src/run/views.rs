@@ -61,11 +61,7 @@ impl console::Views for AdminViews {
         let status = self.control.status();
         let mut detail = vec![format!("generation {}", status.generation)];
         detail.extend(status.detail());
-        console::Readiness {
-            ready: !draining,
-            state: if draining { "draining" } else { "serving" }.to_owned(),
-            detail,
-        }
+        console::Readiness { ready: !draining, state: if draining { "draining" } else { "serving" }.to_owned(), detail }
     }
 
     fn config_dump(&self) -> serde_json::Value {
