@@ -60,10 +60,6 @@ pub enum FailureKind {
     DownstreamClosed,
     /// Nothing moved for the idle time of the stream.
     StreamIdle,
-    /// The process is out of a resource it needs (connections, memory).
-    Overloaded,
-    /// A defect of ours, contained.
-    Internal,
 }
 
 /// Who caused a failure.
@@ -113,7 +109,7 @@ pub struct Outcome {
 
 impl FailureKind {
     /// Every kind, in table order.
-    pub const ALL: [FailureKind; 22] = [
+    pub const ALL: [FailureKind; 20] = [
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeadersTooLarge,
@@ -134,8 +130,6 @@ impl FailureKind {
         Self::PerTryTimeout,
         Self::DownstreamClosed,
         Self::StreamIdle,
-        Self::Overloaded,
-        Self::Internal,
     ];
 
     /// The single table: statuses, flags, details and bodies as Envoy has them.
@@ -362,20 +356,6 @@ impl FailureKind {
                 false,
                 Ignored,
                 "nothing moved in either direction for the idle time",
-            ),
-            Self::Overloaded => {
-                outcome(503, 14, "OM", "overload", "", Us, false, Ignored, "the proxy is out of a resource it needs")
-            }
-            Self::Internal => outcome(
-                500,
-                13,
-                "",
-                "internal_error",
-                "",
-                Us,
-                false,
-                Ignored,
-                "the proxy failed; this is a defect in it",
             ),
         }
     }

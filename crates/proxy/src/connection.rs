@@ -262,3 +262,27 @@ async fn linger(connection: &mut Connection) {
 fn abort(connection: &Connection) {
     let _ = connection.link.stream().set_zero_linger();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of the future that `function` makes of a connection.
+    fn future_size<F: Future>(function: impl Fn(Connection) -> F) -> usize {
+        let _ = function;
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_state_of_a_connection_stays_small() {
+        // Thousands of idle connections hold this; what only a request needs is boxed or lent by the worker.
+        let size = future_size(serve);
+        assert!((300..1300).contains(&size), "{size} bytes");
+    }
+
+    #[test]
+    fn only_empty_lines_are_empty_lines() {
+        assert!(is_empty_lines(b"\r\n") && is_empty_lines(b"\r\n\r\n"));
+        assert!(!is_empty_lines(b"\r\n\r\n\r\n") && !is_empty_lines(b"\r") && !is_empty_lines(b"\n"));
+    }
+}

@@ -127,8 +127,6 @@ closed_set! {
         UnknownHost,
         /// The response head of an endpoint breaks a limit.
         UpstreamHeadLimit,
-        /// The process is out of a resource.
-        Overloaded,
     }
 }
 
@@ -147,7 +145,6 @@ impl RefusalReason {
             FailureKind::RequestTimeout => Self::HeadTimeout,
             FailureKind::UnknownHost => Self::UnknownHost,
             FailureKind::StreamIdle => Self::StreamIdleTimeout,
-            FailureKind::Overloaded => Self::Overloaded,
             FailureKind::NoRoute
             | FailureKind::NoCluster
             | FailureKind::NoHealthyUpstream
@@ -157,8 +154,7 @@ impl RefusalReason {
             | FailureKind::UpstreamProtocol
             | FailureKind::Timeout
             | FailureKind::PerTryTimeout
-            | FailureKind::DownstreamClosed
-            | FailureKind::Internal => return None,
+            | FailureKind::DownstreamClosed => return None,
         })
     }
 }

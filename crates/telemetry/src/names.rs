@@ -196,6 +196,5 @@ pub(crate) const fn of_refusal(reason: RefusalReason) -> &'static str {
         RefusalReason::ExpectationFailed => "expectation_failed",
         RefusalReason::UnknownHost => "unknown_host",
         RefusalReason::UpstreamHeadLimit => "upstream_head_limit",
-        RefusalReason::Overloaded => "overloaded",
     }
 }

@@ -173,6 +173,8 @@ where
             let script: &Script = &*script;
             let _ = script(&mut connection);
             locked(&shared.streams).remove(&number);
+            // Closed first, counted as closed then.
+            drop(connection);
             shared.open.fetch_sub(1, Ordering::SeqCst);
         });
     }
