@@ -3,9 +3,11 @@
 //! Forwarded headers are those of Envoy with Istio's settings: at a gateway the client is not trusted, between services
 //! the caller is.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::net::IpAddr;
 
+use meshwright_codec::normalize_path;
 use meshwright_message::{HeaderName, RequestHead};
 use meshwright_model::HeaderOperations;
 use meshwright_route::{CompiledRewrite, rewrite_path};
@@ -121,7 +123,9 @@ pub(crate) fn rewrite(head: &mut RequestHead, rewrite: &CompiledRewrite, prefix_
     if !rewrite.changes_path() {
         return;
     }
-    let path = rewrite_path(head.path(), rewrite, prefix_len).into_owned();
+    let rewritten = rewrite_path(head.path(), rewrite, prefix_len);
+    // Joining two harmless parts can make dot segments: `/api` to `/` turns `/api../x` into `/../x`.
+    let path = normalize_path(&rewritten).unwrap_or(Cow::Borrowed("/")).into_owned();
     let original = std::mem::take(&mut head.target);
     head.headers.set_known(HeaderName::XEnvoyOriginalPath, original.as_bytes());
     head.target = original;
@@ -139,7 +143,19 @@ fn set_authority(head: &mut RequestHead, name: &str, value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use meshwright_model::Rewrite;
+
     use super::*;
+
+    #[test]
+    fn a_rewrite_cannot_be_used_to_climb() {
+        let to_root = Rewrite { uri: Some("/".to_owned()), ..Rewrite::default() };
+        let rewrite = CompiledRewrite::compile(&to_root).unwrap();
+        let mut head = RequestHead { target: "/api../admin?q".to_owned(), path_len: 12, ..RequestHead::default() };
+        super::rewrite(&mut head, &rewrite, Some(4));
+        assert_eq!(head.target, "/admin?q");
+        assert_eq!(head.headers.known(HeaderName::XEnvoyOriginalPath), Some(&b"/api../admin?q"[..]));
+    }
 
     #[test]
     fn addresses_are_written_as_the_standard_library_writes_them() {
