@@ -107,6 +107,10 @@ pub(crate) async fn serve(mut connection: Connection) {
 
 /// The first head must come soon; the next one may take its time.
 fn begin_waiting(connection: &mut Connection, served: bool) {
+    if is_empty_lines(connection.link.ahead()) {
+        // An empty line that came together with the body before it begins no request either.
+        connection.link.use_ahead(usize::MAX, &connection.worker.buffers);
+    }
     let limits = &connection.worker.limits;
     let wait = if served && connection.link.ahead().is_empty() { limits.idle_timeout } else { limits.head_timeout };
     connection.deadline.set_after(Instant::now(), wait);

@@ -130,16 +130,21 @@ impl WorkerCluster {
         let pool = &self.pools[host];
         let mut place = None;
         loop {
-            // A newcomer queues behind those who wait; whoever has a place in the queue is served when woken.
-            if !fresh_only
-                && (place.is_some() || !pool.has_waiters())
-                && let Some(lease) = pool.checkout(&self.pool_limits, Instant::now())
-            {
-                return Ok(lease);
-            }
-            if self.may_connect(host) || (fresh_only && pool.close_idle() && self.may_connect(host)) {
-                connecting.set(true);
-                return self.connect(host).await;
+            // A newcomer queues behind those who wait, whatever there is; whoever has a place in the queue is served when
+            // woken.
+            if place.is_some() || !pool.has_waiters() {
+                if !fresh_only && let Some(lease) = pool.checkout(&self.pool_limits, Instant::now()) {
+                    return Ok(lease);
+                }
+                if self.may_connect(host) || (fresh_only && pool.close_idle() && self.may_connect(host)) {
+                    // The queue must not stand still while this one connects.
+                    drop(place);
+                    connecting.set(true);
+                    return self.connect(host).await;
+                }
+            } else {
+                // Room that another host or worker left is noticed by nobody but newcomers: it is for the first in turn.
+                pool.wake_one();
             }
             if place.is_none() {
                 self.metrics.count(ClusterCounter::UpstreamCxOverflow);

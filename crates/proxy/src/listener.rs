@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,6 +21,9 @@ use crate::worker::Worker;
 
 /// Pause after an accept error that is not about one connection (file descriptors used up).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a listener that takes nothing new waits for handshakes that had begun.
+const HANDSHAKES: Duration = Duration::from_millis(50);
 
 /// What a request reads once: the view, and the listener of it that its connection belongs to.
 pub(crate) struct ListenerView {
@@ -74,7 +78,11 @@ pub(crate) async fn run(worker: Rc<Worker>, slot: Rc<ListenerSlot>, socket: StdL
     let mut connections = JoinSet::new();
     match TcpListener::from_std(socket) {
         Ok(listener) => {
-            accept_until_drained(&worker, &slot, &listener, &mut connections).await;
+            accept_while(&worker, &slot, &listener, &mut connections, slot.stop.notified()).await;
+            if let Err(error) = net::take_no_more(&listener) {
+                tracing::debug!(%error, "a closing listener cannot be made deaf; a connection that comes now may be lost");
+            }
+            accept_while(&worker, &slot, &listener, &mut connections, tokio::time::sleep(HANDSHAKES)).await;
             accept_queued(&worker, &slot, listener, &mut connections);
         }
         Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
@@ -87,12 +95,15 @@ pub(crate) async fn run(worker: Rc<Worker>, slot: Rc<ListenerSlot>, socket: StdL
     }
 }
 
-async fn accept_until_drained(
+/// Accepts until `end`.
+async fn accept_while(
     worker: &Rc<Worker>,
     slot: &Rc<ListenerSlot>,
     listener: &TcpListener,
     connections: &mut JoinSet<()>,
+    end: impl Future<Output = ()>,
 ) {
+    let mut end = pin!(end);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -105,7 +116,7 @@ async fn accept_until_drained(
                 }
             },
             Some(ended) = connections.join_next() => report(ended),
-            () = slot.stop.notified() => return,
+            () = &mut end => return,
         }
     }
 }

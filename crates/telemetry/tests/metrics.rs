@@ -120,7 +120,7 @@ fn workers_are_summed_and_equal_labels_share_a_series() {
     assert_eq!(found["meshwright_downstream_connections_active"], 1.0);
     assert_eq!(found["meshwright_downstream_sent_bytes_total"], 2000.0);
     assert_eq!(found["meshwright_refusals_total{reason=\"headers_too_large\"}"], 2.0);
-    assert_eq!(found["meshwright_refusals_total{reason=\"overloaded\"}"], 0.0);
+    assert_eq!(found["meshwright_refusals_total{reason=\"unknown_host\"}"], 0.0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 pub use tokio::net::{TcpListener, TcpStream};
 
 /// Connections that the kernel queues per listener before it refuses more; the kernel caps it at `somaxconn`.
@@ -75,6 +75,28 @@ pub fn is_silent(stream: &TcpStream) -> bool {
         Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         Ok(_) => false,
     }
+}
+
+/// Makes a listening socket deaf to new connections, while those whose handshake has begun still come through.
+///
+/// Closing a listening socket resets what arrived since its last `accept`. Behind this filter nothing new arrives: a client
+/// gets no answer to its first packet and sends it again a second later, when the port is closed or somebody else's.
+/// The filter is a classic BPF program over the TCP header: flags are byte 13, SYN without ACK is dropped.
+pub fn take_no_more(listener: &TcpListener) -> io::Result<()> {
+    const LOAD_BYTE: u16 = 0x30;
+    const AND: u16 = 0x54;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    SockRef::from(listener).attach_filter(&[
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
+        SockFilter::new(AND, 0, 0, SYN | ACK),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ])
 }
 
 /// True for accept errors that concern the one connection only; the listener goes on at once.
