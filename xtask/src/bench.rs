@@ -50,7 +50,7 @@ pub(crate) struct BenchArguments {
     #[arg(long)]
     write: bool,
     /// Measure the release binaries that are there
-    #[arg(long)]
+    #[arg(long, overrides_with = "no_build")]
     no_build: bool,
 }
 
