@@ -92,11 +92,46 @@ pub struct RequestHead {
     pub te_trailers: bool,
     /// Protocol that the client asks to change to (`Upgrade` together with `Connection: upgrade`).
     pub upgrade: Option<Box<str>>,
-    /// Memory for composing a value; its content means nothing between two uses.
-    pub spare: Vec<u8>,
+}
+
+/// The memory behind a request head, which is lent from request to request.
+#[derive(Debug, Default)]
+pub struct HeadMemory {
+    authority: String,
+    target: String,
+    headers: HeaderList,
+}
+
+impl HeadMemory {
+    /// Bytes held.
+    pub fn capacity_bytes(&self) -> usize {
+        self.authority.capacity() + self.target.capacity() + self.headers.capacity_bytes()
+    }
 }
 
 impl RequestHead {
+    /// Gives its memory away: afterwards it has no authority, no target and no headers; all else stays.
+    pub fn take_memory(&mut self) -> HeadMemory {
+        self.path_len = 0;
+        let mut memory = HeadMemory {
+            authority: std::mem::take(&mut self.authority),
+            target: std::mem::take(&mut self.target),
+            headers: std::mem::take(&mut self.headers),
+        };
+        memory.authority.clear();
+        memory.target.clear();
+        memory.headers.clear();
+        memory
+    }
+
+    /// Takes memory over, before a head is read into it.
+    pub fn use_memory(&mut self, memory: HeadMemory) {
+        self.path_len = 0;
+        self.authority = memory.authority;
+        self.target = memory.target;
+        self.headers = memory.headers;
+    }
+
     /// Makes it empty and keeps its memory.
     pub fn clear(&mut self) {
         self.method = Method::Get;

@@ -9,6 +9,6 @@ mod head;
 mod headers;
 mod method;
 
-pub use head::{BodyLength, RequestHead, ResponseHead, Scheme, Version};
+pub use head::{BodyLength, HeadMemory, RequestHead, ResponseHead, Scheme, Version};
 pub use headers::{HeaderList, HeaderName};
 pub use method::Method;

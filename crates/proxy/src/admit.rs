@@ -29,7 +29,7 @@ pub(crate) fn request(connection: &Connection, exchange: &mut Exchange, listener
     let is_edge = listener.kind == ListenerKind::Gateway;
     if is_edge {
         head.headers.remove_prefix(TRUSTED_PREFIX);
-        append_forwarded_for(head, connection.peer.ip());
+        append_forwarded_for(head, connection.peer.ip(), &mut connection.worker.value.borrow_mut());
         head.headers.set_known(HeaderName::XForwardedProto, head.scheme.as_str().as_bytes());
     } else {
         head.headers.remove_known(HeaderName::XEnvoyOriginalPath);
@@ -40,16 +40,14 @@ pub(crate) fn request(connection: &Connection, exchange: &mut Exchange, listener
     ensure_request_id(&connection.worker, head, is_edge && !is_internal(connection.peer.ip()));
 }
 
-fn append_forwarded_for(head: &mut RequestHead, peer: IpAddr) {
-    let mut value = std::mem::take(&mut head.spare);
+fn append_forwarded_for(head: &mut RequestHead, peer: IpAddr, value: &mut Vec<u8>) {
     value.clear();
     for known in head.headers.known_values(HeaderName::XForwardedFor) {
         value.extend_from_slice(known);
         value.extend_from_slice(b",");
     }
-    push_address(peer, &mut value);
-    head.headers.set_known(HeaderName::XForwardedFor, &value);
-    head.spare = value;
+    push_address(peer, value);
+    head.headers.set_known(HeaderName::XForwardedFor, value);
 }
 
 /// Appends an address as text. IPv4, the common case, is spelled out here: the formatting machinery costs more than the

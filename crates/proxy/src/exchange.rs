@@ -12,7 +12,7 @@ use crate::lease::Admission;
 use crate::record::Record;
 use crate::worker::Worker;
 
-/// An exchange whose header lists have grown beyond this many bytes is not kept.
+/// Memory of a head that has grown beyond this many bytes is not kept.
 const LARGEST_SPARE: usize = 32 * 1024;
 
 /// Everything that a request needs while it is served.
@@ -58,6 +58,14 @@ impl Answered {
 }
 
 impl Exchange {
+    /// Gives the memory of the request head back, once nobody needs authority, target and headers any more.
+    pub(crate) fn release_head(&mut self, worker: &Worker) {
+        let memory = self.request.take_memory();
+        if (1..=LARGEST_SPARE).contains(&memory.capacity_bytes()) {
+            worker.spare_heads.keep(memory);
+        }
+    }
+
     /// Gives back everything but the memory of the heads.
     fn release(&mut self, worker: &Worker) {
         if let Some(lease) = self.upstream.take() {
@@ -83,7 +91,8 @@ pub(crate) struct ExchangeLease {
 
 impl ExchangeLease {
     pub(crate) fn new(worker: &Rc<Worker>) -> Self {
-        let exchange = worker.spare_exchanges.take().unwrap_or_default();
+        let mut exchange: Box<Exchange> = worker.spare_exchanges.take().unwrap_or_default();
+        exchange.request.use_memory(worker.spare_heads.take().unwrap_or_default());
         Self { exchange: Some(exchange), worker: worker.clone() }
     }
 }
@@ -107,11 +116,9 @@ impl Drop for ExchangeLease {
         let Some(mut exchange) = self.exchange.take() else { return };
         exchange.finish_record(&self.worker);
         exchange.release(&self.worker);
-        let held = exchange.request.headers.capacity_bytes();
-        if held <= LARGEST_SPARE {
-            exchange.request.clear();
-            exchange.scan = HeadScan::default();
-            self.worker.spare_exchanges.keep(exchange);
-        }
+        exchange.release_head(&self.worker);
+        exchange.request.clear();
+        exchange.scan = HeadScan::default();
+        self.worker.spare_exchanges.keep(exchange);
     }
 }

@@ -28,6 +28,9 @@ use crate::{admit, respond, retry};
 /// Requests that are sent again because a kept connection was closed try a kept one at most this often; then a new one.
 const STALE_TRIES: u32 = 2;
 
+/// How the line of the attempt count begins in a written head.
+const ATTEMPT_COUNT: &[u8] = b"\r\nx-envoy-attempt-count: ";
+
 /// What the tries so far have taught.
 struct Tries {
     /// Hosts to avoid, by index.
@@ -137,6 +140,10 @@ fn prepare(
     write_request_head(head, out);
     let head_length = out.len();
     exchange.relay = Some(relay);
+    if connection.worker.log.is_none() {
+        // Only the log would still ask for it.
+        exchange.release_head(&connection.worker);
+    }
     Tries { tried: SmallVec::new(), retries: 0, stale: 0, began, head_length }
 }
 
@@ -380,16 +387,12 @@ async fn pause(worker: &Worker, route: &Route, tries: &mut Tries, backs_off: boo
 
 /// Puts the request back to its start, with the number of the try in its head.
 fn start_again(exchange: &mut Exchange, tries: &mut Tries) {
-    let Exchange { request, relay: Some(relay), .. } = exchange else { return };
+    let Some(relay) = &mut exchange.relay else { return };
     relay.rewind();
     if tries.retries > 0 {
         let count = (tries.retries + 1).to_string();
-        request.headers.set_known(HeaderName::XEnvoyAttemptCount, count.as_bytes());
-        let mut head = Vec::with_capacity(tries.head_length + 8);
-        write_request_head(request, &mut head);
-        relay.upload.replace_start(tries.head_length, &head);
-        // The tenth try has a digit more.
-        tries.head_length = head.len();
+        let grown = relay.upload.replace_value(tries.head_length, ATTEMPT_COUNT, count.as_bytes());
+        tries.head_length += grown;
     }
 }
 

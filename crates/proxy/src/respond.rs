@@ -63,12 +63,13 @@ fn decorate(
     of_route: &HeaderOperations,
     of_destination: &HeaderOperations,
 ) {
-    let Exchange { request, record, answered_at, .. } = exchange;
+    let Exchange { record, answered_at, .. } = exchange;
     let response = &mut *connection.worker.response.borrow_mut();
     if let Some(time) = record.service_time {
-        request.spare.clear();
-        push_millis(time, &mut request.spare);
-        response.headers.set_known(HeaderName::XEnvoyUpstreamServiceTime, &request.spare);
+        let value = &mut *connection.worker.value.borrow_mut();
+        value.clear();
+        push_millis(time, value);
+        response.headers.set_known(HeaderName::XEnvoyUpstreamServiceTime, value);
     }
     add_standard_headers(connection, response, *answered_at);
     change_response(response, of_route);

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use meshwright_message::ResponseHead;
+use meshwright_message::{HeadMemory, ResponseHead};
 use meshwright_snapshot::Snapshot;
 use meshwright_telemetry::{ClusterMetrics, DestinationLabels, Metrics, WorkerMetrics};
 use meshwright_traffic::Stagger;
@@ -81,7 +81,11 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     /// The head of the answer being handed on or composed. Like the scratch area it is valid until the task yields.
     pub(crate) response: RefCell<ResponseHead>,
+    /// Memory for composing one header value.
+    pub(crate) value: RefCell<Vec<u8>>,
     pub(crate) spare_exchanges: Spare<Box<Exchange>>,
+    /// Memory of request heads: a head is needed only until it is sent, unless it will be logged.
+    pub(crate) spare_heads: Spare<HeadMemory>,
     pub(crate) draining: Cell<bool>,
     view: RefCell<Option<Rc<View>>>,
     slots: RefCell<HashMap<String, Rc<ListenerSlot>>>,
@@ -104,7 +108,9 @@ impl Worker {
             explain_errors: settings.explain_errors,
             shared: settings.shared,
             response: RefCell::default(),
+            value: RefCell::default(),
             spare_exchanges: Spare::new(SPARE_EXCHANGES),
+            spare_heads: Spare::new(SPARE_EXCHANGES),
             draining: Cell::new(false),
             view: RefCell::new(None),
             slots: RefCell::default(),
@@ -158,6 +164,7 @@ impl Worker {
         }
         self.buffers.trim();
         self.spare_exchanges.trim();
+        self.spare_heads.trim();
         let view = self.view.borrow().clone();
         let now = Instant::now();
         for cluster in view.iter().flat_map(|view| &view.clusters) {

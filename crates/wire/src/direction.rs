@@ -104,10 +104,15 @@ impl Direction {
         self.broken = None;
     }
 
-    /// Replaces the first `length` retained bytes, which are the head, before they are sent again.
-    pub fn replace_start(&mut self, length: usize, head: &[u8]) {
+    /// Replaces a value in the head, which is the first `head` retained bytes, before it is sent again: what stands between
+    /// `name` (with its colon) and the end of the line. Returns how much longer the head is now.
+    pub fn replace_value(&mut self, head: usize, name: &[u8], value: &[u8]) -> usize {
         debug_assert!(self.sent == 0, "only before the first byte is sent");
-        self.out.splice(..length, head.iter().copied());
+        let found = self.out[..head].windows(name.len()).position(|window| window == name);
+        let Some(start) = found.map(|at| at + name.len()) else { return 0 };
+        let length = self.out[start..head].iter().take_while(|byte| **byte != b'\r').count();
+        self.out.splice(start..start + length, value.iter().copied());
+        value.len().saturating_sub(length)
     }
 
     /// Stops keeping what was sent.
