@@ -95,6 +95,7 @@ fn what_does_not_end_in_time_is_ended() {
     assert!(start.elapsed() >= Duration::from_millis(280), "{:?}", start.elapsed());
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     assert_eq!(process.records().len(), 1, "also a request that was cut is logged");
+    assert!(process.stderr().contains("the drain time is over"), "{}", process.stderr());
 }
 
 #[test]

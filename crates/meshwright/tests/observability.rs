@@ -198,6 +198,30 @@ fn the_access_log_can_go_to_a_file_and_is_off_by_default() {
 }
 
 #[test]
+fn a_log_file_that_is_moved_away_is_opened_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, rotated) = (directory.path().join("access.log"), directory.path().join("access.log.1"));
+    let setting = Setting::new(&["--access-log", &format!("json:{}", path.display())]);
+    let lines =
+        |path: &std::path::Path, target: &str| std::fs::read_to_string(path).is_ok_and(|text| text.contains(target));
+    setting.process.get("x", "/before");
+    eventually("the first line is written", || lines(&path, "/before"));
+    std::fs::rename(&path, &rotated).unwrap();
+    setting.process.get("x", "/after");
+    eventually("the new file has the next line", || lines(&path, "/after"));
+    assert!(!lines(&rotated, "/after"));
+}
+
+#[test]
+fn a_request_without_a_route_can_be_told_from_others_in_the_log() {
+    let setting = Setting::new(&["--access-log", "text"]);
+    let mesh = RawClient::connect(setting.process.mesh()).get("nobody.example", "/lost");
+    assert_eq!(mesh.status, 502);
+    let record = setting.process.record_of("/lost");
+    assert_eq!(record.request_id().len(), 36, "{}", record.request_id());
+}
+
+#[test]
 fn metrics_have_istios_names_labels_and_buckets_and_count_exactly_what_was_sent() {
     let setting = Setting::new(&[]);
     let mut client = setting.process.connect();

@@ -47,7 +47,7 @@ fn a_gateway_port_that_is_taken_is_said_with_its_place_and_advice() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let config = Config::new(&[GATEWAY]);
-    let launch = Launch::run(binary!()).file(config.path()).args(&["--map-port", &format!("80={port}")]);
+    let launch = Launch::run_at(binary!(), port).file(config.path());
     let (code, _, error) = launch.output();
     assert_eq!(code, 65, "{error}");
     assert!(error.contains(&format!("127.0.0.1:{port}")) && error.contains("--map-port"), "{error}");

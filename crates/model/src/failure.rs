@@ -403,8 +403,8 @@ impl Failure {
     pub fn sentence(&self) -> String {
         let reason = self.kind.outcome().reason;
         match &self.cause {
-            Some(cause) => format!("{reason}: {cause}"),
-            None => reason.to_owned(),
+            Some(cause) if cause != reason => format!("{reason}: {cause}"),
+            _ => reason.to_owned(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Stop five: what happens to a request before it is forwarded. Each policy is one line here.
+//! Stop four: what happens to a request before its route is looked for, and what a route changes of it. Each policy is one
+//! line here. It comes first so that no route can match on a header that the client is not trusted with.
 //!
 //! Forwarded headers are those of Envoy with Istio's settings: at a gateway the client is not trusted, between services
 //! the caller is.

@@ -31,6 +31,8 @@ pub(crate) struct Connection {
     pub(crate) link: Link,
     pub(crate) deadline: Deadline,
     pub(crate) peer: SocketAddr,
+    /// Our exact address, where somebody logs it.
+    local: Option<Box<SocketAddr>>,
     /// A request is being served: an end now must not look like the end of its answer.
     serving: bool,
 }
@@ -57,7 +59,8 @@ enum Read {
 
 impl Connection {
     pub(crate) fn new(worker: Rc<Worker>, slot: Rc<ListenerSlot>, stream: TcpStream, peer: SocketAddr) -> Self {
-        Self { worker, slot, link: Link::new(stream), deadline: Deadline::default(), peer, serving: false }
+        let local = worker.log.as_ref().and_then(|_| stream.local_addr().ok()).map(Box::new);
+        Self { worker, slot, link: Link::new(stream), deadline: Deadline::default(), peer, local, serving: false }
     }
 
     /// No further request should come on this connection.
@@ -179,7 +182,7 @@ fn begin(connection: &Connection) -> ExchangeLease {
     let record = &mut lease.record;
     record.started = Some(Instant::now());
     record.downstream = Some(connection.peer);
-    record.downstream_local = Some(connection.slot.local);
+    record.downstream_local = connection.local.as_deref().copied();
     lease
 }
 

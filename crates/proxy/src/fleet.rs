@@ -178,7 +178,7 @@ fn open_for_all(key: &str, bind: SocketAddr, opened: &mut [Vec<Opened>]) -> io::
     let sockets = net::listen(bind, opened.len())?;
     let local = sockets[0].local_addr()?;
     for (socket, of_worker) in sockets.into_iter().zip(opened) {
-        of_worker.push(Opened { key: key.to_owned(), local, socket });
+        of_worker.push(Opened { key: key.to_owned(), socket });
     }
     Ok(local)
 }

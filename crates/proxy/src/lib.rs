@@ -1,6 +1,6 @@
 //! The data plane: workers that accept connections and answer requests by the snapshot they were given.
 //!
-//! One request makes eight stops: accept, TLS, connection, **route**, **admit**, **forward**, **respond**, **record**.
+//! One request makes eight stops: accept, TLS, connection, **admit**, **route**, **forward**, **respond**, **record**.
 //! `request.rs` holds the straight line through the last five; each of them is one file of the same name.
 //! This crate knows no YAML, no file, no registry and no admin page: it gets an `Arc<Snapshot>` and works with the last
 //! good one for as long as no other comes.

@@ -38,17 +38,15 @@ pub(crate) struct ListenerSlot {
     pub(crate) draining: Cell<bool>,
     stop: Notify,
     closed: Notify,
-    pub(crate) local: SocketAddr,
 }
 
 impl ListenerSlot {
-    pub(crate) fn new(current: ListenerView, local: SocketAddr) -> Self {
+    pub(crate) fn new(current: ListenerView) -> Self {
         Self {
             current: RefCell::new(Rc::new(current)),
             draining: Cell::new(false),
             stop: Notify::new(),
             closed: Notify::new(),
-            local,
         }
     }
 
@@ -90,7 +88,9 @@ pub(crate) async fn run(worker: Rc<Worker>, slot: Rc<ListenerSlot>, socket: StdL
     slot.closed.notify_one();
     let all_ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, all_ended).await.is_err() {
-        worker.metrics.add(Counter::DownstreamConnectionsForced, connections.len() as u64);
+        let forced = connections.len();
+        worker.metrics.add(Counter::DownstreamConnectionsForced, forced as u64);
+        tracing::warn!(connections = forced, after = ?grace, "the drain time is over; connections are closed by force");
         connections.shutdown().await;
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! A sink that does not keep up must not slow requests down: lines that find no place are dropped and counted.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,12 +45,9 @@ pub struct AccessLog {
 impl AccessLog {
     /// Opens the sink and starts its writer thread, which ends with the last clone of this log.
     pub fn open(format: AccessLogFormat, target: &AccessLogTarget) -> io::Result<Self> {
-        let sink: Box<dyn Write + Send> = match target {
-            AccessLogTarget::Stdout => Box::new(io::stdout()),
-            AccessLogTarget::File(path) => {
-                let file: File = OpenOptions::new().create(true).append(true).open(path)?;
-                Box::new(file)
-            }
+        let sink = match target {
+            AccessLogTarget::Stdout => Sink::Stdout,
+            AccessLogTarget::File(path) => Sink::File { path: path.clone(), file: append_to(path)? },
         };
         let (sender, receiver) = sync_channel(QUEUE);
         thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(sink, &receiver))?;
@@ -79,12 +77,52 @@ impl AccessLog {
     }
 }
 
-fn write_all(mut sink: Box<dyn Write + Send>, receiver: &Receiver<Message>) {
+/// What the writer thread writes to.
+enum Sink {
+    Stdout,
+    File { path: PathBuf, file: File },
+}
+
+impl Sink {
+    /// Writes a batch. A file that was renamed or removed since the last batch, as log rotation does it, is opened anew at
+    /// its path; where that is impossible the old one goes on.
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stdout => {
+                let mut out = io::stdout().lock();
+                out.write_all(lines)?;
+                out.flush()
+            }
+            Self::File { path, file } => {
+                if !is_at(file, path)
+                    && let Ok(reopened) = append_to(path)
+                {
+                    *file = reopened;
+                }
+                file.write_all(lines)
+            }
+        }
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Whether `path` still leads to the open `file`.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+fn write_all(mut sink: Sink, receiver: &Receiver<Message>) {
     let mut reported = false;
     while let Ok(message) = receiver.recv() {
         match message {
             Message::Lines(lines) => {
-                if let Err(error) = sink.write_all(&lines).and_then(|()| sink.flush())
+                if let Err(error) = sink.write(&lines)
                     && !reported
                 {
                     reported = true;

@@ -26,8 +26,8 @@ pub(crate) async fn handle(connection: &mut Connection, exchange: &mut Exchange)
 async fn proxy_request(connection: &mut Connection, exchange: &mut Exchange) -> Result<After, Failure> {
     exchange.record.head_is_valid = true;
     let listener = connection.slot.load();
-    let chosen = find_route(&listener, exchange)?;
     admit::request(connection, exchange, &listener.listener);
+    let chosen = find_route(&listener, exchange)?;
     match &chosen.route.action {
         Action::Forward(destinations) => {
             let answer = forward::first_answer(connection, exchange, &listener, &chosen, destinations).await?;

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::TcpListener as StdListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -50,7 +50,6 @@ pub(crate) enum Command {
 /// A listening socket for one worker.
 pub(crate) struct Opened {
     pub(crate) key: String,
-    pub(crate) local: SocketAddr,
     pub(crate) socket: StdListener,
 }
 
@@ -138,7 +137,7 @@ impl Worker {
             let key = key_of(listener);
             let next = ListenerView { view: view.clone(), listener: listener.clone() };
             if let Some(opened) = sockets.remove(&key) {
-                let slot = Rc::new(ListenerSlot::new(next, opened.local));
+                let slot = Rc::new(ListenerSlot::new(next));
                 slots.insert(key, slot.clone());
                 listeners.spawn_local(listener::run(self.clone(), slot, opened.socket, self.drain_timeout));
             } else if let Some(slot) = slots.get(&key) {

@@ -21,9 +21,14 @@ pub struct Launch {
 impl Launch {
     /// `run`, with every port chosen by the system: gateways for port 80, mesh listener and admin API on 127.0.0.1.
     pub fn run(binary: &str) -> Self {
-        let ports =
-            ["run", "--bind", "127.0.0.1", "--map-port", "80=0", "--mesh", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        Self::command(binary).args(&ports)
+        Self::run_at(binary, 0)
+    }
+
+    /// `run` with gateways for port 80 on this port of 127.0.0.1, everything else chosen by the system.
+    pub fn run_at(binary: &str, port: u16) -> Self {
+        let map = format!("80={port}");
+        let ports = ["--bind", "127.0.0.1", "--map-port", &map, "--mesh", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        Self::command(binary).args(&["run"]).args(&ports)
     }
 
     /// `proxy` to these addresses, with every port chosen by the system.

@@ -85,6 +85,11 @@ impl TextRecord {
         self.word(8)
     }
 
+    /// `%REQ(X-REQUEST-ID)%`.
+    pub fn request_id(&self) -> &str {
+        self.word(13)
+    }
+
     /// `%REQ(:AUTHORITY)%`.
     pub fn authority(&self) -> &str {
         self.word(14)

@@ -13,6 +13,7 @@ pub mod value;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -190,11 +191,13 @@ impl Cli {
         let matches = Self::command().try_get_matches_from(arguments)?;
         let mut cli = Self::from_arg_matches(&matches)?;
         let Some((_, flags)) = matches.subcommand() else { return Ok(cli) };
-        match &mut cli.command {
-            Command::Run(args) => split_environment_paths(flags, &mut args.mesh.files),
-            Command::Validate(args) => split_environment_paths(flags, &mut args.mesh.files),
-            _ => {}
-        }
+        let mesh = match &mut cli.command {
+            Command::Run(args) => &mut args.mesh,
+            Command::Validate(args) => &mut args.mesh,
+            _ => return Ok(cli),
+        };
+        split_environment_paths(flags, &mut mesh.files);
+        mesh.check().map_err(|sentence| Self::command().error(ErrorKind::ArgumentConflict, sentence))?;
         Ok(cli)
     }
 }
@@ -209,6 +212,16 @@ fn split_environment_paths(flags: &ArgMatches, files: &mut Vec<PathBuf>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_port_cannot_be_sent_to_two_places() {
+        let line =
+            |maps: &str| Cli::from_arguments(format!("meshwright run -f x {maps}").split(' ').map(OsString::from));
+        let error = line("--map-port 80=8080 --map-port 80=8081").unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("--map-port 80=8080 and --map-port 80=8081"), "{error}");
+        assert!(line("--map-port 80=8080 --map-port 80=8080 --map-port 81=8081").is_ok());
+    }
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::from_arguments(line.split_whitespace().map(OsString::from))

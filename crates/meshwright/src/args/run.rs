@@ -106,9 +106,26 @@ pub struct MeshArgs {
 }
 
 impl MeshArgs {
-    /// `--map-port` as a map from the configured port to the port listened on. The last word on a port counts.
+    /// `--map-port` as a map from the configured port to the port listened on.
     pub fn port_map(&self) -> BTreeMap<u16, u16> {
         self.port_mappings.iter().map(|mapping| (mapping.from, mapping.to)).collect()
+    }
+
+    /// What flags say that are fine one by one and contradict each other.
+    ///
+    /// # Errors
+    /// A sentence that names both.
+    pub(super) fn check(&self) -> Result<(), String> {
+        for (index, PortMapping { from, to }) in self.port_mappings.iter().enumerate() {
+            let other = self.port_mappings[..index].iter().find(|before| before.from == *from && before.to != *to);
+            if let Some(before) = other {
+                return Err(format!(
+                    "--map-port {from}={} and --map-port {from}={to} contradict each other",
+                    before.to
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// `--gateway-label` as a map. The last word on a key counts.

@@ -154,7 +154,10 @@ fn mesh_address(face: Face) -> Option<SocketAddr> {
         Face::Off => None,
         Face::Explicit(address) => Some(address),
         Face::Default(address) if system::is_free(address) => Some(address),
-        Face::Default(_) => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)),
+        Face::Default(address) => {
+            tracing::warn!(busy = %address, "the default address of the mesh listener is in use; it moves to a free port");
+            Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0))
+        }
     }
 }
 

@@ -191,6 +191,7 @@ async fn bind_admin(face: Face) -> anyhow::Result<Option<TcpListener>> {
         Face::Default(address) => match TcpListener::bind(address).await {
             Ok(bound) => bound,
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                tracing::warn!(busy = %address, "the default address of the admin API is in use; it moves to a free port, which client commands need as --admin");
                 TcpListener::bind(SocketAddr::new(address.ip(), 0)).await?
             }
             Err(error) => return Err(error).with_context(|| format!("cannot listen on {address} for the admin API")),
