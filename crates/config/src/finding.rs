@@ -10,7 +10,7 @@ use meshwright_model::{Diagnostic, ObjectRef, Origin, Severity};
 use crate::node::Place;
 
 /// Most findings that are kept for one source; a hostile file cannot fill the memory with complaints.
-const MAX_FINDINGS_PER_SOURCE: usize = 2_000;
+pub(crate) const MAX_FINDINGS_PER_SOURCE: usize = 2_000;
 
 /// Whose text is being judged.
 #[derive(Clone, Debug)]

@@ -11,6 +11,24 @@ pub(crate) fn is_dns_label(text: &str) -> bool {
     (1..=63).contains(&bytes.len()) && bytes.iter().all(inner) && !bytes.starts_with(b"-") && !bytes.ends_with(b"-")
 }
 
+/// The DNS label nearest to `text`, for a suggestion; `None` when no letter or digit of it remains.
+pub(crate) fn nearest_dns_label(text: &str) -> Option<String> {
+    let lower = text.to_lowercase();
+    let words: Vec<&str> =
+        lower.split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit()).filter(|word| !word.is_empty()).collect();
+    let mut label = words.join("-");
+    label.truncate(63);
+    let label = label.trim_end_matches('-');
+    is_dns_label(label).then(|| label.to_owned())
+}
+
+/// The domain nearest to `text`, for a suggestion; labels of which nothing remains are left out.
+pub(crate) fn nearest_domain(text: &str) -> Option<String> {
+    let labels: Vec<String> = text.split('.').filter_map(nearest_dns_label).collect();
+    let domain = labels.join(".");
+    is_domain(&domain).then_some(domain)
+}
+
 /// One or more DNS labels with dots between, at most 255 characters; lower-case.
 pub(crate) fn is_domain(text: &str) -> bool {
     text.len() <= 255 && text.split('.').all(is_dns_label)
@@ -101,6 +119,25 @@ mod tests {
             assert!(problem.contains(phrase), "{bad}: {problem}");
         }
         assert!(host_problem(&"a.".repeat(200)).is_some_and(|problem| problem.contains("too long")));
+    }
+
+    #[test]
+    fn a_suggested_name_is_always_a_valid_one() {
+        let long = format!("{}_{}", "a".repeat(62), "b".repeat(62));
+        for (text, expected) in [
+            ("V_1!", Some("v-1")),
+            ("--v1--", Some("v1")),
+            ("v1.2", Some("v1-2")),
+            ("a  _ b", Some("a-b")),
+            (long.as_str(), Some("a".repeat(62).as_str())),
+            ("!!", None),
+            ("", None),
+            ("\u{e9}", None),
+        ] {
+            assert_eq!(nearest_dns_label(text).as_deref(), expected, "{text}");
+        }
+        assert_eq!(nearest_domain("My_App..V1!").as_deref(), Some("my-app.v1"));
+        assert_eq!(nearest_domain("..").as_deref(), None);
     }
 
     #[test]

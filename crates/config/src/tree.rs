@@ -10,7 +10,7 @@ use std::rc::Rc;
 use meshwright_model::Diagnostic;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 
-use crate::finding::Reporter;
+use crate::finding::{MAX_FINDINGS_PER_SOURCE, Reporter};
 use crate::node::{Entry, Node, Path, Place, Scalar, Span, Value, shorten};
 use crate::{MAX_DEPTH, MAX_NODES, MAX_SOURCE_BYTES};
 
@@ -33,7 +33,7 @@ pub(crate) fn read(bytes: &[u8], reporter: &mut Reporter<'_>) -> Documents {
         return Documents { nodes: Vec::new(), complete: false };
     };
     let mut documents = Documents { nodes: Vec::new(), complete: true };
-    let mut reader = Reader { reporter, first_line: 0, started: 1, nodes: 0, bytes: 0 };
+    let mut reader = Reader { reporter, first_line: 0, started: 1, nodes: 0, bytes: 0, duplicates: 0 };
     for _ in 0..MAX_SYNTAX_ERRORS {
         let Err(stop) = reader.read_all(rest, &mut documents.nodes) else { return documents };
         documents.complete = false;
@@ -140,6 +140,8 @@ struct Reader<'a, 'r> {
     nodes: usize,
     /// Bytes of scalars so far, aliases expanded.
     bytes: usize,
+    /// Keys so far that were given twice.
+    duplicates: usize,
 }
 
 /// What a node costs wherever an alias repeats it.
@@ -362,7 +364,7 @@ impl Reader<'_, '_> {
                 Some((key, key_span)) => match known.get(&key) {
                     Some(first) => {
                         let first = *first;
-                        self.duplicate_key(&key, key_span, first);
+                        self.duplicate_key(&key, key_span, first, &builder.frames);
                     }
                     None => {
                         known.insert(Rc::clone(&key), key_span);
@@ -374,10 +376,14 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    fn duplicate_key(&mut self, key: &str, span: Span, first: Span) {
+    fn duplicate_key(&mut self, key: &str, span: Span, first: Span, frames: &[Frame]) {
         let key = shorten(key);
         let message = format!("the key `{key}` is given twice: first at line {}, column {}", first.line, first.column);
+        self.duplicates += 1;
+        // Findings over the limit are only counted; a hostile text shall not make us spell out a path for each.
+        let path = if self.duplicates <= MAX_FINDINGS_PER_SOURCE { innermost_path(frames) } else { Path::default() };
         let finding = Diagnostic::error("duplicate-key", message)
+            .with_path(path.to_string())
             .with_value(key)
             .with_allowed("every key once in a mapping")
             .with_effect("one of the two values would be lost without a word")
@@ -430,6 +436,21 @@ impl Reader<'_, '_> {
         self.add(span, finding);
         Stop::Document { line }
     }
+}
+
+/// The path of the innermost value under construction. A mapping below a merge key has the path of the one it is
+/// merged into.
+fn innermost_path(frames: &[Frame]) -> Path {
+    let mut path = Path::default();
+    let around = frames.len().saturating_sub(1);
+    for frame in &frames[..around] {
+        path = match &frame.content {
+            Content::Sequence(items) => path.index(items.len()),
+            Content::Mapping { key: Some((key, _)), .. } if &**key != "<<" => path.field(&shorten(key)),
+            Content::Mapping { .. } => return path,
+        };
+    }
+    path
 }
 
 fn too_deep() -> Diagnostic {

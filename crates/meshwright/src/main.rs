@@ -29,11 +29,20 @@ fn main() -> ExitCode {
     let cli = Cli::from_process();
     match dispatch(cli.command) {
         Ok(code) => code,
+        // Whoever reads our output has seen enough (`| head`); there is nobody to tell.
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(args::EXIT_FAILURE),
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::from(args::EXIT_FAILURE)
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .root_cause()
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {

@@ -8,6 +8,7 @@ use super::World;
 use super::binding::{MAX_SUGGESTED, missing};
 use crate::finding::{Findings, Reporter};
 use crate::kind::Object;
+use crate::name;
 use crate::record::Record;
 
 /// The namespace whose destination rules hold for everybody.
@@ -84,8 +85,12 @@ fn destination_exists(
     let Some(written) = record.text("host").filter(|host| !host.is_empty()) else { return };
     let lower = written.to_ascii_lowercase();
     let lower = lower.strip_suffix('.').unwrap_or(&lower);
+    // What is no name at all was said where it was read; advice to add a service of that name would be wrong.
+    if !name::is_domain(lower) || name::looks_like_ip(lower) {
+        return;
+    }
     let service = world.service(lower, namespace);
-    if let Some(subset) = record.text("subset").filter(|subset| !subset.is_empty()) {
+    if let Some(subset) = record.text("subset").filter(|subset| name::is_dns_label(subset)) {
         subset_exists(&rules.rules(world, lower, namespace), record, (lower, subset), reporter);
     }
     let Some(service) = service else {
@@ -157,7 +162,7 @@ fn subset_exists(
 /// IST0174 and IST0173, and ejection that cannot help.
 fn rule_finds_something(world: &World<'_>, object: &Object<DestinationRule>, findings: &mut Findings) {
     let rule = &object.model;
-    if rule.host.is_empty() {
+    if name::host_problem(&rule.host).is_some() {
         return;
     }
     let mut reporter = Reporter { findings, subject: &object.subject };
@@ -178,6 +183,9 @@ fn rule_finds_something(world: &World<'_>, object: &Object<DestinationRule>, fin
             .with_effect("the rule has no effect")
             .with_suggestion(match near {
                 Some(near) => format!("did you mean {near}?"),
+                None if rule.host.starts_with('*') => {
+                    "add a service that the host covers: with --service, a ServiceEntry or a Service".to_owned()
+                }
                 None => format!("add `--service {}=ADDRESS:PORT`, a ServiceEntry or a Service", rule.host),
             });
         reporter.add(&object.spec.place_of("host"), finding);
@@ -191,7 +199,8 @@ fn rule_finds_something(world: &World<'_>, object: &Object<DestinationRule>, fin
                 .any(|endpoint| subset.labels.iter().all(|(key, value)| endpoint.labels.get(key) == Some(value)))
         };
         let known = services.iter().any(|service| !service.endpoints.is_empty());
-        if known && !services.iter().any(selects) {
+        let named = name::is_dns_label(&subset.name);
+        if known && named && !services.iter().any(selects) {
             let message = format!("The Subset {} defined in the DestinationRule does not select any pods", subset.name);
             let labels: Vec<String> = subset.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let finding = Diagnostic::warning("IST0173", message)
@@ -200,7 +209,7 @@ fn rule_finds_something(world: &World<'_>, object: &Object<DestinationRule>, fin
                 .with_effect("requests for the subset get 503 UH: it has no endpoint")
                 .with_suggestion(format!(
                     "give an endpoint these labels, for example `--service '{}=127.0.0.1:9001;{}'`",
-                    rule.host,
+                    if rule.host.starts_with('*') { &services[0].host } else { &rule.host },
                     labels.join(";")
                 ));
             reporter.add(&record.place_of("name"), finding);

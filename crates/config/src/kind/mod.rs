@@ -330,16 +330,20 @@ fn check_identity(record: &Record, place: &Place, reporter: &mut Reporter<'_>) {
     if !metadata.has("name") {
         missing_name(&metadata.place.field("name"), reporter);
     }
-    for (field, valid) in [("name", name::is_domain as fn(&str) -> bool), ("namespace", name::is_dns_label)] {
+    for field in ["name", "namespace"] {
         let Some(text) = metadata.text(field) else { continue };
-        if !valid(text) {
+        let (valid, near) = match field {
+            "name" => (name::is_domain(text), name::nearest_domain(text)),
+            _ => (name::is_dns_label(text), name::nearest_dns_label(text)),
+        };
+        if !valid {
             let finding = Diagnostic::error("invalid-name", format!("invalid {field}: {text:?}"))
                 .with_value(text)
                 .with_allowed("lower-case letters, digits and inner hyphens (dots too in a name)")
-                .with_suggestion(format!(
-                    "rename it, for example to {:?}",
-                    text.to_lowercase().replace(['_', ' '], "-")
-                ));
+                .with_suggestion(match near {
+                    Some(near) => format!("rename it, for example to {near:?}"),
+                    None => "rename it".to_owned(),
+                });
             reporter.add(&metadata.place_of(field), finding);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Knows one document; instances that its selector finds, and other sources of the same name, are joined in `union`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use meshwright_model::{Diagnostic, Endpoint, EndpointAddress, ServicePort};
 
@@ -137,11 +137,16 @@ fn read_hosts(spec: &Record, mode: &str, selects: bool, reporter: &mut Reporter<
 
 fn read_ports(spec: &Record, reporter: &mut Reporter<'_>) -> Vec<ServicePort> {
     let mut ports: Vec<ServicePort> = Vec::new();
+    let mut names: HashSet<String> = HashSet::new();
+    let mut numbers: HashSet<u16> = HashSet::new();
     for record in spec.records("ports") {
         let name = record.text_or_empty("name").to_owned();
         let duplicate = |message: String, field: &str, reporter: &mut Reporter<'_>| {
             let finding = Diagnostic::error("duplicate-name", message)
-                .with_value(record.item(field).and_then(|item| item.text()).unwrap_or_default())
+                .with_value(match record.whole(field) {
+                    Some(number) => number.to_string(),
+                    None => record.text(field).unwrap_or_default().to_owned(),
+                })
                 .with_allowed("every port number and name once in a service entry")
                 .with_suggestion("rename or remove one of them");
             reporter.add(&record.place_of(field), finding);
@@ -155,13 +160,17 @@ fn read_ports(spec: &Record, reporter: &mut Reporter<'_>) -> Vec<ServicePort> {
         }
         let protocol = super::kubernetes::read_protocol(record, "protocol", reporter);
         let target_port = if record.has("targetPort") { port_number(record, "targetPort", reporter) } else { None };
-        let Some(number) = port_number(record, "number", reporter) else { continue };
-        if ports.iter().any(|port| !name.is_empty() && port.name == name) {
+        let number = port_number(record, "number", reporter);
+        let known_name = !name.is_empty() && !names.insert(name.clone());
+        if known_name {
             duplicate(format!("service entry port name {name:?} already defined"), "name", reporter);
-            continue;
         }
-        if ports.iter().any(|port| port.number == number) {
+        let Some(number) = number else { continue };
+        let known_number = !numbers.insert(number);
+        if known_number {
             duplicate(format!("service entry port {number} already defined"), "number", reporter);
+        }
+        if known_name || known_number {
             continue;
         }
         ports.push(ServicePort { number, name, protocol, target_port });

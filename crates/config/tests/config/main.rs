@@ -1,5 +1,6 @@
 //! What `meshwright_config::load` makes of texts: one module for each idea, one binary for all of them.
 
+mod advice;
 mod case;
 mod checks;
 mod destination_rule;

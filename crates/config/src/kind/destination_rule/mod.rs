@@ -64,7 +64,7 @@ fn read_subsets(spec: &Record, reporter: &mut Reporter<'_>) -> Vec<Subset> {
             None if record.has("name") => continue,
             None => "",
         };
-        super::virtual_service::check_subset_name(name, &place, reporter);
+        super::virtual_service::check_subset_name(name, "add for example `name: v1`", &place, reporter);
         check_labels(record, reporter);
         let traffic_policy = policy::read(record, reporter);
         if let Some(first) = names.get(name) {

@@ -79,7 +79,7 @@ fn read_destination(record: &Record, reporter: &mut Reporter<'_>) -> Option<Dest
     let subset = destination.text("subset").map(|subset| (subset, destination.place_of("subset")));
     let port = destination.record("port").and_then(|port| port_number(port, "number", reporter));
     if let Some((subset, place)) = &subset {
-        check_subset_name(subset, place, reporter);
+        check_subset_name(subset, "write for example v1, or leave the field out", place, reporter);
     }
     let place = destination.place_of("host");
     let host = match destination.text("host") {
@@ -107,7 +107,12 @@ fn read_destination(record: &Record, reporter: &mut Reporter<'_>) -> Option<Dest
 }
 
 /// A subset name must be a DNS label.
-pub(crate) fn check_subset_name(subset: &str, place: &crate::node::Place, reporter: &mut Reporter<'_>) {
+pub(crate) fn check_subset_name(
+    subset: &str,
+    when_empty: &str,
+    place: &crate::node::Place,
+    reporter: &mut Reporter<'_>,
+) {
     if name::is_dns_label(subset) {
         return;
     }
@@ -118,9 +123,10 @@ pub(crate) fn check_subset_name(subset: &str, place: &crate::node::Place, report
     let finding = Diagnostic::error("invalid-name", message)
         .with_value(subset)
         .with_allowed("at most 63 lower-case letters, digits and inner hyphens")
-        .with_suggestion(match subset {
-            "" => "write for example v1, or leave the field out".to_owned(),
-            _ => format!("rename it, for example to {}", subset.to_lowercase().replace(['_', '.', ' '], "-")),
+        .with_suggestion(match (subset, name::nearest_dns_label(subset)) {
+            ("", _) => when_empty.to_owned(),
+            (_, Some(near)) => format!("rename it, for example to {near}"),
+            (_, None) => "rename it".to_owned(),
         });
     reporter.add(place, finding);
 }

@@ -36,34 +36,110 @@ pub(super) fn read(record: &Record, namespace: &str, reporter: &mut Reporter<'_>
 
 fn string_field(record: &Record, field: &str, reporter: &mut Reporter<'_>) -> Option<StringMatch> {
     let condition = record.record(field)?;
-    match string_match(condition, field, reporter)? {
-        HeaderMatch::Value(found) => Some(found),
+    let when_empty = match field {
+        "uri" => "write `prefix: /` to match every path, or remove the condition",
+        _ => "remove the condition",
+    };
+    match string_match(condition, field, when_empty, reporter)? {
+        HeaderMatch::Value(found) => {
+            let item = condition.fields.first().map(|(_, item)| item);
+            if let (Some(finding), Some(item)) = (never_matches(field, &found), item) {
+                reporter.add(&item.place, finding);
+            }
+            Some(found)
+        }
         HeaderMatch::Present => {
+            let example = match field {
+                "uri" => "prefix: /",
+                "scheme" => "exact: https",
+                "method" => "exact: GET",
+                _ => "exact: api.example.com",
+            };
             let finding = Diagnostic::error("null-condition", format!("the condition `{field}` says nothing"))
                 .with_value("{}")
                 .with_allowed("exact, prefix or regex")
                 .with_effect("without it the rule would match more requests than meant")
-                .with_suggestion(format!("write for example `{field}: {{prefix: /}}`, or remove it"));
+                .with_suggestion(format!("write for example `{field}: {{{example}}}`, or remove it"));
             reporter.add(&record.place_of(field), finding);
             None
         }
     }
 }
 
+/// Methods of RFC 9110 and RFC 5789.
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+
+/// A warning for a condition that is well formed, but that no request meets.
+fn never_matches(field: &str, condition: &StringMatch) -> Option<Diagnostic> {
+    let (kind, text) = match condition {
+        StringMatch::Exact(text) => ("exact", text.as_str()),
+        StringMatch::Prefix(text) => ("prefix", text.as_str()),
+        StringMatch::Regex(_) => return None,
+    };
+    let (reason, allowed, suggestion) = match (field, kind) {
+        ("uri", _) if !text.starts_with('/') && (kind, text) != ("exact", "*") => {
+            let suggestion = match text {
+                "*" => "write `prefix: /` to match every path".to_owned(),
+                _ => format!("write `{kind}: {}`", shorten(&path_of(text))),
+            };
+            ("a path starts with `/`", "a path that starts with `/` (or `exact: '*'`, for OPTIONS)", suggestion)
+        }
+        ("scheme", "exact") if !matches!(text, "http" | "https") => {
+            let lower = text.to_ascii_lowercase();
+            let suggestion = match lower.as_str() {
+                "http" | "https" => format!("write `exact: {lower}`"),
+                _ => "write `exact: http` or `exact: https`, or remove the condition".to_owned(),
+            };
+            ("a scheme is http or https", "http or https", suggestion)
+        }
+        ("authority", _) if text.contains('/') => {
+            let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
+            let suggestion = match bare.split('/').next().unwrap_or_default() {
+                "" => "write the host alone, for example `exact: api.example.com`".to_owned(),
+                host => format!("write `{kind}: {}`; a path belongs in `uri`", shorten(host)),
+            };
+            ("an authority has no `/`", "a host, with a port where the request names one", suggestion)
+        }
+        ("method", "exact") => {
+            let standard = METHODS.iter().find(|method| method.eq_ignore_ascii_case(text) && **method != text)?;
+            ("methods are sent in upper case", "a method in upper case", format!("write `exact: {standard}`"))
+        }
+        _ => return None,
+    };
+    let message = format!("the condition `{field}` can never be met: {reason}");
+    let finding = Diagnostic::warning("never-matches", message)
+        .with_value(shorten(text))
+        .with_allowed(allowed)
+        .with_effect(match (field, text) {
+            ("uri", "*") => "no request can match but `OPTIONS *`",
+            _ => "no request can match",
+        })
+        .with_suggestion(suggestion);
+    Some(finding)
+}
+
+/// The path that was meant by a text without leading `/`: that of a whole URL, or the text below the root.
+fn path_of(text: &str) -> String {
+    match text.split_once("://") {
+        Some((_, rest)) => rest.find('/').map_or_else(|| "/".to_owned(), |start| rest[start..].to_owned()),
+        None => format!("/{text}"),
+    }
+}
+
 /// Exact, prefix or regex; presence when there is none of them; `None` when something is wrong (said already).
-fn string_match(record: &Record, name: &str, reporter: &mut Reporter<'_>) -> Option<HeaderMatch> {
+fn string_match(record: &Record, name: &str, when_empty: &str, reporter: &mut Reporter<'_>) -> Option<HeaderMatch> {
     let Some((kind, item)) = record.fields.first() else { return Some(HeaderMatch::Present) };
     let text = item.text()?;
     let place = &item.place;
     let found = match *kind {
         "exact" => StringMatch::Exact(text.to_owned()),
         "prefix" if text.is_empty() => {
-            empty_condition(name, "prefix", place, reporter);
+            empty_condition(name, "prefix", when_empty, place, reporter);
             return None;
         }
         "prefix" => StringMatch::Prefix(text.to_owned()),
         _ if text.is_empty() => {
-            empty_condition(name, "regex", place, reporter);
+            empty_condition(name, "regex", when_empty, place, reporter);
             return None;
         }
         _ => {
@@ -74,12 +150,12 @@ fn string_match(record: &Record, name: &str, reporter: &mut Reporter<'_>) -> Opt
     Some(HeaderMatch::Value(found))
 }
 
-fn empty_condition(name: &str, kind: &str, place: &Place, reporter: &mut Reporter<'_>) {
+fn empty_condition(name: &str, kind: &str, when_empty: &str, place: &Place, reporter: &mut Reporter<'_>) {
     let finding = Diagnostic::error("empty-condition", format!("{name:?}: {kind} string match should not be empty"))
         .with_value("")
         .with_allowed("at least one character")
         .with_effect("an empty condition matches everything")
-        .with_suggestion("use `{}` in headers and queryParams to ask for mere presence, or remove the condition");
+        .with_suggestion(when_empty);
     reporter.add(place, finding);
 }
 
@@ -138,9 +214,10 @@ fn conditions(record: &Record, field: &str, reporter: &mut Reporter<'_>) -> Vec<
             continue;
         }
         let Data::Record(condition) = &item.data else { continue };
+        let when_empty = "write `{}` to ask for mere presence, or remove the condition";
         let found = match presence(condition) {
             true => Some(HeaderMatch::Present),
-            false => string_match(condition, key, reporter),
+            false => string_match(condition, key, when_empty, reporter),
         };
         let name = if field == "queryParams" { key.to_string() } else { key.to_ascii_lowercase() };
         list.extend(found.map(|found| (name, found)));

@@ -66,7 +66,7 @@ fn read_hosts(spec: &Record, gateways: &[GatewayRef], namespace: &str, reporter:
         let refused = spec.item("hosts").is_some_and(|item| matches!(item.data, Data::Invalid));
         if !refused {
             let message = match spec.has("gateways") {
-                true => "delegate virtual service must have no gateways specified (`hosts` is missing)",
+                true => "`hosts` is missing: delegate virtual service must have no gateways specified",
                 false => "virtual service must have at least one host (`hosts` is missing)",
             };
             let finding = Diagnostic::error("missing-field", message)
