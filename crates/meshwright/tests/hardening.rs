@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use meshwright_testkit::{
     Config, FullPort, GATEWAY, Launch, Meshwright, Origin, PATIENCE, RawClient, ReadError, Response, Signal, binary,
-    eventually, gateway_routes, gateway_to, holds_within, pass,
+    destination_rule, eventually, gateway_routes, gateway_to, holds_within, pass,
 };
 
 const SVC: [(&str, &str); 1] = [("cluster_name", "outbound|80||svc.default.svc.cluster.local")];
@@ -24,15 +24,7 @@ const ONE_CONNECTION: &str = "{connectionPool: {tcp: {maxConnections: 1}}}";
 
 /// One worker in front of `endpoints`, with the entries of a traffic policy and of `http`.
 fn with(policy: &str, http: &str, endpoints: &[String]) -> Meshwright {
-    let rule = format!(
-        "apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {{name: svc}}
-spec:
-  host: svc
-  trafficPolicy: {policy}
-"
-    );
+    let rule = destination_rule("svc", policy);
     let routes = if http.is_empty() { gateway_to("svc") } else { gateway_routes(http) };
     let config = Config::new(&[&routes, &rule]);
     let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();

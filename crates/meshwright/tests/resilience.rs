@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use meshwright_testkit::{
-    Config, Launch, Meshwright, Origin, RawClient, RefusingPort, binary, eventually, gateway_routes, gateway_to, pass,
+    Config, Launch, Meshwright, Origin, RawClient, RefusingPort, binary, destination_rule, eventually, gateway_routes,
+    gateway_to, pass,
 };
 
 const SVC: [(&str, &str); 1] = [("cluster_name", "outbound|80||svc.default.svc.cluster.local")];
@@ -17,15 +18,7 @@ const PLAIN: &str = "{loadBalancer: {simple: LEAST_REQUEST}}";
 
 /// One worker in front of `endpoints`, with the entries of a traffic policy and of `http`.
 fn with(policy: &str, http: &str, endpoints: &[String]) -> (Config, Meshwright) {
-    let rule = format!(
-        "apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {{name: svc}}
-spec:
-  host: svc
-  trafficPolicy: {policy}
-"
-    );
+    let rule = destination_rule("svc", policy);
     let routes = if http.is_empty() { gateway_to("svc") } else { gateway_routes(http) };
     let config = Config::new(&[&routes, &rule]);
     let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();

@@ -8,6 +8,7 @@ const RESYNC: Duration = Duration::from_secs(1);
 
 /// The clock of one worker.
 pub(crate) struct Clock {
+    latest: Cell<Instant>,
     read_at: Cell<Instant>,
     wall: Cell<SystemTime>,
     date: RefCell<(u64, [u8; 29])>,
@@ -16,10 +17,23 @@ pub(crate) struct Clock {
 impl Clock {
     pub(crate) fn new() -> Self {
         Self {
+            latest: Cell::new(Instant::now()),
             read_at: Cell::new(Instant::now()),
             wall: Cell::new(SystemTime::now()),
             date: RefCell::new((u64::MAX, [b' '; 29])),
         }
+    }
+
+    /// Reads the monotonic clock.
+    pub(crate) fn read(&self) -> Instant {
+        let now = Instant::now();
+        self.latest.set(now);
+        now
+    }
+
+    /// What [`Clock::read`] gave last.
+    pub(crate) fn latest(&self) -> Instant {
+        self.latest.get()
     }
 
     /// Wall time of a reading of the monotonic clock.

@@ -12,7 +12,7 @@ use meshwright_codec::{HeadError, HeadErrorClass, Progress, parse_request};
 use meshwright_model::{Failure, FailureKind, Stage};
 use meshwright_telemetry::{Counter, RefusalReason};
 use meshwright_wire::net::TcpStream;
-use meshwright_wire::{Deadline, Link};
+use meshwright_wire::{Deadline, Ends, Lease, Link};
 
 use crate::exchange::ExchangeLease;
 use crate::listener::ListenerSlot;
@@ -61,6 +61,17 @@ impl Connection {
     pub(crate) fn new(worker: Rc<Worker>, slot: Rc<ListenerSlot>, stream: TcpStream, peer: SocketAddr) -> Self {
         let local = worker.log.as_ref().and_then(|_| stream.local_addr().ok()).map(Box::new);
         Self { worker, slot, link: Link::new(stream), deadline: Deadline::default(), peer, local, serving: false }
+    }
+
+    /// Both sides of an exchange over the leased connection, and what of the worker it needs.
+    pub(crate) fn ends<'a>(&'a mut self, lease: &'a mut Lease) -> Ends<'a> {
+        Ends {
+            downstream: &mut self.link,
+            upstream: lease.link(),
+            buffers: &self.worker.buffers,
+            limits: &self.worker.limits,
+            deadline: &mut self.deadline,
+        }
     }
 
     /// No further request should come on this connection.
@@ -116,7 +127,9 @@ fn begin_waiting(connection: &mut Connection, served: bool) {
     }
     let limits = &connection.worker.limits;
     let wait = if served && connection.link.ahead().is_empty() { limits.idle_timeout } else { limits.head_timeout };
-    connection.deadline.set_after(Instant::now(), wait);
+    // The record of the request before was finished within this poll: its reading of the clock is good enough.
+    let now = if served { connection.worker.clock.latest() } else { connection.worker.clock.read() };
+    connection.deadline.set_after(now, wait);
 }
 
 fn poll_next(connection: &mut Connection, cx: &mut Context<'_>, exchange: &mut Option<ExchangeLease>) -> Poll<Read> {
@@ -218,7 +231,7 @@ fn refused(mut lease: ExchangeLease, error: HeadError) -> Read {
     if error == HeadError::TooManyHeaders {
         lease.record.refusal = Some(RefusalReason::TooManyHeaders);
     }
-    Read::Refused(lease, Failure::new(Stage::Read, kind).because(error.to_string()))
+    Read::Refused(lease, Failure::new(Stage::Read, kind).because(error.as_str()))
 }
 
 /// The client closed. In the middle of a head that is a request that failed; between requests it is nothing at all.

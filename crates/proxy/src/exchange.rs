@@ -58,6 +58,11 @@ impl Answered {
 }
 
 impl Exchange {
+    /// Everything that was taken of the request is still here.
+    pub(crate) fn can_send_again(&self) -> bool {
+        self.relay.as_ref().is_some_and(|relay| relay.upload.can_rewind())
+    }
+
     /// Gives the memory of the request head back, once nobody needs authority, target and headers any more.
     pub(crate) fn release_head(&mut self, worker: &Worker) {
         let memory = self.request.take_memory();

@@ -246,6 +246,7 @@ async fn await_answer(connection: &mut Connection, exchange: &mut Exchange) -> R
         return Err(RelayError::Upstream { answered: false, cause: "there is no connection".to_owned() });
     };
     loop {
+        // As `Connection::ends`, which would borrow the worker's response head too.
         let mut ends = Ends {
             downstream: &mut connection.link,
             upstream: lease.link(),
@@ -304,11 +305,10 @@ fn after_failure(
     failed: TryFailure,
 ) -> Result<bool, Failure> {
     let kind = failed.failure.kind;
-    let can_send_again = exchange.relay.as_ref().is_some_and(|relay| relay.upload.can_rewind());
     let stale = failed.reuse == Some(Reuse::Reused)
         && kind == FailureKind::UpstreamClosed
         && retry::on_stale_connection(&exchange.request.method, failed.nothing_sent, failed.answered);
-    if stale && can_send_again {
+    if stale && exchange.can_send_again() {
         tries.stale += 1;
         return Ok(false);
     }
@@ -349,8 +349,7 @@ fn after_failure(
 
 /// Takes a place for a retry, when the request can be sent again at all.
 fn may_retry(exchange: &mut Exchange, tries: &mut Tries) -> bool {
-    let can_send_again = exchange.relay.as_ref().is_some_and(|relay| relay.upload.can_rewind());
-    let allowed = can_send_again && exchange.admission.as_mut().is_some_and(Admission::try_retry);
+    let allowed = exchange.can_send_again() && exchange.admission.as_mut().is_some_and(Admission::try_retry);
     if allowed {
         tries.retries += 1;
     }

@@ -146,7 +146,7 @@ async fn send(connection: &mut Connection, exchange: &mut Exchange, body: &[u8],
     let after = if upload.has_ended() {
         After::KeepAlive
     } else {
-        respond::discard_request(connection, exchange, Some(&mut upload)).await
+        respond::discard_request(connection, exchange, &mut upload).await
     };
     upload.dispose(&worker.buffers);
     after

@@ -8,7 +8,7 @@ use meshwright_codec::{ReplyFraming, write_response_head};
 use meshwright_message::{BodyLength, HeaderName, RequestHead, ResponseHead, Version};
 use meshwright_model::{Failure, FailureKind, HeaderOperations, Stage};
 use meshwright_telemetry::{ClusterCounter, Counter};
-use meshwright_wire::{Buffers, Direction, Ends, Relay, RelayError, ResponseStart};
+use meshwright_wire::{Buffers, Direction, Relay, RelayError, ResponseStart};
 
 use crate::connection::{After, Connection};
 use crate::exchange::Exchange;
@@ -140,15 +140,8 @@ async fn move_bodies(
     exchange: &mut Exchange,
     start: ResponseStart,
 ) -> Result<(), RelayError> {
-    let worker = &connection.worker;
     let (Some(relay), Some(lease)) = (&mut exchange.relay, &mut exchange.upstream) else { return Ok(()) };
-    let mut ends = Ends {
-        downstream: &mut connection.link,
-        upstream: lease.link(),
-        buffers: &worker.buffers,
-        limits: &worker.limits,
-        deadline: &mut connection.deadline,
-    };
+    let mut ends = connection.ends(lease);
     let mut start = Some(start);
     std::future::poll_fn(|cx| {
         if let Some(start) = start.take() {
@@ -198,17 +191,16 @@ async fn finish(
     if relay.upload.has_ended() {
         return Ok(After::KeepAlive);
     }
-    let mut upload = exchange.relay.take().map(|relay| relay.upload);
-    Ok(Box::pin(discard_request(connection, exchange, upload.as_mut())).await)
+    let Some(mut upload) = exchange.relay.take().map(|relay| relay.upload) else { return Ok(After::Close) };
+    Ok(Box::pin(discard_request(connection, exchange, &mut upload)).await)
 }
 
 /// Reads what is left of a request body after an early answer, so that the next request can be found behind it.
 pub(crate) async fn discard_request(
     connection: &mut Connection,
     exchange: &mut Exchange,
-    upload: Option<&mut Direction>,
+    upload: &mut Direction,
 ) -> After {
-    let Some(upload) = upload else { return After::Close };
     let worker = connection.worker.clone();
     let now = Instant::now();
     // For the service and for the record the exchange is over; only the client still owes bytes.
@@ -228,17 +220,10 @@ pub(crate) async fn discard_request(
 
 /// Carries bytes both ways after a 101 answer, until both sides have ended.
 async fn tunnel(connection: &mut Connection, exchange: &mut Exchange, start: ResponseStart) -> After {
-    let worker = connection.worker.clone();
-    worker.metrics.count(Counter::DownstreamUpgrades);
+    connection.worker.metrics.count(Counter::DownstreamUpgrades);
     let (Some(relay), Some(lease)) = (&mut exchange.relay, &mut exchange.upstream) else { return After::Abort };
     connection.deadline.clear();
-    let mut ends = Ends {
-        downstream: &mut connection.link,
-        upstream: lease.link(),
-        buffers: &worker.buffers,
-        limits: &worker.limits,
-        deadline: &mut connection.deadline,
-    };
+    let mut ends = connection.ends(lease);
     let mut start = Some(start);
     let ended = std::future::poll_fn(|cx| {
         if let Some(start) = start.take() {

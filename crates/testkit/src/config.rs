@@ -93,3 +93,16 @@ impl Config {
         std::fs::rename(&next, &self.path).expect("the file is renamed");
     }
 }
+
+/// A DestinationRule for `host` with this traffic policy, in YAML's flow form.
+pub fn destination_rule(host: &str, policy: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: {host}}}
+spec:
+  host: {host}
+  trafficPolicy: {policy}
+"
+    )
+}

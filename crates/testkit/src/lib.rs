@@ -18,7 +18,7 @@ mod scripts;
 use std::time::{Duration, Instant};
 
 pub use client::{RawClient, ReadError};
-pub use config::{Config, GATEWAY, gateway_routes, gateway_to, indent, mesh_routes};
+pub use config::{Config, GATEWAY, destination_rule, gateway_routes, gateway_to, indent, mesh_routes};
 pub use message::{Response, parse_chunked};
 pub use metrics::Scrape;
 pub use origin::{FullPort, Origin, OriginConnection, Received, RefusingPort};

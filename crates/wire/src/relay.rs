@@ -210,7 +210,6 @@ impl Relay {
             if ends.upstream.ahead().is_empty() {
                 match parse_response(&scratch[..count], &mut self.scan, &ends.limits.head, to, head) {
                     Ok(Progress::Complete { consumed }) => {
-                        self.scan = HeadScan::default();
                         return Poll::Ready(Ok(ResponseStart { in_scratch: consumed..count }));
                     }
                     Ok(Progress::Partial) => ends.upstream.keep(&scratch[..count], buffers),
@@ -234,7 +233,6 @@ impl Relay {
     ) -> Result<Option<ResponseStart>, RelayError> {
         match parse_response(ends.upstream.ahead(), &mut self.scan, &ends.limits.head, to, head) {
             Ok(Progress::Complete { consumed }) => {
-                self.scan = HeadScan::default();
                 ends.upstream.use_ahead(consumed, ends.buffers);
                 Ok(Some(ResponseStart { in_scratch: 0..0 }))
             }
