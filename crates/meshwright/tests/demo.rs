@@ -35,7 +35,11 @@ fn every_line_to_try_works_as_printed_and_an_interrupt_ends_it_cleanly() {
         assert_eq!(outcome, expected, "{line}");
     }
     assert_eq!(status.code(), Some(0));
-    assert!(last.contains(" requests, 0 failed: ") && last.contains("users-v1-a"), "{last}");
+    // How many requests the load sent, and to whom, is a matter of timing: one of the lines above drains an endpoint.
+    let counts = last.strip_prefix("ended; since the last line: ").and_then(|counts| counts.split_once(" requests, "));
+    let (requests, outcome) = counts.unwrap_or_else(|| panic!("{last}"));
+    assert!(requests.parse::<u64>().is_ok_and(|requests| requests > 0), "{last}");
+    assert!(outcome.starts_with("0 failed: ") && (outcome.contains("users-") || outcome.contains("posts-")), "{last}");
 }
 
 /// Runs one line as a shell does. The status of the answer, 200 for a command that succeeds.
