@@ -1,6 +1,6 @@
 //! What operators do to a running process from the command line: endpoints and the log level.
 
-use meshwright_testkit::{Config, Launch, Meshwright, Origin, binary, gateway_to};
+use meshwright_testkit::{Config, Launch, Meshwright, Origin, binary, destination_rule, gateway_to};
 
 struct Setup {
     users: [Origin; 2],
@@ -8,10 +8,11 @@ struct Setup {
     _config: Config,
 }
 
-/// One service with two endpoints behind a gateway.
+/// One service with two endpoints in turn behind a gateway.
 fn setup() -> Setup {
     let users = [Origin::echoes(), Origin::echoes()];
-    let config = Config::new(&[&gateway_to("users")]);
+    let in_turn = destination_rule("users", "{loadBalancer: {simple: ROUND_ROBIN}}");
+    let config = Config::new(&[&gateway_to("users"), &in_turn]);
     let endpoints = users.each_ref().map(|origin| origin.address().to_string());
     let launch = Launch::run(binary!()).file(config.path()).service("users", &[&endpoints[0], &endpoints[1]]);
     Setup { users, process: launch.start(), _config: config }
