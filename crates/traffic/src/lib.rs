@@ -9,6 +9,7 @@
 //!   ([`HostVerdict`]).
 //! - [`Balancer`]: one worker's choice among them. Each algorithm is one file in `balance/`.
 //! - [`OutlierDetector`]: ejection of hosts that fail in a row.
+//! - [`CircuitBreaker`]: stops calls to what fails or is slow. Its policy and presets are in `breaker/policy.rs`.
 //! - [`Limits`], [`Usage`]: how much may be open or in flight.
 //! - [`Backoff`]: the pause before a retry.
 //!
@@ -16,6 +17,7 @@
 
 mod backoff;
 mod balance;
+mod breaker;
 mod host;
 mod host_set;
 mod limits;
@@ -26,6 +28,10 @@ mod weighted_draw;
 
 pub use backoff::Backoff;
 pub use balance::{Balancer, NoHost, Policy, Stagger};
+pub use breaker::{
+    Admission, BreakerMode, BreakerPolicy, BreakerRefusal, BreakerState, BreakerView, CircuitBreaker, Counts, OpenTime,
+    Outcome, Permit, ReadyToTrip, Recovery, SlowCalls, StateCause, StateChange, Window,
+};
 pub use host::{AdminState, Host, HostState};
 pub use host_set::HostSet;
 pub use limits::{Limits, Usage};

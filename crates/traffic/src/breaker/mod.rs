@@ -1,0 +1,131 @@
+//! A circuit breaker: stops calls to what fails or is slow, waits, lets a few through, closes when they succeed. Knows no
+//! clock and no call: the caller says what time it is and how a call ended. Read next: `policy.rs` for what can be
+//! configured, `machine.rs` for the states.
+
+mod event;
+mod machine;
+mod policy;
+mod window;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use machine::Machine;
+
+pub use event::{BreakerMode, BreakerRefusal, BreakerState, BreakerView, Counts, StateCause, StateChange};
+pub use policy::{BreakerPolicy, OpenTime, ReadyToTrip, Recovery, SlowCalls, Window};
+
+/// Leave to make one call. Give it back to the breaker that gave it, by [`CircuitBreaker::record`] when the call ended or
+/// [`CircuitBreaker::release`] when it was given up: a half-open breaker waits for its probes.
+#[derive(Debug)]
+#[must_use = "a permit that is not given back keeps a probe's place"]
+pub struct Permit {
+    generation: u64,
+    started: Instant,
+}
+
+impl Permit {
+    /// When the call was admitted; how long it took is counted from here.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it should.
+    Success,
+    /// Not as it should.
+    Failure,
+}
+
+/// What asking for a permit came to. Both parts may matter: the call that finds the open time over is the first probe.
+#[derive(Debug)]
+pub struct Admission {
+    /// The permit, or why there is none.
+    pub permit: Result<Permit, BreakerRefusal>,
+    /// The change of state that came with the question.
+    pub change: Option<StateChange>,
+}
+
+/// A circuit breaker that threads share.
+///
+/// Sources: Nygard, "Release It!" (the pattern); sony/gobreaker (generations, counts, a caller's own condition);
+/// resilience4j (count and time windows, slow calls, half-open by rates, modes); Hystrix (rolling buckets, one trial).
+///
+/// Asking and recording take a lock for some tens of nanoseconds each; a caller's own condition runs under it. Nothing
+/// waits and nothing allocates, but for the ring of a count window that fills up for the first time.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use meshwright_traffic::{BreakerPolicy, BreakerState, CircuitBreaker, Outcome};
+///
+/// let mut now = Instant::now();
+/// let policy = BreakerPolicy { consecutive_failures: 1, ..BreakerPolicy::default() };
+/// let breaker = CircuitBreaker::new(policy, now, &mut fastrand::Rng::with_seed(7));
+///
+/// let permit = breaker.try_acquire(now).permit.unwrap();
+/// let change = breaker.record(permit, Outcome::Failure, now).unwrap();
+/// assert_eq!(change.to, BreakerState::Open);
+/// assert!(breaker.try_acquire(now).permit.is_err());
+///
+/// now += Duration::from_secs(60);
+/// let probe = breaker.try_acquire(now).permit.unwrap();
+/// breaker.record(probe, Outcome::Success, now);
+/// assert_eq!(breaker.view(now).state, BreakerState::Closed);
+/// ```
+#[derive(Debug)]
+pub struct CircuitBreaker {
+    /// Held for one step of the state machine, never while a call is made.
+    machine: Mutex<Machine>,
+}
+
+impl CircuitBreaker {
+    /// A closed breaker. `rng` seeds the jitter of its open times.
+    pub fn new(policy: BreakerPolicy, now: Instant, rng: &mut fastrand::Rng) -> Self {
+        Self { machine: Mutex::new(Machine::new(policy, now, rng)) }
+    }
+
+    /// Asks for leave to make a call.
+    pub fn try_acquire(&self, now: Instant) -> Admission {
+        let mut machine = self.lock();
+        let change = machine.advance(now);
+        Admission { permit: machine.admit(now), change }
+    }
+
+    /// Takes note of how an admitted call ended. A permit of an earlier state says nothing.
+    pub fn record(&self, permit: Permit, outcome: Outcome, now: Instant) -> Option<StateChange> {
+        self.lock().record(permit, outcome, now)
+    }
+
+    /// Takes an admitted call back that was given up: it counts neither way, and its place is free again.
+    pub fn release(&self, permit: Permit) {
+        self.lock().release(permit);
+    }
+
+    /// Does what time alone does. Calls do this by themselves; use it to see changes without calls.
+    pub fn advance(&self, now: Instant) -> Option<StateChange> {
+        self.lock().advance(now)
+    }
+
+    /// Says who decides, and starts anew: closed and with nothing counted, or open when that is forced.
+    pub fn set_mode(&self, mode: BreakerMode, now: Instant) -> StateChange {
+        self.lock().set_mode(mode, now)
+    }
+
+    /// The breaker at this moment.
+    pub fn view(&self, now: Instant) -> BreakerView {
+        self.lock().view(now)
+    }
+
+    /// Its policy, every value in its range.
+    pub fn policy(&self) -> BreakerPolicy {
+        self.lock().policy().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Machine> {
+        // A caller's condition may panic; the state is consistent before it runs.
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
