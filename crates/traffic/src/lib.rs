@@ -11,29 +11,43 @@
 //! - [`OutlierDetector`]: ejection of hosts that fail in a row.
 //! - [`CircuitBreaker`]: stops calls to what fails or is slow. Its policy and presets are in `breaker/policy.rs`.
 //! - [`Limits`], [`Usage`]: how much may be open or in flight.
-//! - [`Backoff`]: the pause before a retry.
+//! - [`Backoff`]: the pause before a retry; [`ActiveBudget`], [`RetryBudget`]: how many retries there may be.
+//! - [`AdaptiveLimit`]: a limit of concurrency that learns from latency; [`ShedPolicy`]: who is refused first.
+//! - [`TokenBucket`]: so many per time. [`LatencyQuantile`]: when a call is late enough to be hedged.
 //!
 //! Read next: `balance/mod.rs` and `outlier.rs`.
 
+mod adaptive;
 mod backoff;
 mod balance;
 mod breaker;
+mod budget;
 mod host;
 mod host_set;
+mod latency;
 mod limits;
 mod outlier;
+mod rate;
 mod rotation;
+mod shed;
 mod verdict;
 mod weighted_draw;
 
+pub use adaptive::{
+    AdaptiveLimit, AdaptivePolicy, AdaptiveView, Aimd, Gradient2, LimitAlgorithm, LimitSample, Slot, Vegas,
+};
 pub use backoff::Backoff;
 pub use balance::{Balancer, NoHost, Policy, Stagger};
 pub use breaker::{
     Admission, BreakerMode, BreakerPolicy, BreakerRefusal, BreakerState, BreakerView, CircuitBreaker, Counts, OpenTime,
     Outcome, Permit, ReadyToTrip, Recovery, SlowCalls, StateCause, StateChange, Window,
 };
+pub use budget::{ActiveBudget, BudgetPolicy, RetryBudget};
 pub use host::{AdminState, Host, HostState};
 pub use host_set::HostSet;
+pub use latency::LatencyQuantile;
 pub use limits::{Limits, Usage};
 pub use outlier::{EjectionCause, EjectionRefusal, Observation, OutlierDetector, OutlierEvent, OutlierPolicy};
+pub use rate::{Rate, TokenBucket};
+pub use shed::{Criticality, ShedPolicy};
 pub use verdict::HostVerdict;

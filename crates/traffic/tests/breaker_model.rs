@@ -93,9 +93,9 @@ impl Model {
             _ if self.mode == BreakerMode::Disabled => return Ok(Ticket::Ignored),
             _ if self.mode == BreakerMode::ForcedOpen => Some(BreakerRefusal::Forced),
             BreakerState::Closed => None,
-            BreakerState::Open => {
-                Some(BreakerRefusal::Open { retry_after: self.open_until.unwrap().duration_since(now) })
-            }
+            BreakerState::Open => Some(BreakerRefusal::Open {
+                retry_after: self.open_until.expect("an open phase has an end").duration_since(now),
+            }),
             BreakerState::HalfOpen => (self.ended.len() as u32 + self.in_flight >= self.policy.probes)
                 .then_some(BreakerRefusal::ProbesInFlight),
         };
