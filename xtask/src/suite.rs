@@ -18,6 +18,9 @@ const PROGRAMS: [Requirement; 3] = [
     Requirement { program: "python3", package: "python3" },
 ];
 
+/// Python packages that capability tests use as clients, in `python` of the build directory.
+const PYTHON_PACKAGES: [&str; 2] = ["grpcio==1.85.3", "websockets==17.4"];
+
 /// Property-test cases per property in the longer tier.
 const LONG_CASES: &str = "8192";
 
@@ -48,7 +51,7 @@ enum Outcome {
 /// by the exit code.
 pub(crate) fn run(arguments: &TestArguments) -> Result<ExitCode> {
     let began = Instant::now();
-    install::ensure_programs(&PROGRAMS)?;
+    install_tools()?;
     let mut steps = vec![
         step("house rules (tidy)", tidy::check_tree),
         step("formatting", || cargo(&["fmt", "--all", "--check"])),
@@ -62,6 +65,16 @@ pub(crate) fn run(arguments: &TestArguments) -> Result<ExitCode> {
     }
     steps.push(deny());
     Ok(summary(&steps, began.elapsed()))
+}
+
+/// Installs what the tests need.
+///
+/// # Errors
+/// When something is missing and cannot be installed.
+pub(crate) fn install_tools() -> Result<ExitCode> {
+    install::ensure_programs(&PROGRAMS)?;
+    install::ensure_python(&tree::target_directory()?.join("python"), &PYTHON_PACKAGES)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn step(name: &'static str, work: impl FnOnce() -> Result<()>) -> Step {

@@ -50,7 +50,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => return run::run(&args),
         Command::Proxy(args) => return run::proxy(&args),
-        Command::Echo(args) => return echo::run(args),
+        Command::Echo(args) => return echo::run(&args),
         Command::Demo(args) => return demo::run(&args),
         Command::Validate(args) => return validate::run(&args),
         Command::Endpoints(args) => return remote::endpoints(&args),

@@ -5,6 +5,7 @@
 //! Read next: [`Launch`] and [`Meshwright`] (the process), [`Origin`] (upstream peers), [`RawClient`] (downstream peers),
 //! [`Config`] (its YAML).
 
+mod certificates;
 mod client;
 mod config;
 mod message;
@@ -17,6 +18,7 @@ mod scripts;
 
 use std::time::{Duration, Instant};
 
+pub use certificates::{Authority, Issued, Leaf};
 pub use client::{RawClient, ReadError};
 pub use config::{Config, GATEWAY, destination_rule, gateway_routes, gateway_to, indent, mesh_routes};
 pub use message::{Response, parse_chunked};

@@ -1,6 +1,7 @@
 //! Flags of `echo` and `demo`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -11,11 +12,16 @@ Examples:
   meshwright echo --listen :9001 --name users-1
   meshwright echo --listen :9002 --delay exp:20ms --concurrency 8
   meshwright echo --listen :9003 --fail 20%
+  meshwright echo --listen :9443 --tls
   curl 'localhost:9001/users/7?status=503&delay=10ms..50ms'
   curl 'localhost:9001/?size=1MiB' -o /dev/null
   curl localhost:9001/health
+  curl --http2-prior-knowledge localhost:9001/
+  curl -k https://localhost:9443/
+  python3 -m websockets ws://localhost:9001/chat
 
-Query parameters status, delay, size and fail win over the flags of the same name.";
+Query parameters status, delay, size and fail win over the flags of the same name.
+WebSockets are echoed, gRPC has grpc.health.v1.Health and meshwright.Echo: see docs/echo.md.";
 
 pub(super) const DEMO_EXAMPLES: &str = "\
 Examples:
@@ -59,6 +65,18 @@ pub struct EchoArgs {
     /// Requests answered at one time; further ones wait in line [default: no limit]
     #[arg(long, value_name = "N", value_parser = value::positive, env = "MESHWRIGHT_CONCURRENCY")]
     pub concurrency: Option<u32>,
+
+    /// Speak TLS only, HTTP/2 and HTTP/1.1 by ALPN, with a certificate for localhost that is made at start
+    #[arg(long, env = "MESHWRIGHT_TLS")]
+    pub tls: bool,
+
+    /// Speak TLS only, with the certificate chain in this PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_key", env = "MESHWRIGHT_TLS_CERTIFICATE")]
+    pub tls_certificate: Option<PathBuf>,
+
+    /// The private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificate", env = "MESHWRIGHT_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
 }
 
 /// Flags of `demo`.

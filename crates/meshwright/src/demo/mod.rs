@@ -10,8 +10,6 @@ mod story;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -72,8 +70,8 @@ async fn play(args: &DemoArgs) -> anyhow::Result<()> {
     let interrupted = echo::stop_signal()?;
     let (stop, stopping) = watch::channel(());
     let mut backends = JoinSet::new();
-    let broken = Arc::new(AtomicBool::new(false));
-    let started = start_backends(&mut backends, &stopping, &broken).await?;
+    let (broken, is_broken) = watch::channel(false);
+    let started = start_backends(&mut backends, &stopping, &is_broken).await?;
     let gateway = gateway::start(args, &services(&started)).await?;
     let addresses = gateway::addresses(&gateway)?;
     say(&story::tell(&addresses, &started, args.rate))?;
@@ -97,7 +95,7 @@ async fn play(args: &DemoArgs) -> anyhow::Result<()> {
 async fn start_backends(
     backends: &mut JoinSet<()>,
     stopping: &watch::Receiver<()>,
-    broken: &Arc<AtomicBool>,
+    broken: &watch::Receiver<bool>,
 ) -> anyhow::Result<Vec<Started>> {
     let mut started = Vec::new();
     for instance in &INSTANCES {
@@ -133,13 +131,13 @@ fn services(started: &[Started]) -> Vec<String> {
 }
 
 /// Lets the failing instance fail for [`OUTAGE`] in every [`OUTAGE_EVERY`], for the first time after half of that.
-async fn break_now_and_then(broken: Arc<AtomicBool>) {
+async fn break_now_and_then(broken: watch::Sender<bool>) {
     tokio::time::sleep(OUTAGE_EVERY / 2).await;
     loop {
-        broken.store(true, Ordering::Relaxed);
+        broken.send_replace(true);
         let _ = say(&format!("{FAILING} fails from now on\n"));
         tokio::time::sleep(OUTAGE).await;
-        broken.store(false, Ordering::Relaxed);
+        broken.send_replace(false);
         let _ = say(&format!("{FAILING} works again\n"));
         tokio::time::sleep(OUTAGE_EVERY - OUTAGE).await;
     }

@@ -1,11 +1,11 @@
 //! What one request to the echo backend is answered with.
 //!
-//! Order of events: wait in line, read the request's body, wait the delay, answer. `/health` does none of these.
+//! Order of events: wait in line, read the request's body, wait the delay, answer. `/health` does none of these. gRPC calls
+//! and WebSockets are answered elsewhere.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::Serialize;
@@ -13,17 +13,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Echo;
 use super::body::EchoBody;
+use super::connection::{Connection, Visit};
+use super::tls::TlsFacts;
 use crate::args::value::{self, Delay};
 
-/// Which request this is, counted from 1.
-pub struct Visit {
-    /// Number of the connection since the backend started.
-    pub connection: u64,
-    /// Number of the request since the backend started.
-    pub request: u64,
-    /// Number of the request on its connection.
-    pub request_on_connection: u64,
-}
+/// Header with the backend's name, where an answer has no JSON to carry it.
+pub const ECHO_NAME: HeaderName = HeaderName::from_static("echo-name");
 
 /// What the query asks for.
 #[derive(Debug, Default, PartialEq)]
@@ -38,11 +33,19 @@ struct Knobs {
 #[derive(Serialize)]
 struct Seen<'a> {
     name: &'a str,
+    protocol: &'a str,
     method: &'a str,
+    /// `:authority` of HTTP/2, where there is no `Host`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authority: Option<&'a str>,
     path: &'a str,
     query: Option<&'a str>,
     headers: BTreeMap<&'a str, OneOrMore>,
     body_bytes: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    trailers: BTreeMap<&'a str, OneOrMore>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<&'a TlsFacts>,
     connection: u64,
     request: u64,
     request_on_connection: u64,
@@ -58,8 +61,16 @@ enum OneOrMore {
 
 impl Echo {
     /// Answers one request.
-    pub(super) async fn answer(&self, request: Request<Incoming>, visit: Visit) -> Response<EchoBody> {
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        connection: &Connection,
+        visit: Visit,
+    ) -> Response<EchoBody> {
         let (head, mut body) = request.into_parts();
+        if head.method == Method::CONNECT {
+            return self.refusal(StatusCode::METHOD_NOT_ALLOWED, "CONNECT opens nothing here but a WebSocket", None);
+        }
         if head.uri.path() == "/health" {
             return json(StatusCode::OK, "{\"status\":\"ok\"}\n", None);
         }
@@ -67,23 +78,24 @@ impl Echo {
             Ok(knobs) => knobs,
             Err(sentence) => return self.refusal(StatusCode::BAD_REQUEST, &sentence, None),
         };
-        let permit = match &self.permits {
-            Some(permits) => permits.clone().acquire_owned().await.ok(),
-            None => None,
-        };
+        let permit = self.permit().await;
         let mut body_bytes = 0;
+        let mut trailers = HeaderMap::new();
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else {
                 return self.refusal(StatusCode::BAD_REQUEST, "the request ended before its body was complete", permit);
             };
             let length = frame.data_ref().map_or(0, |data| data.len());
             body_bytes += u64::try_from(length).unwrap_or(u64::MAX);
+            if let Ok(fields) = frame.into_trailers() {
+                trailers = fields;
+            }
         }
         let mut rng = fastrand::Rng::new();
         if let Some(delay) = knobs.delay.or(self.settings.delay) {
             tokio::time::sleep(delay.sample(&mut rng)).await;
         }
-        if self.settings.broken.load(Ordering::Relaxed) {
+        if self.is_broken() {
             return self.refusal(StatusCode::SERVICE_UNAVAILABLE, "this instance is broken at the moment", permit);
         }
         let fail = knobs.fail.unwrap_or(self.settings.fail);
@@ -99,24 +111,24 @@ impl Echo {
         if let Some(size) = knobs.size.or(self.settings.size) {
             return response(status, Some("application/octet-stream"), EchoBody::stream(size, permit));
         }
-        json(status, self.seen(&head, body_bytes, &visit), permit)
-    }
-
-    fn seen(&self, head: &http::request::Parts, body_bytes: u64, visit: &Visit) -> String {
         let seen = Seen {
             name: &self.settings.name,
+            protocol: protocol(head.version),
             method: head.method.as_str(),
+            authority: head.uri.authority().map(http::uri::Authority::as_str),
             path: head.uri.path(),
             query: head.uri.query(),
             headers: headers(&head.headers),
             body_bytes,
-            connection: visit.connection,
+            trailers: headers(&trailers),
+            tls: connection.tls.as_ref(),
+            connection: connection.number,
             request: visit.request,
             request_on_connection: visit.request_on_connection,
         };
         let mut text = serde_json::to_string_pretty(&seen).expect("strings and numbers always serialise");
         text.push('\n');
-        text
+        json(status, text, permit)
     }
 
     fn refusal(&self, status: StatusCode, sentence: &str, permit: Option<OwnedSemaphorePermit>) -> Response<EchoBody> {
@@ -180,7 +192,16 @@ fn headers(headers: &HeaderMap) -> BTreeMap<&str, OneOrMore> {
     seen
 }
 
-fn json(status: StatusCode, text: impl Into<String>, permit: Option<OwnedSemaphorePermit>) -> Response<EchoBody> {
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// An answer of JSON text.
+pub fn json(status: StatusCode, text: impl Into<String>, permit: Option<OwnedSemaphorePermit>) -> Response<EchoBody> {
     response(status, Some("application/json"), EchoBody::text(text.into(), permit))
 }
 

@@ -6,7 +6,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::Either;
 use tokio::sync::OwnedSemaphorePermit;
+
+use super::grpc::CallBody;
+
+/// The body of any answer: made beforehand, or of a gRPC call.
+pub type AnyBody = Either<EchoBody, CallBody>;
 
 /// What streamed answers consist of; slices of it are sent without copying.
 static PATTERN: [u8; 64 * 1024] = [b'x'; 64 * 1024];

@@ -1,25 +1,28 @@
 //! A backend to play with: it answers with what it saw, and waits, fails or streams on demand.
 //!
-//! This file accepts connections and ends them. What one request is answered with is in `answer`, the bytes of
-//! answers in `body`. It knows nothing of gateways. HTTP/1.1 only, one thread.
+//! HTTP/1.1 and HTTP/2 on one port, with or without TLS. This file has the settings, accepts connections and ends them. Read
+//! next: `connection` (TLS, and which kind of answer a request gets), `answer` (JSON), `websocket`, `grpc`. It knows nothing
+//! of gateways. One thread.
 
 mod answer;
 mod body;
+mod connection;
+mod frame;
+mod grpc;
+mod tls;
+mod websocket;
 
 use std::future::Future;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
 use crate::args::value::Delay;
 use crate::args::{EXIT_OK, EchoArgs};
@@ -30,7 +33,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How a backend behaves. Query parameters of a request win over `status`, `delay`, `fail` and `size`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct EchoSettings {
     /// Name that answers carry.
     pub name: String,
@@ -44,12 +47,14 @@ pub struct EchoSettings {
     pub size: Option<u64>,
     /// Requests answered at one time; further ones wait in line, first come first served.
     pub concurrency: Option<u32>,
-    /// While true, every request is answered with 503, whatever the other settings say.
-    pub broken: Arc<AtomicBool>,
+    /// While true, every request is answered with 503 (gRPC: UNAVAILABLE), whatever the other settings say.
+    pub broken: watch::Receiver<bool>,
+    /// Only TLS is spoken, when present.
+    pub tls: Option<TlsAcceptor>,
 }
 
 impl EchoSettings {
-    /// A backend that answers 200 at once.
+    /// A backend that answers 200 at once, without TLS.
     pub fn named(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -58,22 +63,26 @@ impl EchoSettings {
             fail: 0.0,
             size: None,
             concurrency: None,
-            broken: Arc::default(),
+            broken: watch::channel(false).1,
+            tls: None,
         }
     }
-}
 
-impl From<EchoArgs> for EchoSettings {
-    fn from(args: EchoArgs) -> Self {
-        Self {
-            name: args.name,
+    fn of(args: &EchoArgs) -> anyhow::Result<Self> {
+        let tls = match (&args.tls_certificate, &args.tls_key) {
+            (Some(certificate), Some(key)) => Some(tls::of_files(certificate, key)?),
+            _ if args.tls => Some(tls::self_signed()?),
+            _ => None,
+        };
+        Ok(Self {
             status: args.status,
             delay: args.delay,
             fail: args.fail,
             size: args.size,
             concurrency: args.concurrency,
-            broken: Arc::default(),
-        }
+            tls,
+            ..Self::named(&args.name)
+        })
     }
 }
 
@@ -86,11 +95,26 @@ struct Echo {
     requests: AtomicU64,
 }
 
+impl Echo {
+    /// A place among the requests that are answered at one time; waits for it.
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        match &self.permits {
+            Some(permits) => permits.clone().acquire_owned().await.ok(),
+            None => None,
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        *self.settings.broken.borrow()
+    }
+}
+
 /// Runs `meshwright echo` until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// The address cannot be listened on.
-pub fn run(args: EchoArgs) -> anyhow::Result<ExitCode> {
+/// The address cannot be listened on, or the certificate or its key cannot be used.
+pub fn run(args: &EchoArgs) -> anyhow::Result<ExitCode> {
+    let settings = EchoSettings::of(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener =
@@ -99,9 +123,10 @@ pub fn run(args: EchoArgs) -> anyhow::Result<ExitCode> {
         if bound.ip().is_unspecified() {
             bound.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
         }
-        writeln!(io::stdout(), "listening on http://{bound}")?;
+        let scheme = if settings.tls.is_some() { "https" } else { "http" };
+        writeln!(io::stdout(), "listening on {scheme}://{bound}")?;
         let stop = stop_signal()?;
-        serve(listener, args.into(), stop).await;
+        serve(listener, settings, stop).await;
         Ok(ExitCode::from(EXIT_OK))
     })
 }
@@ -129,55 +154,25 @@ pub async fn serve(listener: TcpListener, settings: EchoSettings, shutdown: impl
         Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)))
     });
     let echo = Arc::new(Echo { settings, permits, connections: AtomicU64::default(), requests: AtomicU64::default() });
+    // Whoever serves holds a receiver: when all are gone, everything has ended.
     let (stop, stopping) = watch::channel(());
-    let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(echo.clone(), stream, stopping.clone()));
+                    tokio::spawn(connection::serve(echo.clone(), stream, stopping.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "connection not accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-            },
-            Some(_) = connections.join_next() => {}
+            }
         }
     }
     drop(listener);
-    drop(stop);
-    let _ = tokio::time::timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
-}
-
-async fn connection(echo: Arc<Echo>, stream: TcpStream, mut stopping: watch::Receiver<()>) {
-    let _ = stream.set_nodelay(true);
-    let number = echo.connections.fetch_add(1, Ordering::Relaxed) + 1;
-    let served = AtomicU64::default();
-    let service = service_fn(|request| {
-        let visit = answer::Visit {
-            connection: number,
-            request: echo.requests.fetch_add(1, Ordering::Relaxed) + 1,
-            request_on_connection: served.fetch_add(1, Ordering::Relaxed) + 1,
-        };
-        let echo = echo.clone();
-        async move { Ok::<_, std::convert::Infallible>(echo.answer(request, visit).await) }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(served);
-    let outcome = tokio::select! {
-        outcome = served.as_mut() => outcome,
-        _ = stopping.changed() => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "connection ended early");
-    }
+    drop(stopping);
+    let _ = stop.send(());
+    let _ = tokio::time::timeout(GRACE, stop.closed()).await;
 }

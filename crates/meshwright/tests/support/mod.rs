@@ -46,9 +46,8 @@ impl Backend {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("standard output is piped")).read_line(&mut line).expect("a line");
-        let address =
-            line.trim().strip_prefix("listening on http://").expect("the address").parse().expect("an address");
-        Self { child, address }
+        let (_, address) = line.trim().split_once("://").expect("the address");
+        Self { child, address: address.parse().expect("an address") }
     }
 
     /// A new connection.
@@ -77,6 +76,25 @@ impl Drop for Backend {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs curl to its end and hands out what it printed.
+pub fn curl(arguments: &[&str]) -> String {
+    let output = Command::new("curl").args(["-sS", "--max-time", "20", "--noproxy", "*"]).args(arguments).output();
+    let output = output.expect("curl is installed by `cargo xtask tools`");
+    assert!(output.status.success(), "curl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Runs a Python script that has grpcio and websockets at hand; what it printed.
+pub fn python(script: &str, arguments: &[&str]) -> String {
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_meshwright"));
+    let python = binary.ancestors().map(|folder| folder.join("python/bin/python3")).find(|python| python.exists());
+    let python = python.expect("Python's packages are installed by `cargo xtask tools`");
+    let output = Command::new(python).arg("-c").arg(script).args(arguments).stdin(Stdio::null()).output();
+    let output = output.expect("Python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
 }
 
 /// An answer as it came.
