@@ -48,7 +48,7 @@ pub struct BreakerPolicy {
     pub probes: u32,
     /// What the probes must show. Default: each must succeed.
     pub recovery: Recovery,
-    /// Time in half-open after which the breaker opens again, for probes that never end. Default: none.
+    /// Time in half-open after which the breaker opens again, for probes that never end. Default: none, as zero is.
     pub max_half_open_time: Option<Duration>,
     /// How long it stays open. Default 60 s, always the same.
     pub open_time: OpenTime,
@@ -164,6 +164,7 @@ impl BreakerPolicy {
         self.failure_percent = self.failure_percent.map(percent);
         self.slow_calls = self.slow_calls.map(|slow| SlowCalls { percent: percent(slow.percent), ..slow });
         self.probes = self.probes.max(1);
+        self.max_half_open_time = self.max_half_open_time.filter(|time| !time.is_zero());
         self.open_time = self.open_time.in_range();
         self
     }
