@@ -14,12 +14,17 @@ mod policy;
 pub mod re2;
 mod route;
 mod service;
+mod stream;
+mod tls;
 
 pub use diagnostic::{Diagnostic, ObjectRef, Origin, Severity};
 pub use directory::{ServiceDirectory, ServiceId};
 pub use failure::{Blame, Failure, FailureKind, Outcome, Stage, Verdict};
 pub use mesh::{Gateway, GatewayRef, Mesh, Server, ServerHost, ServerProtocol};
-pub use policy::{ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, PortPolicy, Subset, TrafficPolicy};
+pub use policy::{
+    ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, PortPolicy, ProxyProtocol, Subset, TrafficPolicy,
+    UpstreamProtocol,
+};
 pub use route::{
     Destination, DirectResponse, HeaderMatch, HeaderOperations, HttpMatch, HttpRoute, Redirect, RedirectPort, RetryOn,
     RetryPolicy, Rewrite, RouteAction, StringMatch, VirtualService, WeightedDestination,
@@ -27,4 +32,9 @@ pub use route::{
 pub use service::{
     Endpoint, EndpointAddress, EndpointPorts, EndpointSet, PortProtocol, Resolution, Service, ServicePort,
     ServiceSource,
+};
+pub use stream::{Subnet, TcpMatch, TcpRoute, TlsMatch, TlsRoute};
+pub use tls::{
+    AuthoritiesRef, CertificateRef, CipherSuite, ClientCertificate, ClientTlsPolicy, ClientTlsSettings, Reference,
+    Secret, ServerTlsSettings, TlsVersion,
 };

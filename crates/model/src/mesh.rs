@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::{DestinationRule, Origin, Service, VirtualService};
+use crate::{DestinationRule, Origin, Secret, ServerTlsSettings, Service, VirtualService};
 
 /// Everything that one transaction of configuration says. Lists keep the order of the input, which decides conflicts.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,8 @@ pub struct Mesh {
     pub destination_rules: Vec<DestinationRule>,
     /// All services, already united over their sources: at most one per fully qualified name.
     pub services: Vec<Service>,
+    /// Certificates and keys that stand in the configuration, in input order.
+    pub secrets: Vec<Secret>,
 }
 
 /// Istio's `Gateway`: the ports a gateway process listens on and the hosts it serves there.
@@ -46,6 +48,8 @@ pub struct Server {
     pub bind: Option<IpAddr>,
     /// Hosts served, at least one.
     pub hosts: Vec<ServerHost>,
+    /// How TLS is ended; `Some` for [`ServerProtocol::Https`] and [`ServerProtocol::Tls`].
+    pub tls: Option<Box<ServerTlsSettings>>,
     /// Answer 301 to https for every host.
     pub https_redirect: bool,
     /// Where the server entry starts.
@@ -61,11 +65,19 @@ pub struct ServerHost {
     pub pattern: String,
 }
 
-/// What a gateway port speaks, as far as it can be opened today.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a gateway port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ServerProtocol {
-    /// HTTP/1.1 in clear text (`HTTP`, and `HTTP2`, `GRPC`, `GRPC-WEB` with a warning until HTTP/2 is served).
+    /// HTTP in clear text, HTTP/1.1 and HTTP/2 with prior knowledge (`HTTP`, `HTTP2`, `GRPC`, `GRPC-WEB`).
     Http,
+    /// HTTP over TLS that ends here (`HTTPS` with a mode other than `PASSTHROUGH`).
+    Https,
+    /// Bytes over TLS that ends here, by `tcp` routes (`TLS` with a mode other than `PASSTHROUGH`).
+    Tls,
+    /// TLS that is passed on by its server name, by `tls` routes (`HTTPS` and `TLS` with mode `PASSTHROUGH`).
+    Passthrough,
+    /// Bytes, by `tcp` routes (`TCP`, `MONGO`, `REDIS`, `MYSQL`).
+    Tcp,
     /// Known to Istio, not served by this version: the port is not opened, and a diagnostic says so.
     Unsupported,
 }

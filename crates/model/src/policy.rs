@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::Origin;
+use crate::{ClientTlsPolicy, Origin};
 
 /// Istio's `DestinationRule`.
 #[derive(Clone, Debug)]
@@ -44,6 +44,10 @@ pub struct TrafficPolicy {
     pub connection_pool: Option<ConnectionPool>,
     /// Ejection of failing endpoints.
     pub outlier_detection: Option<OutlierDetection>,
+    /// TLS to the service; `None` is clear text, as far as no wider policy says otherwise.
+    pub tls: Option<ClientTlsPolicy>,
+    /// A PROXY header at the start of each connection; a subset inherits it.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Per port; replaces the destination-level blocks as a whole: blocks absent here fall back to defaults.
     pub port_level: Vec<PortPolicy>,
 }
@@ -59,6 +63,8 @@ pub struct PortPolicy {
     pub connection_pool: Option<ConnectionPool>,
     /// Ejection of failing endpoints.
     pub outlier_detection: Option<OutlierDetection>,
+    /// TLS to the service.
+    pub tls: Option<ClientTlsPolicy>,
 }
 
 /// `loadBalancer.simple`.
@@ -94,6 +100,35 @@ pub struct ConnectionPool {
     pub tcp_keepalive: Option<(Option<u32>, Option<Duration>, Option<Duration>)>,
     /// Age at which a connection is not used for another request.
     pub max_connection_duration: Option<Duration>,
+    /// Speak HTTP/2 whatever the service port says (`h2UpgradePolicy: UPGRADE`).
+    pub upgrade_to_http2: bool,
+    /// Speak what the client speaks, whatever the service port says.
+    pub use_client_protocol: bool,
+    /// Streams that one HTTP/2 connection carries at once.
+    pub max_concurrent_streams: Option<u32>,
+    /// HTTP/2 pings on upstream connections: interval, and time for the answer.
+    pub http2_keepalive: Option<(Duration, Duration)>,
+}
+
+/// Which HTTP is spoken to a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2, with prior knowledge in clear text and by ALPN over TLS.
+    Http2,
+    /// What the client speaks.
+    FollowClient,
+}
+
+/// Version of the PROXY header (haproxy.org, proxy-protocol.txt).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyProtocol {
+    /// Text.
+    Version1,
+    /// Binary.
+    Version2,
 }
 
 /// `outlierDetection`, with the defaults that apply as soon as the block is present.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{GatewayRef, Origin};
+use crate::{GatewayRef, Origin, TcpRoute, TlsRoute};
 
-/// Istio's `VirtualService`, HTTP part.
+/// Istio's `VirtualService`.
 #[derive(Clone, Debug)]
 pub struct VirtualService {
     /// `metadata.name`.
@@ -17,6 +17,10 @@ pub struct VirtualService {
     pub gateways: Vec<GatewayRef>,
     /// Routes in order; the first that matches wins.
     pub http: Vec<HttpRoute>,
+    /// Routes for TLS connections that are passed on, by server name.
+    pub tls: Vec<TlsRoute>,
+    /// Routes for connections whose bytes are not looked at.
+    pub tcp: Vec<TcpRoute>,
     /// Where the document starts.
     pub origin: Origin,
 }

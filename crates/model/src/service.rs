@@ -58,13 +58,28 @@ pub struct ServicePort {
     pub target_port: Option<u16>,
 }
 
-/// What a service port speaks, as far as it matters today.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a service port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PortProtocol {
     /// HTTP/1.1, or unknown and taken as such.
     Http,
-    /// Something else; not routed by this version, and a diagnostic says so.
+    /// HTTP/2 (`http2`, `grpc`, `grpc-web`, `kubernetes.io/h2c`).
+    Http2,
+    /// HTTP over TLS: requests need a TLS policy, connections are passed on as bytes.
+    Https,
+    /// TLS, passed on as bytes.
+    Tls,
+    /// Bytes (`tcp`, `mongo`, `redis`, `mysql`).
+    Tcp,
+    /// No TCP at all (`udp`, `sctp`), or a proxy's protocol: not served, and a diagnostic says so.
     Other,
+}
+
+impl PortProtocol {
+    /// Whether requests are sent to such a port without further ado.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Http2)
+    }
 }
 
 /// How endpoint addresses become socket addresses.

@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meshwright_model::{EndpointSet, LoadBalancer, OutlierDetection, Service};
+use meshwright_identity::ClientTls;
+use meshwright_model::{EndpointSet, LoadBalancer, OutlierDetection, ProxyProtocol, Service, UpstreamProtocol};
 use meshwright_telemetry::DestinationLabels;
 use meshwright_traffic::{
     Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, OutlierPolicy, Policy, Usage,
@@ -21,6 +22,8 @@ use crate::destination_rule::ClusterPolicy;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time that an unused connection is kept where no rule says otherwise.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Streams of an HTTP/2 connection where no rule says otherwise; most servers allow 100 to 250.
+const MAX_CONCURRENT_STREAMS: u32 = 100;
 /// Envoy's panic threshold, which holds where no outlier detection is configured, in percent.
 const PANIC_THRESHOLD: u32 = 50;
 
@@ -34,6 +37,8 @@ pub(crate) struct ClusterSpec {
     pub(crate) subset: Option<String>,
     pub(crate) selector: BTreeMap<String, String>,
     pub(crate) policy: ClusterPolicy,
+    pub(crate) protocol: UpstreamProtocol,
+    pub(crate) tls: Option<Arc<ClientTls>>,
 }
 
 impl ClusterSpec {
@@ -87,6 +92,16 @@ pub struct Cluster {
     pub max_connection_duration: Option<Duration>,
     /// TCP keep-alive: probes, time, interval; `None` is off, absent parts are the system's.
     pub tcp_keepalive: Option<(Option<u32>, Option<Duration>, Option<Duration>)>,
+    /// TLS on every connection; `None` is clear text. The same `Arc` over reloads while nothing of it changes.
+    pub tls: Option<Arc<ClientTls>>,
+    /// Which HTTP is spoken. Default HTTP/1.1.
+    pub protocol: UpstreamProtocol,
+    /// Requests that one HTTP/2 connection carries at once; its peer may allow fewer. Default 100.
+    pub max_concurrent_streams: u32,
+    /// HTTP/2 pings: interval, and time for the answer until the connection is given up; `None` is off.
+    pub http2_keepalive: Option<(Duration, Duration)>,
+    /// PROXY header at the start of every connection, before TLS; `None` is off.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Metric labels of the destination. A label that the hosts do not agree on is unknown.
     pub labels: Arc<DestinationLabels>,
     pub(crate) spec: Arc<ClusterSpec>,
@@ -160,6 +175,14 @@ impl<'a> LiveFacts<'a> {
             max_requests_per_connection: pool.max_requests_per_connection.filter(|requests| *requests > 0),
             max_connection_duration: pool.max_connection_duration,
             tcp_keepalive: pool.tcp_keepalive,
+            tls: spec.tls.clone(),
+            protocol: spec.protocol,
+            max_concurrent_streams: pool
+                .max_concurrent_streams
+                .filter(|streams| *streams > 0)
+                .unwrap_or(MAX_CONCURRENT_STREAMS),
+            http2_keepalive: pool.http2_keepalive,
+            proxy_protocol: spec.policy.proxy_protocol,
             labels: match previous {
                 Some(previous) if *previous.labels == labels => Arc::clone(&previous.labels),
                 _ => Arc::new(labels),

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use meshwright_model::{Diagnostic, EndpointSet, Mesh, ServiceDirectory, ServiceId, Severity, host::DEFAULT_NAMESPACE};
 
 use crate::cluster::LiveFacts;
+use crate::credentials::Vault;
 use crate::registry::{Registry, usable_endpoints};
-use crate::{Listener, Snapshot, gateway, mesh as mesh_listener};
+use crate::{Credentials, Listener, Snapshot, gateway, mesh as mesh_listener};
 
 /// What a process adds to the configuration.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct CompileOptions {
     pub namespace: String,
     /// Labels that gateway selectors are compared with. Default `istio=ingressgateway`.
     pub gateway_labels: BTreeMap<String, String>,
+    /// Certificates and keys that the configuration refers to.
+    pub credentials: Credentials,
 }
 
 impl Default for CompileOptions {
@@ -35,6 +38,7 @@ impl Default for CompileOptions {
             mesh_bind: None,
             namespace: DEFAULT_NAMESPACE.to_owned(),
             gateway_labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
+            credentials: Credentials::default(),
         }
     }
 }
@@ -43,12 +47,13 @@ impl Default for CompileOptions {
 ///
 /// `resolved` holds the endpoints known so far; a service that it leaves out has its numeric addresses. From `previous` the
 /// live facts are carried over: usage of clusters of the same name, detectors whose policy did not change, hosts by
-/// (service, address) and verdicts by (cluster, address); a cluster without any change is the same `Arc`.
+/// (service, address) and verdicts by (cluster, address); a cluster without any change is the same `Arc`, and so is a TLS
+/// configuration made of the same certificates.
 ///
 /// # Errors
 ///
-/// All findings, at least one of them an error: a regular expression too large to compile, or two listeners that would
-/// need the same socket. Nothing of the configuration applies then.
+/// All findings, at least one of them an error: a regular expression too large to compile, a certificate that is missing
+/// or does not hold, or two listeners that would need the same socket. Nothing of the configuration applies then.
 pub fn compile(
     mesh: Mesh,
     resolved: &[EndpointSet],
@@ -58,20 +63,22 @@ pub fn compile(
     let mesh = Arc::new(mesh);
     let directory = Arc::new(ServiceDirectory::new(&mesh.services));
     let mut diagnostics: Vec<Diagnostic> = Vec::new();
-    let mut registry = Registry::new(&mesh, &directory, &options.namespace, &mut diagnostics);
+    let vault = Vault::new(&mesh, &options.credentials, &options.namespace, previous);
+    let mut registry = Registry::new(&mesh, &directory, &options.namespace, vault, &mut diagnostics);
     let mut listeners = gateway::listeners(&mesh, &directory, options, &mut registry, &mut diagnostics);
     if let Some(bind) = options.mesh_bind {
         let listener = mesh_listener::listener(&mesh, &directory, (bind, options), &mut registry, &mut diagnostics);
         listeners.push(listener);
     }
     shared_sockets(&listeners, &mut diagnostics);
+    let (specs, mut certificates) = registry.finish();
+    diagnostics.append(&mut certificates);
     let mut found: Vec<Diagnostic> = Vec::with_capacity(diagnostics.len());
     for diagnostic in diagnostics {
         if !found.contains(&diagnostic) {
             found.push(diagnostic);
         }
     }
-    let specs = registry.finish();
     if found.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
         return Err(found);
     }

@@ -4,12 +4,12 @@
 //! each the most specific host. It does not know clusters; `registry.rs` asks here once per service.
 
 use meshwright_model::{
-    ConnectionPool, DestinationRule, Diagnostic, LoadBalancer, Mesh, ObjectRef, OutlierDetection, Service,
-    ServiceDirectory, ServiceId, Subset, TrafficPolicy, host,
+    ClientTlsPolicy, ConnectionPool, DestinationRule, Diagnostic, LoadBalancer, Mesh, ObjectRef, OutlierDetection,
+    ProxyProtocol, Service, ServiceDirectory, ServiceId, Subset, TrafficPolicy, host,
 };
 
 /// Namespace whose rules apply when neither the client's nor the service's has one.
-const ROOT_NAMESPACE: &str = "istio-system";
+pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
 
 /// The policy of one cluster, every default filled in that does not depend on a unit of time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +17,7 @@ pub(crate) struct ClusterPolicy {
     pub(crate) load_balancer: LoadBalancer,
     pub(crate) connection_pool: ConnectionPool,
     pub(crate) outlier_detection: Option<OutlierDetection>,
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// For every service the index of its rule in `Mesh::destination_rules`, with a warning for each rule that covers a service
@@ -146,7 +147,13 @@ pub(crate) fn subset<'a>(rule: Option<&'a DestinationRule>, name: &str) -> Optio
 
 /// The policy for one port: blocks of the subset replace blocks of the rule whole; settings of a port replace everything at
 /// their level, so that a block they leave out falls back to its default and not to the level above.
-pub(crate) fn policy(rule: Option<&DestinationRule>, subset: Option<&Subset>, port: u16) -> ClusterPolicy {
+///
+/// The TLS policy is returned beside the rest: certificates are needed to make something of it.
+pub(crate) fn policy<'a>(
+    rule: Option<&'a DestinationRule>,
+    subset: Option<&'a Subset>,
+    port: u16,
+) -> (ClusterPolicy, Option<&'a ClientTlsPolicy>) {
     let mut blocks = Blocks::default();
     if let Some(rule) = rule {
         blocks.apply(&rule.traffic_policy, port);
@@ -154,30 +161,38 @@ pub(crate) fn policy(rule: Option<&DestinationRule>, subset: Option<&Subset>, po
     if let Some(subset) = subset {
         blocks.apply(&subset.traffic_policy, port);
     }
-    ClusterPolicy {
+    let policy = ClusterPolicy {
         load_balancer: blocks.load_balancer.unwrap_or_default(),
         connection_pool: blocks.connection_pool.unwrap_or_default(),
         outlier_detection: blocks.outlier_detection,
-    }
+        proxy_protocol: blocks.proxy_protocol,
+    };
+    (policy, blocks.tls)
 }
 
 #[derive(Default)]
-struct Blocks {
+struct Blocks<'a> {
     load_balancer: Option<LoadBalancer>,
     connection_pool: Option<ConnectionPool>,
     outlier_detection: Option<OutlierDetection>,
+    proxy_protocol: Option<ProxyProtocol>,
+    tls: Option<&'a ClientTlsPolicy>,
 }
 
-impl Blocks {
-    fn apply(&mut self, policy: &TrafficPolicy, port: u16) {
+impl<'a> Blocks<'a> {
+    fn apply(&mut self, policy: &'a TrafficPolicy, port: u16) {
+        // It has no place in the settings of a port, so these leave it alone.
+        self.proxy_protocol = policy.proxy_protocol.or(self.proxy_protocol);
         if let Some(own) = policy.port_level.iter().find(|own| own.port == port) {
             self.load_balancer = own.load_balancer;
             self.connection_pool = own.connection_pool.clone();
             self.outlier_detection = own.outlier_detection.clone();
+            self.tls = own.tls.as_ref();
             return;
         }
         self.load_balancer = policy.load_balancer.or(self.load_balancer);
         self.connection_pool = policy.connection_pool.clone().or_else(|| self.connection_pool.take());
         self.outlier_detection = policy.outlier_detection.clone().or_else(|| self.outlier_detection.take());
+        self.tls = policy.tls.as_ref().or(self.tls);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! All servers of one address and port are one listener. A virtual service is bound where it names the gateway and one of
 //! its hosts intersects a host of the server; the narrower of the two is what is served. It does not know sockets.
+//! What a TLS or TCP port does is in `stream.rs`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,44 +14,82 @@ use meshwright_model::{
 };
 
 use crate::registry::Registry;
+use crate::stream::Binder;
 use crate::virtual_host::{self, Draft, Drafts, Source};
 use crate::{CompileOptions, Listener, ListenerKind};
 
 /// Compiles the listeners of every gateway that is meant for this process.
-pub(crate) fn listeners(
-    mesh: &Mesh,
-    directory: &ServiceDirectory,
+pub(crate) fn listeners<'a>(
+    mesh: &'a Mesh,
+    directory: &'a ServiceDirectory,
     options: &CompileOptions,
-    registry: &mut Registry<'_>,
+    registry: &mut Registry<'a>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<Arc<Listener>> {
     let sites = sites(mesh, options, diagnostics);
     unused_port_maps(&sites, options, diagnostics);
-    sites
-        .iter()
-        .map(|site| {
-            let drafts = drafts(mesh, directory, site);
-            let (hosts, virtual_hosts) = virtual_host::compile(mesh, drafts, site.port, registry, diagnostics);
-            let socket_port = options.port_map.get(&site.port).copied().unwrap_or(site.port);
-            Arc::new(Listener {
-                kind: ListenerKind::Gateway,
-                bind: SocketAddr::new(site.bind, socket_port),
-                port: site.port,
-                name: format!("{}_{}", site.bind, site.port),
-                hosts,
-                virtual_hosts,
-                unknown_host: FailureKind::NoRoute,
-                origin: site.servers[0].1.origin.clone(),
-            })
-        })
-        .collect()
+    let mut listeners = Vec::with_capacity(sites.len());
+    for site in &sites {
+        let mut binder = Binder { mesh, directory, registry, diagnostics };
+        let (tls, tcp) = match site.carrier {
+            Carrier::Http => (None, None),
+            Carrier::Tls => match binder.tls(site) {
+                Some(tls) => (Some(tls), None),
+                None => continue,
+            },
+            Carrier::Tcp => {
+                let (gateway, server) = site.servers[0];
+                match binder.tcp(&mesh.gateways[gateway], server) {
+                    Some(tcp) => (None, Some(tcp)),
+                    None => continue,
+                }
+            }
+        };
+        let drafts = drafts(mesh, directory, site);
+        let (hosts, virtual_hosts) = virtual_host::compile(mesh, drafts, site.port, registry, diagnostics);
+        let socket_port = options.port_map.get(&site.port).copied().unwrap_or(site.port);
+        listeners.push(Arc::new(Listener {
+            kind: ListenerKind::Gateway,
+            bind: SocketAddr::new(site.bind, socket_port),
+            port: site.port,
+            name: format!("{}_{}", site.bind, site.port),
+            hosts,
+            virtual_hosts,
+            unknown_host: FailureKind::NoRoute,
+            tls,
+            tcp,
+            origin: site.servers[0].1.origin.clone(),
+        }));
+    }
+    listeners
 }
 
 /// All servers of one address and port, each with the index of its gateway.
-struct Site<'a> {
+pub(crate) struct Site<'a> {
     bind: IpAddr,
     port: u16,
-    servers: Vec<(usize, &'a Server)>,
+    carrier: Carrier,
+    pub(crate) servers: Vec<(usize, &'a Server)>,
+}
+
+/// How the connections of a port begin; one port has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carrier {
+    Http,
+    Tls,
+    Tcp,
+}
+
+impl Carrier {
+    /// `None` for a server that is not served.
+    fn of(protocol: ServerProtocol) -> Option<Self> {
+        match protocol {
+            ServerProtocol::Http => Some(Self::Http),
+            ServerProtocol::Https | ServerProtocol::Tls | ServerProtocol::Passthrough => Some(Self::Tls),
+            ServerProtocol::Tcp => Some(Self::Tcp),
+            ServerProtocol::Unsupported => None,
+        }
+    }
 }
 
 fn sites<'a>(mesh: &'a Mesh, options: &CompileOptions, diagnostics: &mut Vec<Diagnostic>) -> Vec<Site<'a>> {
@@ -60,15 +99,35 @@ fn sites<'a>(mesh: &'a Mesh, options: &CompileOptions, diagnostics: &mut Vec<Dia
             diagnostics.push(not_selected(gateway, options));
             continue;
         }
-        for server in gateway.servers.iter().filter(|server| server.protocol == ServerProtocol::Http) {
+        for server in &gateway.servers {
+            let Some(carrier) = Carrier::of(server.protocol) else { continue };
             let bind = server.bind.unwrap_or(options.bind);
             match sites.iter_mut().find(|site| site.bind == bind && site.port == server.port) {
+                Some(site) if site.carrier != carrier || carrier == Carrier::Tcp => {
+                    diagnostics.push(port_conflict(gateway, server, site));
+                }
                 Some(site) => site.servers.push((index, server)),
-                None => sites.push(Site { bind, port: server.port, servers: vec![(index, server)] }),
+                None => sites.push(Site { bind, port: server.port, carrier, servers: vec![(index, server)] }),
             }
         }
     }
     sites
+}
+
+/// HTTP, TLS and bytes cannot share a port, nor can two servers of bytes; Istio leaves the later one out in silence.
+fn port_conflict(gateway: &Gateway, server: &Server, site: &Site<'_>) -> Diagnostic {
+    let (_, first) = site.servers[0];
+    let message = format!(
+        "port {} is {:?} here and {:?} in the server at {}",
+        server.port, server.protocol, first.protocol, first.origin
+    );
+    Diagnostic::warning("port-conflict", message)
+        .at(server.origin.clone(), 1)
+        .of(ObjectRef { kind: "Gateway".to_owned(), namespace: gateway.namespace.clone(), name: gateway.name.clone() })
+        .with_value(server.port.to_string())
+        .with_allowed("a port has servers of HTTP, or of HTTPS and TLS, or one of TCP; the earlier in the input wins")
+        .with_effect("this server is left out, as in Istio")
+        .with_suggestion("give it another port")
 }
 
 fn is_selected(gateway: &Gateway, options: &CompileOptions) -> bool {
@@ -126,7 +185,8 @@ fn drafts(mesh: &Mesh, directory: &ServiceDirectory, site: &Site<'_>) -> Drafts 
             drafts.len() - 1
         })
     };
-    for (gateway_index, server) in &site.servers {
+    let http = |server: &Server| matches!(server.protocol, ServerProtocol::Http | ServerProtocol::Https);
+    for (gateway_index, server) in site.servers.iter().filter(|(_, server)| http(server)) {
         let gateway = &mesh.gateways[*gateway_index];
         if server.https_redirect {
             for server_host in &server.hosts {
@@ -151,14 +211,15 @@ fn drafts(mesh: &Mesh, directory: &ServiceDirectory, site: &Site<'_>) -> Drafts 
     drafts
 }
 
-fn names_gateway(virtual_service: &VirtualService, gateway: &Gateway) -> bool {
+pub(crate) fn names_gateway(virtual_service: &VirtualService, gateway: &Gateway) -> bool {
     virtual_service.gateways.iter().any(|reference| match reference {
         GatewayRef::Mesh => false,
         GatewayRef::Named { namespace, name } => *namespace == gateway.namespace && *name == gateway.name,
     })
 }
 
-fn bound_patterns(
+/// What hosts of a virtual service and hosts of a server have in common.
+pub(crate) fn bound_patterns(
     mesh: &Mesh,
     directory: &ServiceDirectory,
     server: &Server,
@@ -167,18 +228,24 @@ fn bound_patterns(
     let mut patterns: Vec<String> = Vec::new();
     for name in virtual_service.hosts.iter().flat_map(|own| spellings(mesh, directory, own, &virtual_service.namespace))
     {
-        for server_host in &server.hosts {
-            if server_host.namespace.as_ref().is_some_and(|namespace| *namespace != virtual_service.namespace) {
-                continue;
-            }
-            if let Some(narrower) = host::intersection(&name, &server_host.pattern)
-                && !patterns.iter().any(|known| known == narrower)
-            {
-                patterns.push(narrower.to_owned());
+        for pattern in narrower(&name, server, virtual_service) {
+            if !patterns.contains(&pattern) {
+                patterns.push(pattern);
             }
         }
     }
     patterns
+}
+
+/// What `name`, a host in `virtual_service`, and the hosts of a server have in common.
+pub(crate) fn narrower(name: &str, server: &Server, virtual_service: &VirtualService) -> Vec<String> {
+    let admits = |only: &Option<String>| only.as_ref().is_none_or(|namespace| *namespace == virtual_service.namespace);
+    server
+        .hosts
+        .iter()
+        .filter(|host| admits(&host.namespace))
+        .filter_map(|host| host::intersection(name, &host.pattern).map(str::to_owned))
+        .collect()
 }
 
 /// Every name that means the same as `name` does in a virtual service of `namespace`: the name itself, and for a service

@@ -5,19 +5,25 @@
 //! [`Snapshot::with_endpoints`] exchanges the endpoints of some services and shares everything else.
 //! The crate is pure: it knows no file, no socket, no clock and no DNS; those belong to `meshwright-control`.
 //! Read next: `compile.rs` (the order of the work), then `gateway.rs` and `mesh.rs` (what is bound where),
-//! `cluster.rs` (what survives). The reader of a snapshot is `meshwright-proxy`.
+//! `tls.rs` and `stream.rs` (connections that are not HTTP in clear text),
+//! `credentials.rs` (certificates), `cluster.rs` (what survives). The reader of a snapshot is `meshwright-proxy`.
 
 mod cluster;
 mod compile;
+mod credentials;
 mod destination_rule;
 mod gateway;
 mod listener;
 mod mesh;
 mod registry;
 mod snapshot;
+mod stream;
+mod tls;
 mod virtual_host;
 
 pub use cluster::Cluster;
 pub use compile::{CompileOptions, compile};
+pub use credentials::Credentials;
 pub use listener::{Action, Forward, Listener, ListenerKind, Route, Target, VirtualHost, WeightedCluster};
 pub use snapshot::Snapshot;
+pub use tls::{ListenerTls, TcpForward, TcpRule, TlsAction, TlsChain};

@@ -10,6 +10,8 @@ use std::time::Duration;
 use meshwright_model::{DirectResponse, FailureKind, HeaderOperations, Origin, Redirect, RetryPolicy};
 use meshwright_route::{CompiledRewrite, HostTable, RouteTable};
 
+use crate::{ListenerTls, TcpForward};
+
 /// Which calls a listener takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListenerKind {
@@ -37,6 +39,10 @@ pub struct Listener {
     pub virtual_hosts: Vec<VirtualHost>,
     /// What a request for any other host gets.
     pub unknown_host: FailureKind,
+    /// How TLS is ended or passed on; `None` is clear text.
+    pub tls: Option<ListenerTls>,
+    /// Where bytes go; `Some` is a port whose connections are not looked at, and which has no virtual hosts.
+    pub tcp: Option<TcpForward>,
     /// The first server entry that asks for it, or the flag.
     pub origin: Origin,
 }

@@ -39,6 +39,8 @@ pub(crate) fn listener(
         hosts,
         virtual_hosts,
         unknown_host: FailureKind::UnknownHost,
+        tls: None,
+        tcp: None,
         origin: Origin::flag("--mesh"),
     })
 }

@@ -6,10 +6,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use meshwright_model::{
-    Destination, DestinationRule, Diagnostic, EndpointSet, Mesh, PortProtocol, Service, ServiceDirectory, ServiceId,
+    ClientTlsPolicy, ConnectionPool, Destination, DestinationRule, Diagnostic, EndpointSet, Mesh, PortProtocol,
+    Service, ServiceDirectory, ServiceId, UpstreamProtocol,
 };
 
 use crate::cluster::ClusterSpec;
+use crate::credentials::Vault;
 use crate::{Target, destination_rule};
 
 /// Port of a service that serves every port (`--service`), where nothing names one.
@@ -25,6 +27,7 @@ pub(crate) fn usable_endpoints(service: &Service, set: &EndpointSet) -> Endpoint
 pub(crate) struct Registry<'a> {
     mesh: &'a Mesh,
     directory: &'a ServiceDirectory,
+    vault: Vault<'a>,
     rules: Vec<Option<&'a DestinationRule>>,
     hosts: Vec<Arc<str>>,
     index: HashMap<(ServiceId, u16, Option<String>), usize>,
@@ -36,12 +39,14 @@ impl<'a> Registry<'a> {
         mesh: &'a Mesh,
         directory: &'a ServiceDirectory,
         client_namespace: &str,
+        vault: Vault<'a>,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Self {
         let rules = destination_rule::assign(mesh, directory, client_namespace, diagnostics);
         Self {
             mesh,
             directory,
+            vault,
             rules: rules.into_iter().map(|rule| rule.map(|index| &mesh.destination_rules[index])).collect(),
             hosts: mesh.services.iter().map(|service| Arc::from(service.host.as_str())).collect(),
             index: HashMap::new(),
@@ -64,15 +69,25 @@ impl<'a> Registry<'a> {
         }
     }
 
+    /// Where certificates come from.
+    pub(crate) fn vault(&mut self) -> &mut Vault<'a> {
+        &mut self.vault
+    }
+
     /// Where a request for the service itself leads, without any route: its only HTTP port whatever port the request
-    /// names, else the port that the request names.
+    /// names, else the port that the request names. An HTTPS port counts when requests get their TLS here.
     pub(crate) fn own_target(&mut self, id: ServiceId) -> Target {
         let ports = &self.mesh.services[id.0].ports;
         if ports.is_empty() {
             return self.single(id, DEFAULT_PORT, None);
         }
-        let http: Vec<u16> =
-            ports.iter().filter(|port| port.protocol == PortProtocol::Http).map(|port| port.number).collect();
+        let rule = self.rules[id.0];
+        let originated = |port: u16| matches!(destination_rule::policy(rule, None, port).1, Some(tls) if is_on(tls));
+        let http: Vec<u16> = ports
+            .iter()
+            .filter(|port| port.protocol.is_http() || (port.protocol == PortProtocol::Https && originated(port.number)))
+            .map(|port| port.number)
+            .collect();
         match http.as_slice() {
             [] => Target::Missing,
             [only] => self.single(id, *only, None),
@@ -102,6 +117,15 @@ impl<'a> Registry<'a> {
             None => None,
         };
         let service = &self.mesh.services[id.0];
+        let (policy, tls) = destination_rule::policy(rule, selection, port);
+        let protocol = upstream_protocol(service, port, &policy.connection_pool);
+        let tls = match tls {
+            Some(ClientTlsPolicy::Originate(settings)) => {
+                let namespace = rule.map_or(service.namespace.as_str(), |rule| rule.namespace.as_str());
+                self.vault.client(settings, namespace, &service.host, protocol)
+            }
+            Some(ClientTlsPolicy::Disable) | None => None,
+        };
         let spec = ClusterSpec {
             service: Arc::clone(&self.hosts[id.0]),
             service_name: service_name(service).to_owned(),
@@ -109,7 +133,9 @@ impl<'a> Registry<'a> {
             port,
             subset: key.2.clone(),
             selector: selection.map(|subset| subset.labels.clone()).unwrap_or_default(),
-            policy: destination_rule::policy(rule, selection, port),
+            policy,
+            protocol,
+            tls,
         };
         let index = self.clusters.len();
         self.clusters.push((id, Arc::new(spec)));
@@ -118,8 +144,8 @@ impl<'a> Registry<'a> {
     }
 
     /// Registers what no route named: every port of every service, and each subset on the ports its service has so far.
-    /// Returns all clusters in order.
-    pub(crate) fn finish(mut self) -> Vec<(ServiceId, Arc<ClusterSpec>)> {
+    /// Returns all clusters in order, and what was found about certificates.
+    pub(crate) fn finish(mut self) -> (Vec<(ServiceId, Arc<ClusterSpec>)>, Vec<Diagnostic>) {
         let mut routed: HashMap<ServiceId, Vec<u16>> = HashMap::new();
         for (id, spec) in &self.clusters {
             routed.entry(*id).or_default().push(spec.port);
@@ -142,7 +168,23 @@ impl<'a> Registry<'a> {
                 }
             }
         }
-        self.clusters
+        (self.clusters, self.vault.into_diagnostics())
+    }
+}
+
+fn is_on(tls: &ClientTlsPolicy) -> bool {
+    matches!(tls, ClientTlsPolicy::Originate(_))
+}
+
+/// What is spoken to a port: what the policy says, else what the port says, else HTTP/1.1.
+fn upstream_protocol(service: &Service, port: u16, pool: &ConnectionPool) -> UpstreamProtocol {
+    let declared = service.ports.iter().find(|declared| declared.number == port);
+    if pool.use_client_protocol {
+        UpstreamProtocol::FollowClient
+    } else if pool.upgrade_to_http2 || declared.is_some_and(|port| port.protocol == PortProtocol::Http2) {
+        UpstreamProtocol::Http2
+    } else {
+        UpstreamProtocol::Http1
     }
 }
 

@@ -219,7 +219,8 @@ fn log_name(route: Option<&str>, alternative: Option<&str>) -> Option<String> {
     }
 }
 
-fn forward(destinations: &[WeightedDestination], namespace: &str, registry: &mut Registry<'_>) -> Forward {
+/// Destinations resolved to clusters.
+pub(crate) fn forward(destinations: &[WeightedDestination], namespace: &str, registry: &mut Registry<'_>) -> Forward {
     let destinations: Vec<WeightedCluster> = destinations
         .iter()
         .map(|destination| WeightedCluster {

@@ -145,7 +145,9 @@ fn blocks_of_a_subset_replace_whole_blocks_and_port_settings_replace_everything_
                 load_balancer: Some(LoadBalancer::Random),
                 connection_pool: None,
                 outlier_detection: None,
+                tls: None,
             }],
+            ..TrafficPolicy::default()
         },
     );
     let mut tuned = subset("tuned", &[]);

@@ -196,6 +196,7 @@ fn read_server(server: &Record, namespace: &str, reporter: &mut Reporter<'_>) ->
         protocol: if plain { ServerProtocol::Http } else { ServerProtocol::Unsupported },
         bind,
         hosts,
+        tls: None,
         https_redirect: plain && redirect,
         origin: reporter.subject.origin(&server.place),
     })

@@ -134,7 +134,7 @@ fn of_server(server: &Server) -> Value {
     json!({
         "port": server.port,
         "port_name": server.port_name,
-        "served": server.protocol == ServerProtocol::Http,
+        "served": server.protocol != ServerProtocol::Unsupported,
         "bind": server.bind.map(|ip| ip.to_string()),
         "hosts": hosts,
         "https_redirect": server.https_redirect,

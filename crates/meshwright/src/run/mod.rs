@@ -50,6 +50,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             mesh_bind: mesh_address(args.mesh_listener()),
             namespace: args.mesh.namespace.clone(),
             gateway_labels: args.mesh.gateway_labels(),
+            ..CompileOptions::default()
         },
         watch: args.watches(),
         name_server: None,

@@ -90,6 +90,7 @@ pub fn gateway(name: &str, servers: &[(u16, &[&str])]) -> Gateway {
                 None => ServerHost { namespace: None, pattern: (*text).to_owned() },
             })
             .collect(),
+        tls: None,
         https_redirect: false,
         origin: origin(u32::from(*port)),
     };
@@ -145,6 +146,8 @@ pub fn virtual_service(name: &str, hosts: &[&str], gateways: Vec<GatewayRef>, ht
         hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
         gateways,
         http,
+        tls: Vec::new(),
+        tcp: Vec::new(),
         origin: origin(1),
     }
 }

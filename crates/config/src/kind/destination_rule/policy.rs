@@ -28,6 +28,8 @@ pub(super) fn read(owner: &Record, reporter: &mut Reporter<'_>) -> TrafficPolicy
         load_balancer: read_load_balancer(record, reporter),
         connection_pool: read_connection_pool(record, reporter),
         outlier_detection: outlier::read(record, reporter),
+        tls: None,
+        proxy_protocol: None,
         port_level: Vec::new(),
     };
     if record.has("tunnel") && record.has("proxyProtocol") {
@@ -82,6 +84,7 @@ fn read_port_policy(record: &Record, whole: &TrafficPolicy, reporter: &mut Repor
         load_balancer: read_load_balancer(record, reporter),
         connection_pool: read_connection_pool(record, reporter),
         outlier_detection: outlier::read(record, reporter),
+        tls: None,
     };
     let lost = [
         ("loadBalancer", whole.load_balancer.is_some() && policy.load_balancer.is_none()),

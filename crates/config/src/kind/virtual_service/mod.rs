@@ -43,6 +43,8 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
         hosts,
         gateways,
         http,
+        tls: Vec::new(),
+        tcp: Vec::new(),
         origin: document.origin(),
     };
     document.object(spec, virtual_service)

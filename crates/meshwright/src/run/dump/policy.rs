@@ -77,6 +77,17 @@ pub(super) fn of_services(snapshot: &Snapshot) -> Vec<Value> {
     services.map(|(index, service)| of_service(service, snapshot.resolved.get(index))).collect()
 }
 
+fn protocol(protocol: PortProtocol) -> &'static str {
+    match protocol {
+        PortProtocol::Http => "HTTP",
+        PortProtocol::Http2 => "HTTP2",
+        PortProtocol::Https => "HTTPS",
+        PortProtocol::Tls => "TLS",
+        PortProtocol::Tcp => "TCP",
+        PortProtocol::Other => "other",
+    }
+}
+
 fn of_service(service: &Service, resolved: Option<&EndpointSet>) -> Value {
     let resolution = match service.resolution {
         Resolution::Static => "STATIC",
@@ -90,7 +101,7 @@ fn of_service(service: &Service, resolved: Option<&EndpointSet>) -> Value {
             json!({
                 "number": port.number,
                 "name": port.name,
-                "http": port.protocol == PortProtocol::Http,
+                "protocol": protocol(port.protocol),
                 "target_port": port.target_port,
             })
         })
