@@ -237,3 +237,28 @@ fn running_out_of_file_descriptors_ends_no_listener() {
     });
     assert!(process.metrics().value("meshwright_accept_errors_total") > 0.0);
 }
+
+#[test]
+fn every_refusal_is_counted_with_its_reason() {
+    let (_origin, process) = limited(&[]);
+    let send = |bytes: &[u8]| {
+        let mut client: RawClient = process.connect();
+        client.send(bytes);
+        client.response();
+    };
+    send(b"GET / HTTP/1.1\r\n\r\n");
+    send(b"GET / HTTP/1.2\r\nHost: x\r\n\r\n");
+    send(b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n");
+    send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n");
+    send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: y\r\n\r\n");
+    for reason in [
+        "malformed_request",
+        "version_not_supported",
+        "method_not_allowed",
+        "unsupported_transfer_coding",
+        "expectation_failed",
+    ] {
+        process.metric_becomes("meshwright_refusals_total", &[("reason", reason)], 1.0);
+    }
+    process.metric_becomes("istio_requests_total", &[("response_flags", "DPE")], 4.0);
+}

@@ -9,7 +9,7 @@ use crate::PATIENCE;
 use crate::message::{Framing, Response, fields, head_length, parse_chunked, response_framing};
 
 /// Pause between two pieces of a split message, so that they arrive as two.
-const BETWEEN_PIECES: Duration = Duration::from_micros(500);
+pub(crate) const BETWEEN_PIECES: Duration = Duration::from_micros(500);
 
 /// Why no complete answer was read.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ impl fmt::Display for ReadError {
 pub struct RawClient {
     stream: TcpStream,
     ahead: Vec<u8>,
+    patience: Duration,
 }
 
 impl RawClient {
@@ -60,12 +61,18 @@ impl RawClient {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, ahead: Vec::new() })
+        Ok(Self { stream, ahead: Vec::new(), patience: PATIENCE })
     }
 
     /// The socket, for what this type has no word for.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// How long to wait for bytes, instead of [`PATIENCE`].
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+        let _ = self.stream.set_read_timeout(Some(patience));
     }
 
     /// Our address of the connection.
@@ -307,7 +314,7 @@ impl RawClient {
                 Err(error) => break !is_timeout(&error),
             }
         };
-        let _ = self.stream.set_read_timeout(Some(PATIENCE));
+        let _ = self.stream.set_read_timeout(Some(self.patience));
         closed && self.ahead.is_empty()
     }
 
@@ -325,6 +332,6 @@ impl RawClient {
     }
 }
 
-fn is_timeout(error: &io::Error) -> bool {
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }

@@ -3,16 +3,20 @@
 //! Everything blocks and has a deadline; every port is 0 until the system chose one; nothing is shared between tests. Waiting
 //! is always for a condition ([`eventually`]), never for a time. A broken expectation panics: this crate is for tests only.
 //! Read next: [`Launch`] and [`Meshwright`] (the process), [`Origin`] (upstream peers), [`RawClient`] (downstream peers),
-//! [`Config`] (its YAML).
+//! [`Config`] (its YAML); for hostile inputs [`corpus`], [`Judge`] and [`Recorder`].
 
 mod certificates;
 mod client;
 mod config;
+pub mod corpus;
+mod judge;
 mod message;
 mod metrics;
 mod origin;
 mod pattern;
 mod process;
+mod reading;
+mod recorder;
 mod records;
 mod scripts;
 
@@ -21,11 +25,14 @@ use std::time::{Duration, Instant};
 pub use certificates::{Authority, Issued, Leaf};
 pub use client::{RawClient, ReadError};
 pub use config::{Config, GATEWAY, destination_rule, gateway_routes, gateway_to, indent, mesh_routes};
+pub use judge::{Grade, Judge, Seen};
 pub use message::{Response, parse_chunked};
 pub use metrics::Scrape;
 pub use origin::{FullPort, Origin, OriginConnection, Received, RefusingPort};
 pub use pattern::Pattern;
 pub use process::{Launch, Meshwright};
+pub use reading::Reading;
+pub use recorder::{Recorder, Tally};
 pub use records::TextRecord;
 
 pub use rustix::process::Signal;

@@ -346,6 +346,18 @@ impl Meshwright {
         kilobytes * 1024
     }
 
+    /// Processor time that it has used so far, in the kernel and outside. Ticks of 10 ms.
+    ///
+    /// # Panics
+    /// The process is gone.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("the process is there");
+        // The name, in parentheses, may have spaces; user and system time are the 12th and 13th word behind it.
+        let words: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: u64 = words[11..13].iter().map(|word| word.parse::<u64>().expect("a number")).sum();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
     /// Waits until the given generation of the configuration is in use.
     #[track_caller]
     pub fn generation_becomes(&self, generation: f64) {
