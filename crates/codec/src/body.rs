@@ -271,7 +271,7 @@ fn take(left: u64, available: usize) -> (usize, u64) {
     }
 }
 
-fn is_forbidden_trailer(id: HeaderName, name: &[u8]) -> bool {
+pub(crate) fn is_forbidden_trailer(id: HeaderName, name: &[u8]) -> bool {
     let starts_with = |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     match id {
         HeaderName::GrpcStatus => false,

@@ -92,6 +92,8 @@ pub enum HeadError {
     BadUpgrade,
     /// An expectation other than `100-continue`.
     ExpectationFailed,
+    /// A field that HTTP/2 does not have, because it is about a connection (RFC 9113, section 8.2.2).
+    ConnectionSpecific,
 }
 
 impl HeadError {
@@ -128,7 +130,8 @@ impl HeadError {
             | Self::FramingAlias
             | Self::BadConnection
             | Self::ForbiddenNomination
-            | Self::BadUpgrade => HeadErrorClass::BadRequest,
+            | Self::BadUpgrade
+            | Self::ConnectionSpecific => HeadErrorClass::BadRequest,
         }
     }
 
@@ -167,6 +170,7 @@ impl HeadError {
             Self::ForbiddenNomination => "the Connection header names a header that may not be removed",
             Self::BadUpgrade => "the Upgrade header is malformed or missing",
             Self::ExpectationFailed => "the expectation is not supported (only 100-continue is)",
+            Self::ConnectionSpecific => "a header is about the connection, which HTTP/2 does not allow",
         }
     }
 }

@@ -186,7 +186,7 @@ fn push(headers: &mut HeaderList, id: HeaderName, name: &[u8], value: &[u8], lin
 }
 
 /// Names that some servers take for the framing fields, because they map `-` and `_` to the same variable.
-fn imitates_framing(name: &[u8]) -> bool {
+pub(crate) fn imitates_framing(name: &[u8]) -> bool {
     match name.len() {
         14 => name.eq_ignore_ascii_case(b"content_length"),
         17 => name.eq_ignore_ascii_case(b"transfer_encoding"),

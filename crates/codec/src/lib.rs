@@ -1,4 +1,4 @@
-//! HTTP/1.1 as a sans-I/O codec: bytes to heads and bodies, and back.
+//! HTTP as a sans-I/O codec: HTTP/1.1 bytes to heads and bodies, and back; heads of HTTP/2 to the same canonical form.
 //!
 //! Strict by design (RFC 9110, RFC 9112): what could be read in two ways is refused, and what is accepted becomes one
 //! canonical [`meshwright_message`] object whose framing is written anew from parsed values. The bytes that arrived
@@ -15,6 +15,8 @@
 //! | `path` | the normal form of paths |
 //! | `body` | message bodies: sized, chunked with trailers, until close |
 //! | `write` | heads and chunks to bytes |
+//! | `frames` | a meter of HTTP/2 frames against floods |
+//! | `http2` | heads and trailers of HTTP/2, from and to the maps of the `h2` crate |
 //!
 //! Read next: [`parse_request`], then `fields`.
 
@@ -22,6 +24,8 @@ mod authority;
 mod body;
 mod error;
 mod fields;
+mod frames;
+mod http2;
 mod limits;
 mod path;
 mod request;
@@ -32,6 +36,11 @@ mod write;
 
 pub use body::{BodyDecoder, Decoded};
 pub use error::{BodyError, HeadError, HeadErrorClass};
+pub use frames::{FrameFlood, FrameLimits, FrameMeter};
+pub use http2::{
+    is_websocket, read_http2_request, read_http2_response, read_http2_trailers, write_http2_request, write_http2_response,
+    write_http2_trailers,
+};
 pub use limits::{BodyLimits, HeadLimits};
 pub use path::{PathError, normalize_path};
 pub use request::parse_request;

@@ -154,7 +154,7 @@ fn body_length(hop: &Hop, head: &RequestHead) -> Result<BodyLength, HeadError> {
     }
 }
 
-const fn has_body_by_nature(method: &Method) -> bool {
+pub(crate) const fn has_body_by_nature(method: &Method) -> bool {
     matches!(method, Method::Post | Method::Put | Method::Patch)
 }
 
@@ -183,7 +183,7 @@ fn read_request_line(line: &[u8], head: &mut RequestHead) -> Result<bool, HeadEr
     read_target(std::str::from_utf8(target).map_err(|_| HeadError::BadTarget)?, head)
 }
 
-fn is_standard_in_another_case(token: &str) -> bool {
+pub(crate) fn is_standard_in_another_case(token: &str) -> bool {
     token.bytes().any(|byte| byte.is_ascii_lowercase())
         && !matches!(Method::from_token(&token.to_ascii_uppercase()), Method::Other(_))
 }
@@ -200,12 +200,12 @@ pub(crate) fn read_version(bytes: &[u8]) -> Option<Result<Version, HeadError>> {
     }
 }
 
-const fn is_target_byte(byte: u8) -> bool {
+pub(crate) const fn is_target_byte(byte: u8) -> bool {
     byte > b' ' && byte < 0x7f && byte != b'#'
 }
 
 /// Reads a target of legal bytes. True when it has its own authority.
-fn read_target(target: &str, head: &mut RequestHead) -> Result<bool, HeadError> {
+pub(crate) fn read_target(target: &str, head: &mut RequestHead) -> Result<bool, HeadError> {
     if target.starts_with('/') {
         push_target(target, head)?;
         return Ok(false);

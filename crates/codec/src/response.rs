@@ -113,17 +113,26 @@ fn read_framing(hop: &Hop, to: Answered, head: &mut ResponseHead) -> Result<(), 
         return Err(HeadError::TransferEncodingInHttp10);
     }
     let tunnels = to.connect && (200..300).contains(&head.status);
-    if matches!(head.status, 100..=199 | 204) || tunnels {
+    if tunnels {
         head.body = BodyLength::Empty;
-    } else if head.status == 304 || to.head_request {
+    } else if let Some(announced) = without_body(head.status, to.head_request, hop.content_length) {
         head.body = BodyLength::Empty;
-        head.announced_length = hop.content_length;
+        head.announced_length = announced;
     } else if hop.chunked {
         head.body = BodyLength::Chunked;
     } else {
         head.body = hop.content_length.map_or(BodyLength::UntilClose, BodyLength::Sized);
     }
     Ok(())
+}
+
+/// For an answer that has no body whatever its fields say: the length that it announces. `None` when it may have a body.
+pub(crate) fn without_body(status: u16, head_request: bool, content_length: Option<u64>) -> Option<Option<u64>> {
+    match status {
+        100..=199 | 204 => Some(None),
+        304 => Some(content_length),
+        _ => head_request.then_some(content_length),
+    }
 }
 
 /// `timeout=N` of Keep-Alive. A field without a readable one says nothing.

@@ -12,6 +12,8 @@ pub enum Version {
     /// HTTP/1.1.
     #[default]
     Http11,
+    /// HTTP/2: streams on one connection, framing and trailers of their own.
+    Http2,
 }
 
 impl Version {
@@ -20,6 +22,7 @@ impl Version {
         match self {
             Self::Http10 => "HTTP/1.0",
             Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
         }
     }
 }
@@ -90,7 +93,8 @@ pub struct RequestHead {
     pub expect_continue: bool,
     /// `TE: trailers` was sent: the client takes trailers.
     pub te_trailers: bool,
-    /// Protocol that the client asks to change to (`Upgrade` together with `Connection: upgrade`).
+    /// Protocol that the client asks to change to: `Upgrade` together with `Connection: upgrade`, or `:protocol` of an
+    /// extended CONNECT (RFC 8441), whose method is given as GET.
     pub upgrade: Option<Box<str>>,
 }
 

@@ -1,0 +1,316 @@
+//! A meter of HTTP/2 frame headers: counts what the `h2` crate answers without showing it, and says when a peer sends too
+//! much of it.
+//!
+//! PING, SETTINGS, PRIORITY, WINDOW_UPDATE, RST_STREAM, unknown frames, tiny DATA and CONTINUATION cost their sender a few
+//! bytes and the receiver a reaction (CVE-2019-9511 to 9518, CVE-2023-44487, CVE-2024-27316). The meter looks at the nine
+//! bytes of each frame header (RFC 9113, section 4.1) and at no payload but the length of padding. It keeps no frame and
+//! judges no syntax: that is `h2`'s. Time is an argument, asked for only when something is counted.
+
+use std::time::{Duration, Instant};
+
+/// Bytes of a frame header.
+const HEADER: usize = 9;
+/// Bytes of the connection preface of a client.
+const PREFACE: usize = 24;
+
+/// How many frames of each kind a peer may send. Rates are of token buckets: so many at once, and as many per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameLimits {
+    /// RST_STREAM per second. Default 100.
+    pub resets: u32,
+    /// PING per second, and one more for each 4 KiB that were sent to the peer (gRPC measures bandwidth with them). Default 20.
+    pub pings: u32,
+    /// SETTINGS and GOAWAY per second. Default 10.
+    pub settings: u32,
+    /// PRIORITY, unknown frames, DATA of at most 8 bytes that ends no stream, and WINDOW_UPDATE beyond one for each 256 bytes
+    /// that were sent to the peer: per second, all together. Default 100.
+    pub glitches: u32,
+    /// CONTINUATION frames of one header block. Default 8.
+    pub continuations: u32,
+}
+
+impl Default for FrameLimits {
+    fn default() -> Self {
+        Self { resets: 100, pings: 20, settings: 10, glitches: 100, continuations: 8 }
+    }
+}
+
+/// Which limit a peer has broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FrameFlood {
+    /// RST_STREAM.
+    Resets,
+    /// PING.
+    Pings,
+    /// SETTINGS or GOAWAY.
+    Settings,
+    /// PRIORITY, unknown frames, tiny DATA, WINDOW_UPDATE.
+    Glitches,
+    /// CONTINUATION.
+    Continuations,
+}
+
+impl FrameFlood {
+    /// The reason as one sentence.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Resets => "too many streams were reset",
+            Self::Pings => "too many PING frames",
+            Self::Settings => "too many SETTINGS or GOAWAY frames",
+            Self::Glitches => "too many PRIORITY, WINDOW_UPDATE, unknown or tiny DATA frames",
+            Self::Continuations => "too many CONTINUATION frames in one header block",
+        }
+    }
+}
+
+/// Bytes sent to the peer for which it may send one PING more.
+const BYTES_PER_PING: u64 = 4096;
+/// Bytes sent to the peer for which it may send one WINDOW_UPDATE.
+const BYTES_PER_WINDOW_UPDATE: u64 = 256;
+/// DATA of at most so many bytes without padding is tiny.
+const TINY_DATA: usize = 8;
+
+/// Meters what one peer of a connection sends.
+#[derive(Debug)]
+pub struct FrameMeter {
+    limits: FrameLimits,
+    header: [u8; HEADER],
+    have: usize,
+    /// Bytes that are passed over before the next frame header.
+    skip: usize,
+    /// The next payload byte is the length of padding: the whole length of the frame, until it is known.
+    padded: Option<usize>,
+    continuations: u32,
+    resets: Bucket,
+    pings: Bucket,
+    settings: Bucket,
+    glitches: Bucket,
+    ping_credit: u64,
+    window_credit: u64,
+}
+
+impl FrameMeter {
+    /// A meter at the beginning of what a client sends, its connection preface included.
+    pub fn of_client(limits: FrameLimits) -> Self {
+        Self { skip: PREFACE, ..Self::of_server(limits) }
+    }
+
+    /// A meter at the beginning of what a server sends.
+    pub fn of_server(limits: FrameLimits) -> Self {
+        Self {
+            limits,
+            header: [0; HEADER],
+            have: 0,
+            skip: 0,
+            padded: None,
+            continuations: 0,
+            resets: Bucket::default(),
+            pings: Bucket::default(),
+            settings: Bucket::default(),
+            glitches: Bucket::default(),
+            ping_credit: 0,
+            window_credit: 0,
+        }
+    }
+
+    /// So many bytes were sent to the peer: it has reason to answer them.
+    pub fn sent(&mut self, bytes: usize) {
+        self.ping_credit = self.ping_credit.saturating_add(bytes as u64).min(BYTES_PER_PING * 1000);
+        self.window_credit = self.window_credit.saturating_add(bytes as u64).min(BYTES_PER_WINDOW_UPDATE * 100_000);
+    }
+
+    /// Looks at the next bytes that the peer sent, however they are split. `now` is asked when something is counted.
+    ///
+    /// # Errors
+    /// [`FrameFlood`]: a limit is broken. The connection should end; the meter does not recover by itself.
+    pub fn observe(&mut self, mut bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), FrameFlood> {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                if let (Some(length), Some(&padding)) = (self.padded.take(), bytes.first()) {
+                    self.data(length.saturating_sub(1 + usize::from(padding)), &now)?;
+                }
+                let passed = self.skip.min(bytes.len());
+                self.skip -= passed;
+                bytes = &bytes[passed..];
+                continue;
+            }
+            let taken = (HEADER - self.have).min(bytes.len());
+            self.header[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
+            self.have += taken;
+            bytes = &bytes[taken..];
+            if self.have == HEADER {
+                self.have = 0;
+                self.frame(&now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, now: &impl Fn() -> Instant) -> Result<(), FrameFlood> {
+        const DATA: u8 = 0;
+        const HEADERS: u8 = 1;
+        const RST_STREAM: u8 = 3;
+        const SETTINGS: u8 = 4;
+        const PING: u8 = 6;
+        const GOAWAY: u8 = 7;
+        const WINDOW_UPDATE: u8 = 8;
+        const CONTINUATION: u8 = 9;
+        const END_STREAM: u8 = 0x1;
+        const ACK: u8 = 0x1;
+        const PADDED: u8 = 0x8;
+        let [high, middle, low, kind, flags, ..] = self.header;
+        let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        self.skip = length;
+        match kind {
+            DATA if flags & END_STREAM != 0 => Ok(()),
+            DATA if flags & PADDED != 0 && length > 0 => {
+                self.padded = Some(length);
+                Ok(())
+            }
+            DATA => self.data(length, now),
+            HEADERS => {
+                self.continuations = 0;
+                Ok(())
+            }
+            CONTINUATION => {
+                self.continuations += 1;
+                if self.continuations > self.limits.continuations { Err(FrameFlood::Continuations) } else { Ok(()) }
+            }
+            RST_STREAM => self.resets.take(self.limits.resets, now()).ok_or(FrameFlood::Resets),
+            PING if flags & ACK != 0 => Ok(()),
+            PING if spend(&mut self.ping_credit, BYTES_PER_PING) => Ok(()),
+            PING => self.pings.take(self.limits.pings, now()).ok_or(FrameFlood::Pings),
+            SETTINGS | GOAWAY => self.settings.take(self.limits.settings, now()).ok_or(FrameFlood::Settings),
+            WINDOW_UPDATE if spend(&mut self.window_credit, BYTES_PER_WINDOW_UPDATE) => Ok(()),
+            _ => self.glitch(now),
+        }
+    }
+
+    fn data(&mut self, length: usize, now: &impl Fn() -> Instant) -> Result<(), FrameFlood> {
+        if length <= TINY_DATA { self.glitch(now) } else { Ok(()) }
+    }
+
+    fn glitch(&mut self, now: &impl Fn() -> Instant) -> Result<(), FrameFlood> {
+        self.glitches.take(self.limits.glitches, now()).ok_or(FrameFlood::Glitches)
+    }
+}
+
+/// Takes `price` out of `credit`, when there is so much.
+fn spend(credit: &mut u64, price: u64) -> bool {
+    let rest = credit.checked_sub(price);
+    *credit = rest.unwrap_or(*credit);
+    rest.is_some()
+}
+
+/// A token bucket that holds as many tokens as it gains in a second. It is full at first.
+#[derive(Debug, Default)]
+struct Bucket {
+    /// When it was full for the last time, had it been emptied evenly since: tokens are time.
+    full_at: Option<Instant>,
+}
+
+impl Bucket {
+    /// Takes a token out of a bucket of `per_second`; `None` when it is empty. 0 per second lets nothing through.
+    fn take(&mut self, per_second: u32, now: Instant) -> Option<()> {
+        let price = Duration::from_secs(1).checked_div(per_second)?;
+        let spent_until = self.full_at.map_or(now, |at| at.max(now)) + price;
+        if spent_until.saturating_duration_since(now) > Duration::from_secs(1) {
+            return None;
+        }
+        self.full_at = Some(spent_until);
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = payload.len();
+        let mut bytes = vec![(length >> 16) as u8, (length >> 8) as u8, length as u8, kind, flags, 0, 0, 0, 1];
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    /// How many frames of this kind pass at one moment.
+    fn passes(kind: u8, flags: u8, payload: &[u8], start: Instant) -> usize {
+        let mut meter = FrameMeter::of_server(FrameLimits::default());
+        let bytes = frame(kind, flags, payload);
+        (0..100_000).take_while(|_| meter.observe(&bytes, || start).is_ok()).count()
+    }
+
+    fn start() -> Instant {
+        #[allow(clippy::disallowed_methods, reason = "a test needs some moment to begin with")]
+        Instant::now()
+    }
+
+    #[test]
+    fn each_kind_passes_as_often_as_its_limit_says() {
+        let at = start();
+        assert_eq!(passes(3, 0, &[0; 4], at), 100, "RST_STREAM");
+        assert_eq!(passes(6, 0, &[0; 8], at), 20, "PING");
+        assert_eq!(passes(4, 0, &[], at), 10, "SETTINGS");
+        assert_eq!(passes(7, 0, &[0; 8], at), 10, "GOAWAY");
+        assert_eq!(passes(2, 0, &[0; 5], at), 100, "PRIORITY");
+        assert_eq!(passes(8, 0, &[0; 4], at), 100, "WINDOW_UPDATE");
+        assert_eq!(passes(0xbe, 0, &[0; 40], at), 100, "unknown");
+        assert_eq!(passes(0, 0, &[], at), 100, "empty DATA");
+        assert_eq!(passes(0, 0, &[1], at), 100, "tiny DATA");
+        let mut padded = vec![0; 256];
+        padded[0] = 255;
+        assert_eq!(passes(0, 8, &padded, at), 100, "DATA of nothing but padding");
+        assert_eq!(passes(9, 0, &[0; 9], at), 8, "CONTINUATION");
+        assert_eq!(passes(0, 0, &[0; 9], at), 100_000, "DATA with something in it");
+        assert_eq!(passes(0, 1, &[0; 2], at), 100_000, "DATA that ends a stream");
+        assert_eq!(passes(6, 1, &[0; 8], at), 100_000, "answers to our PING");
+        assert_eq!(passes(1, 4, &[0; 10], at), 100_000, "HEADERS");
+    }
+
+    /// How many of the pings that are sent at these times (in milliseconds) pass, after `sent` bytes were sent.
+    fn pings_that_pass(times: &[u64], sent: usize) -> usize {
+        let begin = start();
+        let mut meter = FrameMeter::of_server(FrameLimits::default());
+        meter.sent(sent);
+        let ping = frame(6, 0, &[0; 8]);
+        times.iter().take_while(|at| meter.observe(&ping, || begin + Duration::from_millis(**at)).is_ok()).count()
+    }
+
+    #[test]
+    fn a_budget_comes_back_with_time_and_with_what_was_sent() {
+        assert_eq!(pings_that_pass(&[0; 30], 0), 20);
+        let mut times = vec![0; 20];
+        times.extend([50; 10]);
+        assert_eq!(pings_that_pass(&times, 0), 21, "one token in 50 ms");
+        assert_eq!(pings_that_pass(&[0; 30], 3 * 4096), 23);
+        let steady: Vec<u64> = (0..1000).map(|number| number * 50).collect();
+        assert_eq!(pings_that_pass(&steady, 0), 1000);
+    }
+
+    proptest! {
+        #[test]
+        fn the_split_of_the_bytes_makes_no_difference(
+            frames in prop::collection::vec((0u8..12, any::<u8>(), prop::collection::vec(any::<u8>(), 0..40)), 1..400),
+            cuts in prop::collection::vec(1usize..60, 1..50),
+        ) {
+            let begin = start();
+            let mut bytes = vec![0; PREFACE];
+            frames.iter().for_each(|(kind, flags, payload)| bytes.extend(frame(*kind, *flags, payload)));
+            let whole = FrameMeter::of_client(FrameLimits::default()).observe(&bytes, || begin);
+            let mut meter = FrameMeter::of_client(FrameLimits::default());
+            let mut split = Ok(());
+            let mut rest = bytes.as_slice();
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() || split.is_err() {
+                    break;
+                }
+                let (piece, others) = rest.split_at((*cut).min(rest.len()));
+                split = meter.observe(piece, || begin);
+                rest = others;
+            }
+            prop_assert_eq!(whole, split);
+        }
+    }
+}
