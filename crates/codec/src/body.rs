@@ -82,6 +82,11 @@ impl BodyDecoder {
         Self { state, extension_debt: 0, limits: *limits, trailers: None }
     }
 
+    /// The limits it was made with.
+    pub fn limits(&self) -> &BodyLimits {
+        &self.limits
+    }
+
     /// True when the body has ended.
     pub fn is_done(&self) -> bool {
         self.state == State::Done

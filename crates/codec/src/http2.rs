@@ -229,7 +229,8 @@ pub fn read_http2_response(
 /// Authority, target or method cannot be written in HTTP/2.
 pub fn write_http2_request(head: &RequestHead, scheme: Scheme) -> Result<Request<()>, http::Error> {
     let target = if head.target == "*" { "*" } else { head.target.as_str() };
-    let uri = Uri::builder().scheme(scheme.as_str()).authority(head.authority.as_str()).path_and_query(target).build()?;
+    let uri =
+        Uri::builder().scheme(scheme.as_str()).authority(head.authority.as_str()).path_and_query(target).build()?;
     let method = if head.upgrade.is_some() { "CONNECT" } else { head.method.as_str() };
     let mut request = Request::builder().method(method).uri(uri).version(http::Version::HTTP_2).body(())?;
     let map = request.headers_mut();

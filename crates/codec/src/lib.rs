@@ -16,6 +16,8 @@
 //! | `body` | message bodies: sized, chunked with trailers, until close |
 //! | `write` | heads and chunks to bytes |
 //! | `frames` | a meter of HTTP/2 frames against floods |
+//! | `proxy_protocol` | who a balancer speaks for |
+//! | `websocket` | the proof of a WebSocket handshake |
 //! | `http2` | heads and trailers of HTTP/2, from and to the maps of the `h2` crate |
 //!
 //! Read next: [`parse_request`], then `fields`.
@@ -28,24 +30,30 @@ mod frames;
 mod http2;
 mod limits;
 mod path;
+mod proxy_protocol;
 mod request;
 mod response;
 mod scan;
 mod syntax;
+mod websocket;
 mod write;
 
 pub use body::{BodyDecoder, Decoded};
 pub use error::{BodyError, HeadError, HeadErrorClass};
 pub use frames::{FrameFlood, FrameLimits, FrameMeter};
 pub use http2::{
-    is_websocket, read_http2_request, read_http2_response, read_http2_trailers, write_http2_request, write_http2_response,
-    write_http2_trailers,
+    is_websocket, read_http2_request, read_http2_response, read_http2_trailers, write_http2_request,
+    write_http2_response, write_http2_trailers,
 };
 pub use limits::{BodyLimits, HeadLimits};
 pub use path::{PathError, normalize_path};
+pub use proxy_protocol::{
+    ProxyHeader, ProxyHeaderError, read_proxy_header, write_proxy_header_v1, write_proxy_header_v2,
+};
 pub use request::parse_request;
 pub use response::{Answered, parse_response};
 pub use scan::{HeadScan, Progress};
+pub use websocket::WebSocketKey;
 pub use write::{
     ReplyFraming, reason_phrase, write_chunk_end, write_chunk_header, write_last_chunk, write_request_head,
     write_response_head,

@@ -70,6 +70,24 @@ fn curl_gets_posts_and_reuses_its_connection() {
 }
 
 #[test]
+fn curl_speaks_http_2_to_a_service_that_does_not() {
+    let origin = Origin::echoes();
+    let (_config, process) = in_front_of(origin.address());
+    let url = format!("http://{}/users/7?full=1", process.gateway());
+    let body = "x".repeat(300_000);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("body");
+    std::fs::write(&file, &body).unwrap();
+    let upload = format!("@{}", file.display());
+    let told = ["--http2-prior-knowledge", "-H", "Host: api.example.com", "-w", "%{http_version}"];
+    let echoed = curl(&[&told[..], &["--data-binary", &upload, &url]].concat());
+    assert!(echoed == format!("{body}2"), "{} bytes came back", echoed.len());
+    let received = origin.last();
+    assert_eq!((received.target.as_str(), received.header("host")), ("/users/7?full=1", Some("api.example.com")));
+    assert_eq!(curl(&[&told[..], &["-o", "/dev/null", "-I", &url]].concat()), "2");
+}
+
+#[test]
 fn curl_uploads_a_large_body_with_an_expectation_and_in_chunks() {
     let origin = Origin::echoes();
     let (_config, process) = in_front_of(origin.address());

@@ -60,6 +60,8 @@ pub enum FailureKind {
     DownstreamClosed,
     /// Nothing moved for the idle time of the stream.
     StreamIdle,
+    /// The authority is not served on this connection, whose certificate is another server's.
+    MisdirectedRequest,
 }
 
 /// Who caused a failure.
@@ -109,7 +111,7 @@ pub struct Outcome {
 
 impl FailureKind {
     /// Every kind, in table order.
-    pub const ALL: [FailureKind; 20] = [
+    pub const ALL: [FailureKind; 21] = [
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeadersTooLarge,
@@ -130,6 +132,7 @@ impl FailureKind {
         Self::PerTryTimeout,
         Self::DownstreamClosed,
         Self::StreamIdle,
+        Self::MisdirectedRequest,
     ];
 
     /// The single table: statuses, flags, details and bodies as Envoy has them.
@@ -356,6 +359,17 @@ impl FailureKind {
                 false,
                 Ignored,
                 "nothing moved in either direction for the idle time",
+            ),
+            Self::MisdirectedRequest => outcome(
+                421,
+                14,
+                "",
+                "misdirected_request",
+                "",
+                Downstream,
+                false,
+                Ignored,
+                "the host of the request is not served under the certificate of this connection",
             ),
         }
     }

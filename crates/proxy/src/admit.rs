@@ -6,17 +6,18 @@
 
 use std::borrow::Cow;
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use meshwright_codec::normalize_path;
+use meshwright_codec::{normalize_path, write_proxy_header_v1, write_proxy_header_v2};
 use meshwright_message::{HeaderName, RequestHead};
-use meshwright_model::HeaderOperations;
+use meshwright_model::{HeaderOperations, ProxyProtocol};
 use meshwright_route::{CompiledRewrite, rewrite_path};
 use meshwright_snapshot::{Listener, ListenerKind};
 use meshwright_telemetry::request_id;
 
 use crate::connection::Connection;
 use crate::exchange::Exchange;
+use crate::view::WorkerCluster;
 use crate::worker::Worker;
 
 /// Prefix of headers by which Envoy's own components talk to each other.
@@ -30,7 +31,7 @@ pub(crate) fn request(connection: &Connection, exchange: &mut Exchange, listener
     let is_edge = listener.kind == ListenerKind::Gateway;
     if is_edge {
         head.headers.remove_prefix(TRUSTED_PREFIX);
-        append_forwarded_for(head, connection.peer.ip(), &mut connection.worker.value.borrow_mut());
+        append_forwarded_for(head, connection.client.peer.ip(), &mut connection.worker.value.borrow_mut());
         head.headers.set_known(HeaderName::XForwardedProto, head.scheme.as_str().as_bytes());
     } else {
         head.headers.remove_known(HeaderName::XEnvoyOriginalPath);
@@ -38,7 +39,7 @@ pub(crate) fn request(connection: &Connection, exchange: &mut Exchange, listener
             head.headers.push_known(HeaderName::XForwardedProto, head.scheme.as_str().as_bytes());
         }
     }
-    ensure_request_id(&connection.worker, head, is_edge && !is_internal(connection.peer.ip()));
+    ensure_request_id(&connection.worker, head, is_edge && !is_internal(connection.client.peer.ip()));
 }
 
 fn append_forwarded_for(head: &mut RequestHead, peer: IpAddr, value: &mut Vec<u8>) {
@@ -93,6 +94,27 @@ fn is_internal(peer: IpAddr) -> bool {
     match peer.to_canonical() {
         IpAddr::V4(peer) => peer.is_private() || peer.is_loopback(),
         IpAddr::V6(peer) => peer.is_loopback() || peer.is_unique_local(),
+    }
+}
+
+/// The PROXY header of a new connection to this cluster; empty where none is asked for, and nothing is allocated then.
+pub(crate) fn proxy_header(connection: &mut Connection, cluster: &WorkerCluster) -> Vec<u8> {
+    let mut header = Vec::new();
+    let Some(version) = cluster.cluster.proxy_protocol else { return header };
+    let source = connection.client.peer;
+    // Without a known destination the client's own kind of "anywhere".
+    let destination = connection.local_address().unwrap_or_else(|| SocketAddr::new(unspecified(source), 0));
+    match version {
+        ProxyProtocol::Version1 => write_proxy_header_v1(source, destination, &mut header),
+        ProxyProtocol::Version2 => write_proxy_header_v2(source, destination, &mut header),
+    }
+    header
+}
+
+fn unspecified(like: SocketAddr) -> IpAddr {
+    match like {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 

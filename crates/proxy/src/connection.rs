@@ -1,6 +1,7 @@
 //! Stop three: one task per downstream connection, which reads a head, has it served, and begins again.
 //!
-//! Between requests a connection holds its socket, its timer and nothing else.
+//! Between requests a connection of HTTP/1 holds its socket, its timer and nothing else. A client that begins with the
+//! preface of HTTP/2 is handed to `http2.rs`, where each stream is a [`Connection`] of its own for one request.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -11,30 +12,65 @@ use std::time::{Duration, Instant};
 use meshwright_codec::{HeadError, HeadErrorClass, Progress, parse_request};
 use meshwright_model::{Failure, FailureKind, Stage};
 use meshwright_telemetry::{Counter, RefusalReason};
+use meshwright_wire::http2::{PREFACE, Stream};
 use meshwright_wire::net::TcpStream;
-use meshwright_wire::{Deadline, Ends, Lease, Link};
+use meshwright_wire::{Deadline, Ends, Lease, Link, Side, Transport};
 
 use crate::exchange::ExchangeLease;
 use crate::listener::ListenerSlot;
 use crate::worker::Worker;
-use crate::{own_answer, request};
+use crate::{http2, own_answer, request};
 
 /// Bytes of a refused request that are read and dropped before closing, so that the client sees the answer.
 const LINGER_BYTES: usize = 256 * 1024;
 /// Time for that.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
-/// A downstream connection.
+/// A downstream connection of HTTP/1, or one stream of an HTTP/2 connection.
 pub(crate) struct Connection {
     pub(crate) worker: Rc<Worker>,
     pub(crate) slot: Rc<ListenerSlot>,
-    pub(crate) link: Link,
+    pub(crate) side: Side,
     pub(crate) deadline: Deadline,
-    pub(crate) peer: SocketAddr,
-    /// Our exact address, where somebody logs it.
-    local: Option<Box<SocketAddr>>,
+    pub(crate) client: Client,
     /// A request is being served: an end now must not look like the end of its answer.
     serving: bool,
+}
+
+/// Who is at the other end of a connection; shared by its streams.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) peer: SocketAddr,
+    /// Our exact address, where somebody logs it.
+    pub(crate) local: Option<Rc<SocketAddr>>,
+    /// Facts of its TLS session.
+    pub(crate) tls: Option<Rc<Tls>>,
+    /// Its place among the connections of the process.
+    _counted: Rc<Counted>,
+}
+
+/// What a request may ask about the TLS session that it came in.
+pub(crate) struct Tls {
+    /// The name that the client asked for (SNI).
+    pub(crate) server_name: Option<Box<str>>,
+}
+
+/// A connection that counts as open; it no longer does when this is dropped.
+struct Counted(Rc<Worker>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.count(Counter::DownstreamConnectionsClosed);
+    }
+}
+
+impl Client {
+    /// The client of a connection that was counted when it was accepted.
+    pub(crate) fn new(worker: &Rc<Worker>, tcp: &TcpStream, peer: SocketAddr) -> Self {
+        let local = worker.log.as_ref().and_then(|_| tcp.local_addr().ok()).map(Rc::new);
+        Self { peer, local, tls: None, _counted: Rc::new(Counted(worker.clone())) }
+    }
 }
 
 /// What becomes of a connection after an exchange.
@@ -53,41 +89,75 @@ enum Read {
     Request(ExchangeLease),
     /// A request that cannot be served, for the given reason.
     Refused(ExchangeLease, Failure),
+    /// The client begins to speak HTTP/2.
+    Http2,
     /// Nothing more comes.
     Ended,
 }
 
 impl Connection {
-    pub(crate) fn new(worker: Rc<Worker>, slot: Rc<ListenerSlot>, stream: TcpStream, peer: SocketAddr) -> Self {
-        let local = worker.log.as_ref().and_then(|_| stream.local_addr().ok()).map(Box::new);
-        Self { worker, slot, link: Link::new(stream), deadline: Deadline::default(), peer, local, serving: false }
+    pub(crate) fn new(worker: Rc<Worker>, slot: Rc<ListenerSlot>, side: Side, client: Client) -> Self {
+        Self { worker, slot, side, deadline: Deadline::default(), client, serving: false }
     }
 
-    /// Both sides of an exchange over the leased connection, and what of the worker it needs.
-    pub(crate) fn ends<'a>(&'a mut self, lease: &'a mut Lease) -> Ends<'a> {
-        Ends {
-            downstream: &mut self.link,
-            upstream: lease.link(),
+    /// Both sides of an exchange over the leased connection, and what of the worker it needs; `None` while the lease has no
+    /// side yet.
+    pub(crate) fn ends<'a>(&'a mut self, lease: &'a mut Lease) -> Option<Ends<'a>> {
+        Some(Ends {
+            downstream: &mut self.side,
+            upstream: lease.side()?,
             buffers: &self.worker.buffers,
             limits: &self.worker.limits,
             deadline: &mut self.deadline,
-        }
+        })
     }
 
     /// No further request should come on this connection.
     pub(crate) fn is_draining(&self) -> bool {
         self.slot.draining.get() || self.worker.draining.get()
     }
+
+    /// Serves the one request of a stream. While it does, an end of the task is seen by the client as such.
+    pub(crate) async fn serve_stream(mut self, mut exchange: ExchangeLease, refused: Option<Failure>) {
+        self.serving = true;
+        let after = match refused {
+            None => request::handle(&mut self, &mut exchange).await,
+            Some(failure) => Box::pin(own_answer::refuse(&mut self, &mut exchange, failure)).await,
+        };
+        // The record is complete before the client sees the end of a stream that was broken off.
+        drop(exchange);
+        self.serving = after == After::Abort;
+    }
+
+    /// Breaks off, so that an incomplete answer is not taken for a complete one.
+    pub(crate) fn break_off(&mut self) {
+        self.side.break_off();
+    }
+
+    /// Our address on this connection, or what a balancer in front of us said that it is.
+    pub(crate) fn local_address(&mut self) -> Option<SocketAddr> {
+        match (&self.client.local, self.side.link()) {
+            (Some(local), _) => Some(**local),
+            (None, Some(link)) => link.tcp().local_addr().ok(),
+            (None, None) => None,
+        }
+    }
+
+    /// Gives away the connection and what was read from it.
+    fn into_transport(mut self) -> Option<(Transport, Vec<u8>)> {
+        match std::mem::replace(&mut self.side, Side::Http2(Box::new(Stream::ended()))) {
+            Side::Http1(link) => Some(link.into_parts()),
+            Side::Http2(_) => None,
+        }
+    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.serving {
-            abort(self);
+            self.break_off();
         }
-        self.link.use_ahead(usize::MAX, &self.worker.buffers);
-        self.worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
-        self.worker.metrics.count(Counter::DownstreamConnectionsClosed);
+        self.side.dispose(&self.worker.buffers);
     }
 }
 
@@ -104,6 +174,10 @@ pub(crate) async fn serve(mut connection: Connection) {
             Read::Refused(mut exchange, failure) => {
                 Box::pin(own_answer::refuse(&mut connection, &mut exchange, failure)).await
             }
+            Read::Http2 => {
+                connection.serving = false;
+                return Box::pin(begin_http2(connection)).await;
+            }
             Read::Ended => {
                 connection.serving = false;
                 return;
@@ -114,75 +188,107 @@ pub(crate) async fn serve(mut connection: Connection) {
         match after {
             After::KeepAlive => {}
             After::Close => return Box::pin(linger(&mut connection)).await,
-            After::Abort => return abort(&connection),
+            After::Abort => return connection.break_off(),
         }
+    }
+}
+
+async fn begin_http2(connection: Connection) {
+    let (worker, slot, client) = (connection.worker.clone(), connection.slot.clone(), connection.client.clone());
+    if let Some((transport, ahead)) = connection.into_transport() {
+        http2::serve(worker, slot, client, transport, ahead).await;
     }
 }
 
 /// The first head must come soon; the next one may take its time.
 fn begin_waiting(connection: &mut Connection, served: bool) {
-    if is_empty_lines(connection.link.ahead()) {
+    let Side::Http1(link) = &mut connection.side else { return };
+    if is_empty_lines(link.ahead()) {
         // An empty line that came together with the body before it begins no request either.
-        connection.link.use_ahead(usize::MAX, &connection.worker.buffers);
+        link.use_ahead(usize::MAX, &connection.worker.buffers);
     }
     let limits = &connection.worker.limits;
-    let wait = if served && connection.link.ahead().is_empty() { limits.idle_timeout } else { limits.head_timeout };
+    let wait = if served && link.ahead().is_empty() { limits.idle_timeout } else { limits.head_timeout };
     // The record of the request before was finished within this poll: its reading of the clock is good enough.
     let now = if served { connection.worker.clock.latest() } else { connection.worker.clock.read() };
     connection.deadline.set_after(now, wait);
 }
 
 fn poll_next(connection: &mut Connection, cx: &mut Context<'_>, exchange: &mut Option<ExchangeLease>) -> Poll<Read> {
-    let worker = connection.worker.clone();
-    if exchange.is_none() && !connection.link.ahead().is_empty() {
+    let Connection { worker, side: Side::Http1(link), deadline, client, .. } = connection else {
+        return Poll::Ready(Read::Ended);
+    };
+    let worker = &*worker;
+    if exchange.is_none() && !link.ahead().is_empty() {
         // A pipelined request, or the start of one, was read with the request before.
-        if let Some(read) = parse_ahead(connection, exchange) {
+        if let Some(read) = parse_ahead(link, worker, client, exchange) {
             return Poll::Ready(read);
         }
     }
     loop {
         let mut scratch = worker.buffers.scratch();
-        let count = match connection.link.poll_read(cx, &mut scratch) {
+        let count = match link.poll_read(cx, &mut scratch) {
             Poll::Ready(Ok(0)) => return Poll::Ready(ended(exchange.take())),
             Poll::Ready(Err(_)) => return Poll::Ready(ended(exchange.take())),
             Poll::Ready(Ok(count)) => count,
             Poll::Pending => break,
         };
-        if exchange.is_none() && connection.link.ahead().is_empty() && is_empty_lines(&scratch[..count]) {
+        if exchange.is_none() && link.ahead().is_empty() && is_empty_lines(&scratch[..count]) {
             // An empty line behind a body is tolerated (RFC 9112, section 2.2) and does not begin a request.
             continue;
         }
-        if exchange.is_none() && connection.link.ahead().is_empty() {
+        if exchange.is_none() && link.ahead().is_empty() {
             // The common case: the head lies in the scratch area whole and is never copied as bytes.
-            let mut lease = begin(connection);
+            let mut lease = begin(worker, client);
             let inner = &mut *lease;
             match parse_request(&scratch[..count], &mut inner.scan, &worker.limits.head, &mut inner.request) {
                 Ok(Progress::Complete { consumed }) => {
                     inner.record.head_bytes_received = consumed as u64;
-                    connection.link.keep(&scratch[consumed..count], &worker.buffers);
+                    link.keep(&scratch[consumed..count], &worker.buffers);
                     return Poll::Ready(Read::Request(lease));
                 }
                 Ok(Progress::Partial) => {
-                    connection.link.keep(&scratch[..count], &worker.buffers);
+                    link.keep(&scratch[..count], &worker.buffers);
                     inner.record.head_came_in_pieces = true;
                     let started = inner.record.started.unwrap_or_else(Instant::now);
-                    connection.deadline.set_after(started, worker.limits.head_timeout);
+                    deadline.set_after(started, worker.limits.head_timeout);
                     *exchange = Some(lease);
+                }
+                Err(_) if begins_http2(&scratch[..count]) => {
+                    link.keep(&scratch[..count], &worker.buffers);
+                    *exchange = Some(lease);
+                    if is_http2(link.ahead(), exchange) {
+                        return Poll::Ready(Read::Http2);
+                    }
                 }
                 Err(error) => return Poll::Ready(refused(lease, error)),
             }
         } else {
-            connection.link.keep(&scratch[..count], &worker.buffers);
+            link.keep(&scratch[..count], &worker.buffers);
             drop(scratch);
-            if let Some(read) = parse_ahead(connection, exchange) {
+            if let Some(read) = parse_ahead(link, worker, client, exchange) {
                 return Poll::Ready(read);
             }
         }
     }
-    match connection.deadline.poll_over(cx) {
-        Poll::Ready(()) => Poll::Ready(over_time(connection, exchange.take())),
+    match deadline.poll_over(cx) {
+        Poll::Ready(()) => Poll::Ready(over_time(worker, exchange.take())),
         Poll::Pending => Poll::Pending,
     }
+}
+
+/// Whether what is no request of HTTP/1 may be the preface of HTTP/2, as far as it has come.
+fn begins_http2(bytes: &[u8]) -> bool {
+    bytes.starts_with(PREFACE) || PREFACE.starts_with(bytes)
+}
+
+/// Whether the preface is there as a whole; no request has begun then.
+fn is_http2(ahead: &[u8], exchange: &mut Option<ExchangeLease>) -> bool {
+    let is_whole = ahead.len() >= PREFACE.len();
+    if is_whole && let Some(lease) = exchange.take() {
+        lease.forget();
+    }
+    is_whole
 }
 
 /// Nothing but empty lines, at most two, as older clients send them after a body.
@@ -190,20 +296,25 @@ fn is_empty_lines(bytes: &[u8]) -> bool {
     matches!(bytes, b"\r\n" | b"\r\n\r\n")
 }
 
-fn begin(connection: &Connection) -> ExchangeLease {
-    let mut lease = ExchangeLease::new(&connection.worker);
+/// The exchange of a request whose first byte has come.
+pub(crate) fn begin(worker: &Rc<Worker>, client: &Client) -> ExchangeLease {
+    let mut lease = ExchangeLease::new(worker);
     let record = &mut lease.record;
     record.started = Some(Instant::now());
-    record.downstream = Some(connection.peer);
-    record.downstream_local = connection.local.as_deref().copied();
+    record.downstream = Some(client.peer);
+    record.downstream_local = client.local.as_deref().copied();
     lease
 }
 
-fn parse_ahead(connection: &mut Connection, exchange: &mut Option<ExchangeLease>) -> Option<Read> {
-    let worker = connection.worker.clone();
-    let lease = exchange.get_or_insert_with(|| begin(connection));
+fn parse_ahead(
+    link: &mut Link,
+    worker: &Rc<Worker>,
+    client: &Client,
+    exchange: &mut Option<ExchangeLease>,
+) -> Option<Read> {
+    let lease = exchange.get_or_insert_with(|| begin(worker, client));
     let inner = &mut **lease;
-    let parsed = parse_request(connection.link.ahead(), &mut inner.scan, &worker.limits.head, &mut inner.request);
+    let parsed = parse_request(link.ahead(), &mut inner.scan, &worker.limits.head, &mut inner.request);
     match parsed {
         Ok(Progress::Partial) => {
             inner.record.head_came_in_pieces = true;
@@ -211,14 +322,21 @@ fn parse_ahead(connection: &mut Connection, exchange: &mut Option<ExchangeLease>
         }
         Ok(Progress::Complete { consumed }) => {
             inner.record.head_bytes_received = consumed as u64;
-            connection.link.use_ahead(consumed, &worker.buffers);
+            link.use_ahead(consumed, &worker.buffers);
             exchange.take().map(Read::Request)
         }
+        Err(_) if begins_http2(link.ahead()) => is_http2(link.ahead(), exchange).then_some(Read::Http2),
         Err(error) => exchange.take().map(|lease| refused(lease, error)),
     }
 }
 
 fn refused(mut lease: ExchangeLease, error: HeadError) -> Read {
+    let failure = refusal(&mut lease, error);
+    Read::Refused(lease, failure)
+}
+
+/// What follows from a head that is not accepted.
+pub(crate) fn refusal(lease: &mut ExchangeLease, error: HeadError) -> Failure {
     let kind = match error.class() {
         HeadErrorClass::BadRequest => FailureKind::BadRequest,
         HeadErrorClass::UriTooLong => FailureKind::UriTooLong,
@@ -231,7 +349,7 @@ fn refused(mut lease: ExchangeLease, error: HeadError) -> Read {
     if error == HeadError::TooManyHeaders {
         lease.record.refusal = Some(RefusalReason::TooManyHeaders);
     }
-    Read::Refused(lease, Failure::new(Stage::Read, kind).because(error.as_str()))
+    Failure::new(Stage::Read, kind).because(error.as_str())
 }
 
 /// The client closed. In the middle of a head that is a request that failed; between requests it is nothing at all.
@@ -243,11 +361,11 @@ fn ended(exchange: Option<ExchangeLease>) -> Read {
     Read::Ended
 }
 
-fn over_time(connection: &Connection, exchange: Option<ExchangeLease>) -> Read {
+fn over_time(worker: &Worker, exchange: Option<ExchangeLease>) -> Read {
     match exchange {
         Some(lease) => Read::Refused(lease, Failure::new(Stage::Read, FailureKind::RequestTimeout)),
         None => {
-            connection.worker.metrics.refuse(RefusalReason::IdleTimeout);
+            worker.metrics.refuse(RefusalReason::IdleTimeout);
             Read::Ended
         }
     }
@@ -256,31 +374,26 @@ fn over_time(connection: &Connection, exchange: Option<ExchangeLease>) -> Read {
 /// Closes so that the answer is not lost: says that nothing more comes, then reads what the client still sends, within
 /// bounds. Closing with unread bytes would make the kernel reset the connection and drop the answer on its way.
 async fn linger(connection: &mut Connection) {
-    let worker = connection.worker.clone();
-    connection.deadline.set_after(Instant::now(), LINGER_TIME);
+    let Connection { worker, side: Side::Http1(link), deadline, .. } = connection else { return };
+    deadline.set_after(Instant::now(), LINGER_TIME);
     let mut budget = LINGER_BYTES;
     std::future::poll_fn(|cx| {
-        if connection.link.poll_shutdown(cx).is_pending() {
-            return connection.deadline.poll_over(cx);
+        if link.poll_shutdown(cx).is_pending() {
+            return deadline.poll_over(cx);
         }
         loop {
             let mut scratch = worker.buffers.scratch();
-            match connection.link.poll_read(cx, &mut scratch) {
+            match link.poll_read(cx, &mut scratch) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(count)) => match budget.checked_sub(count) {
                     Some(rest) => budget = rest,
                     None => return Poll::Ready(()),
                 },
-                Poll::Pending => return connection.deadline.poll_over(cx),
+                Poll::Pending => return deadline.poll_over(cx),
             }
         }
     })
     .await;
-}
-
-/// Closes with a reset, so that an incomplete answer is not taken for a complete one.
-fn abort(connection: &Connection) {
-    let _ = connection.link.stream().set_zero_linger();
 }
 
 #[cfg(test)]

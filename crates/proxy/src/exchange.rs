@@ -35,6 +35,10 @@ pub(crate) struct Exchange {
     pub(crate) answer_begun: bool,
     /// The last try failed and no retry was left.
     pub(crate) retries_used_up: bool,
+    /// The client speaks gRPC: failures are told in its way.
+    pub(crate) is_grpc: bool,
+    /// The key of a WebSocket handshake, where one side needs it and the other does not have it.
+    pub(crate) websocket_key: Option<Box<[u8]>>,
 }
 
 /// Facts of an answer that are needed after its head was handed on.
@@ -85,6 +89,8 @@ impl Exchange {
         self.answered_at = None;
         self.answer_begun = false;
         self.retries_used_up = false;
+        self.is_grpc = false;
+        self.websocket_key = None;
     }
 }
 
@@ -99,6 +105,11 @@ impl ExchangeLease {
         let mut exchange: Box<Exchange> = worker.spare_exchanges.take().unwrap_or_default();
         exchange.request.use_memory(worker.spare_heads.take().unwrap_or_default());
         Self { exchange: Some(exchange), worker: worker.clone() }
+    }
+
+    /// No request has begun after all: nothing is recorded.
+    pub(crate) fn forget(mut self) {
+        self.record = Record::default();
     }
 }
 

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use meshwright_model::Diagnostic;
-use meshwright_snapshot::{Listener, ListenerKind, Snapshot};
+use meshwright_snapshot::{Listener, ListenerKind, Snapshot, TlsAction, TlsChain};
 use meshwright_telemetry::Metrics;
 use meshwright_wire::{Limits, net};
 use tokio::runtime::{Builder, LocalOptions};
@@ -35,6 +35,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Put the reason for a failure of ours into the body of the answer.
     pub explain_errors: bool,
+    /// Ports of listeners, as configured, whose connections begin with a PROXY header (version 1 or 2).
+    pub proxy_protocol_ports: Vec<u16>,
 }
 
 /// A listening socket that is open.
@@ -46,6 +48,8 @@ pub struct BoundListener {
     pub kind: ListenerKind,
     /// Where it listens.
     pub address: SocketAddr,
+    /// What is spoken there: `http`, `https`, `tls` (handed on, or bytes inside) or `tcp`.
+    pub scheme: &'static str,
 }
 
 struct Handle {
@@ -77,6 +81,7 @@ impl Fleet {
                 access_log: settings.access_log.clone(),
                 drain_timeout: settings.drain_timeout,
                 explain_errors: settings.explain_errors,
+                proxy_protocol_ports: settings.proxy_protocol_ports.as_slice().into(),
                 shared: shared.clone(),
                 seed: fastrand::u64(..),
             };
@@ -110,7 +115,8 @@ impl Fleet {
             };
             match address {
                 Ok(address) => {
-                    next.insert(key, BoundListener { name: listener.name.clone(), kind: listener.kind, address });
+                    let (name, kind, scheme) = (listener.name.clone(), listener.kind, scheme_of(listener));
+                    next.insert(key, BoundListener { name, kind, address, scheme });
                 }
                 Err(error) => problems.push(cannot_listen(listener, &error)),
             }
@@ -162,6 +168,16 @@ impl Fleet {
                 tracing::error!("a worker ended by a defect of the proxy");
             }
         }
+    }
+}
+
+fn scheme_of(listener: &Listener) -> &'static str {
+    let ends_http = |chain: &TlsChain| matches!(chain.action, TlsAction::Terminate { then: None, .. });
+    match (&listener.tls, &listener.tcp) {
+        (Some(tls), _) if tls.chains.iter().any(ends_http) => "https",
+        (Some(_), _) => "tls",
+        (None, Some(_)) => "tcp",
+        (None, None) => "http",
     }
 }
 

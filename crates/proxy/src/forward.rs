@@ -6,24 +6,24 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use meshwright_codec::{BodyError, HeadErrorClass, write_request_head};
-use meshwright_message::{HeaderName, Method};
+use meshwright_codec::{BodyError, HeadErrorClass, write_http2_request, write_request_head};
+use meshwright_message::{BodyLength, HeaderName, Method};
 use meshwright_model::{Failure, FailureKind, Stage};
 use meshwright_snapshot::{Forward, Route, WeightedCluster};
 use meshwright_telemetry::{ClusterCounter, RefusalReason};
 use meshwright_traffic::{Backoff, Observation, OutlierEvent};
-use meshwright_wire::{Deadlines, Ends, Lease, Relay, RelayError, ResponseStart, Reuse};
+use meshwright_wire::{Deadlines, Ends, Lease, Protocol, Relay, RelayError, ResponseStart, Reuse};
 use smallvec::SmallVec;
 
 use crate::connection::Connection;
 use crate::exchange::{Answered, Exchange};
-use crate::lease::Admission;
+use crate::lease::{Admission, Wanted};
 use crate::listener::ListenerView;
 use crate::record::Record;
 use crate::request::Chosen;
 use crate::view::WorkerCluster;
 use crate::worker::Worker;
-use crate::{admit, respond, retry};
+use crate::{admit, grpc, respond, retry, upgrade};
 
 /// Requests that are sent again because a kept connection was closed try a kept one at most this often; then a new one.
 const STALE_TRIES: u32 = 2;
@@ -41,12 +41,14 @@ struct Tries {
     stale: u32,
     /// When the try began; the start of the request for the first.
     began: Instant,
-    /// Length of the request head within what is sent.
+    /// Length of the request head within what is sent; a stream is opened with its head instead.
     head_length: usize,
+    /// What is spoken to the endpoints.
+    protocol: Protocol,
 }
 
 /// A try that ended without an answer.
-struct TryFailure {
+pub(crate) struct TryFailure {
     failure: Failure,
     /// The host that is to blame, when one is.
     host: Option<usize>,
@@ -58,6 +60,11 @@ struct TryFailure {
 impl TryFailure {
     fn before_sending(failure: Failure, host: Option<usize>) -> Self {
         Self { failure, host, nothing_sent: true, answered: false, reuse: None }
+    }
+
+    /// Why it failed.
+    pub(crate) fn into_failure(self) -> Failure {
+        self.failure
     }
 }
 
@@ -84,7 +91,8 @@ pub(crate) async fn first_answer<'a>(
     let cluster = listener.view.clusters[index].clone();
     exchange.record.cluster = Some(cluster.clone());
     exchange.admission = Some(Admission::new(&cluster));
-    let mut tries = prepare(connection, exchange, chosen, destination);
+    let protocol = cluster.protocol(exchange.request.version);
+    let mut tries = prepare(connection, exchange, chosen, destination, protocol);
     loop {
         let ended = one_try(connection, exchange, &cluster, &mut tries, chosen.route).await;
         let again = match ended {
@@ -106,19 +114,20 @@ pub(crate) async fn first_answer<'a>(
     }
 }
 
-fn choose<'a>(worker: &Worker, forward: &'a Forward) -> &'a WeightedCluster {
+pub(crate) fn choose<'a>(worker: &Worker, forward: &'a Forward) -> &'a WeightedCluster {
     if let [only] = forward.destinations.as_slice() {
         return only;
     }
     forward.choose(worker.rng.borrow_mut().u32(..forward.total_weight))
 }
 
-/// Applies the changes of route and destination, and writes the request head into the relay.
+/// Applies the changes of route and destination, and writes the request head into the relay, where bytes carry it.
 fn prepare(
     connection: &Connection,
     exchange: &mut Exchange,
     chosen: &Chosen<'_>,
     destination: &WeightedCluster,
+    protocol: Protocol,
 ) -> Tries {
     let route = chosen.route;
     let head = &mut exchange.request;
@@ -130,21 +139,28 @@ fn prepare(
     head.headers.set_known(HeaderName::XEnvoyAttemptCount, b"1");
     // A head that came in pieces took its time: its first byte is no measure of now.
     let began = exchange.record.started.filter(|_| !exchange.record.head_came_in_pieces).unwrap_or_else(Instant::now);
-    let mut relay = Relay::new(head.body, head.body, &connection.worker.limits);
-    match route.timeout {
-        Some(timeout) if head.body.is_empty() => relay.deadlines.route = began.checked_add(timeout),
-        after_upload => relay.deadlines.after_upload = after_upload,
+    upgrade::translate(connection, head, protocol, &mut exchange.websocket_key);
+    // A stream frames its body itself.
+    let framing = if protocol == Protocol::Http2 { BodyLength::UntilClose } else { head.body };
+    let mut relay = Relay::new(head.body, framing, &connection.worker.limits);
+    match (grpc::timeout(head, exchange.is_grpc, route.timeout), route.timeout) {
+        (Some(timeout), _) => relay.deadlines.route = began.checked_add(timeout),
+        (None, Some(timeout)) if head.body.is_empty() => relay.deadlines.route = began.checked_add(timeout),
+        (None, after_upload) => relay.deadlines.after_upload = after_upload,
     }
     relay.upload.retain();
-    let out = relay.upload.out(&connection.worker.buffers);
-    write_request_head(head, out);
-    let head_length = out.len();
+    let mut head_length = 0;
+    if protocol == Protocol::Http1 {
+        let out = relay.upload.out(&connection.worker.buffers);
+        write_request_head(head, out);
+        head_length = out.len();
+    }
     exchange.relay = Some(relay);
-    if connection.worker.log.is_none() {
+    if connection.worker.log.is_none() && protocol == Protocol::Http1 {
         // Only the log would still ask for it.
         exchange.release_head(&connection.worker);
     }
-    Tries { tried: SmallVec::new(), retries: 0, stale: 0, began, head_length }
+    Tries { tried: SmallVec::new(), retries: 0, stale: 0, began, head_length, protocol }
 }
 
 /// One try: pick, connect, send, wait for the head.
@@ -169,15 +185,28 @@ async fn one_try(
     };
     let fresh_only = tries.stale >= STALE_TRIES;
     exchange.record.upstream = Some(cluster.cluster.addresses[host]);
-    let kept = if fresh_only { None } else { cluster.checkout(host, tries.began) };
-    let lease = match kept {
+    let header = admit::proxy_header(connection, cluster);
+    let kept =
+        if fresh_only || !header.is_empty() { None } else { cluster.checkout(host, tries.protocol, tries.began) };
+    let mut lease = match kept {
         Some(lease) => lease,
-        None => Box::pin(lease(connection, cluster, host, fresh_only, deadlines)).await?,
+        None => {
+            let wanted = Wanted {
+                host,
+                protocol: tries.protocol,
+                fresh_only: fresh_only || !header.is_empty(),
+                header: &header,
+            };
+            Box::pin(lease(connection, cluster, wanted, deadlines)).await?
+        }
     };
     if let Some(admission) = &mut exchange.admission {
         admission.enter().map_err(|failure| TryFailure::before_sending(failure, None))?;
     }
     let reuse = lease.reuse();
+    if tries.protocol == Protocol::Http2 {
+        Box::pin(open_stream(exchange, cluster, &mut lease, tries)).await?;
+    }
     if connection.worker.log.is_some() {
         exchange.record.upstream_local = lease.local_address();
     }
@@ -195,7 +224,9 @@ async fn one_try(
         }
         Err(error) => {
             exchange.upstream = None;
-            let nothing_sent = exchange.relay.as_ref().is_some_and(|relay| relay.upload.is_untouched());
+            let unprocessed = matches!(error, RelayError::Upstream { unprocessed: true, .. });
+            let untouched = exchange.relay.as_ref().is_some_and(|relay| relay.upload.is_untouched());
+            let nothing_sent = unprocessed || (untouched && tries.protocol == Protocol::Http1);
             let answered =
                 matches!(error, RelayError::Upstream { answered: true, .. } | RelayError::UpstreamInvalid(_));
             let failure = failure_of(&mut exchange.record, Stage::Forward, error);
@@ -208,25 +239,55 @@ async fn one_try(
 async fn lease(
     connection: &mut Connection,
     cluster: &Rc<WorkerCluster>,
-    host: usize,
-    fresh_only: bool,
+    wanted: Wanted<'_>,
     deadlines: Deadlines,
 ) -> Result<Lease, TryFailure> {
     let connecting = Cell::new(false);
-    let mut leased = pin!(cluster.lease(host, fresh_only, &deadlines, &connecting));
-    let Connection { link, worker, .. } = connection;
+    let mut leased = pin!(cluster.lease(wanted, &deadlines, &connecting));
+    let Connection { side, worker, .. } = connection;
     let leased = std::future::poll_fn(|cx| match leased.as_mut().poll(cx) {
         Poll::Ready(leased) => Poll::Ready(leased),
-        Poll::Pending => link
+        Poll::Pending => side
             .poll_gone(cx, &worker.buffers)
             .map(|cause| Err(Failure::new(Stage::Forward, FailureKind::DownstreamClosed).because(cause))),
     })
     .await;
     // Waiting for a connection says nothing about the endpoint.
-    leased.map_err(|failure| TryFailure::before_sending(failure, connecting.get().then_some(host)))
+    leased.map_err(|failure| TryFailure::before_sending(failure, connecting.get().then_some(wanted.host)))
 }
 
-fn pick(worker: &Worker, cluster: &WorkerCluster, tried: &[u32]) -> Result<usize, TryFailure> {
+/// Opens a stream with the head of the request.
+async fn open_stream(
+    exchange: &mut Exchange,
+    cluster: &WorkerCluster,
+    lease: &mut Lease,
+    tries: &Tries,
+) -> Result<(), TryFailure> {
+    let head = &mut exchange.request;
+    if tries.retries > 0 {
+        let count = (tries.retries + 1).to_string();
+        head.headers.set_known(HeaderName::XEnvoyAttemptCount, count.as_bytes());
+    }
+    if head.upgrade.is_some() && !lease.takes_extended_connect().await {
+        let failure = Failure::new(Stage::Forward, FailureKind::UpstreamProtocol)
+            .because("the endpoint takes no upgrades over HTTP/2 (extended CONNECT, RFC 8441)");
+        return Err(TryFailure::before_sending(failure, None));
+    }
+    let request = write_http2_request(head, cluster.scheme()).map_err(|error| {
+        let failure = Failure::new(Stage::Forward, FailureKind::BadRequest).because(error.to_string());
+        TryFailure::before_sending(failure, None)
+    })?;
+    let ended = head.body.is_empty() && head.upgrade.is_none();
+    lease.open_stream(request, head.upgrade.as_deref(), ended).map_err(|cause| TryFailure {
+        failure: Failure::new(Stage::Forward, FailureKind::UpstreamClosed).because(cause),
+        host: None,
+        nothing_sent: true,
+        answered: false,
+        reuse: Some(Reuse::Reused),
+    })
+}
+
+pub(crate) fn pick(worker: &Worker, cluster: &WorkerCluster, tried: &[u32]) -> Result<usize, TryFailure> {
     let picked = cluster.balancer.borrow_mut().pick(&cluster.cluster.hosts, tried, &mut worker.rng.borrow_mut());
     picked.map_err(|_| {
         let of = &cluster.cluster;
@@ -239,17 +300,22 @@ fn pick(worker: &Worker, cluster: &WorkerCluster, tried: &[u32]) -> Result<usize
 
 /// Sends the request and waits for the final head of the answer; informational ones are handed on as they come.
 async fn await_answer(connection: &mut Connection, exchange: &mut Exchange) -> Result<ResponseStart, RelayError> {
-    let to = meshwright_codec::Answered { head_request: exchange.request.method == Method::Head, connect: false };
     let worker = &connection.worker;
     let Exchange { request, relay, upstream, record, .. } = exchange;
-    let (Some(relay), Some(lease)) = (relay, upstream) else {
-        return Err(RelayError::Upstream { answered: false, cause: "there is no connection".to_owned() });
+    let (Some(relay), Some(upstream)) = (relay, upstream.as_mut().and_then(Lease::side)) else {
+        let cause = "there is no connection".to_owned();
+        return Err(RelayError::Upstream { answered: false, unprocessed: true, cause });
+    };
+    let to = meshwright_codec::Answered {
+        head_request: request.method == Method::Head,
+        // An upgrade goes to HTTP/2 as an extended CONNECT.
+        connect: upstream.is_http2() && request.upgrade.is_some(),
     };
     loop {
         // As `Connection::ends`, which would borrow the worker's response head too.
         let mut ends = Ends {
-            downstream: &mut connection.link,
-            upstream: lease.link(),
+            downstream: &mut connection.side,
+            upstream: &mut *upstream,
             buffers: &worker.buffers,
             limits: &worker.limits,
             deadline: &mut connection.deadline,
@@ -264,7 +330,7 @@ async fn await_answer(connection: &mut Connection, exchange: &mut Exchange) -> R
             return Ok(start);
         }
         relay.keep_behind_head(&start, &mut ends);
-        record.head_bytes_sent += respond::queue_interim(relay, &worker.buffers, request, &head);
+        record.head_bytes_sent += respond::queue_interim(relay, ends.downstream, &worker.buffers, request, &head);
     }
 }
 
@@ -365,7 +431,7 @@ fn recycle(exchange: &mut Exchange, cluster: &WorkerCluster, start: &ResponseSta
         && answer.body.is_empty()
         && sent
         && start.in_scratch.is_empty()
-        && lease.link().ahead().is_empty()
+        && lease.side().is_some_and(|side| side.is_clean())
     {
         let now = exchange.answered_at.unwrap_or_else(Instant::now);
         lease.give_back(&cluster.pool_limits, answer.keep_alive_timeout, now);
@@ -388,7 +454,7 @@ async fn pause(worker: &Worker, route: &Route, tries: &mut Tries, backs_off: boo
 fn start_again(exchange: &mut Exchange, tries: &mut Tries) {
     let Some(relay) = &mut exchange.relay else { return };
     relay.rewind();
-    if tries.retries > 0 {
+    if tries.retries > 0 && tries.protocol == Protocol::Http1 {
         let count = (tries.retries + 1).to_string();
         let grown = relay.upload.replace_value(tries.head_length, ATTEMPT_COUNT, count.as_bytes());
         tries.head_length += grown;
@@ -396,7 +462,7 @@ fn start_again(exchange: &mut Exchange, tries: &mut Tries) {
 }
 
 /// Tells outlier detection how a try ended, and the log what it decided.
-fn observe(cluster: &WorkerCluster, host: usize, observation: Observation, now: Instant) {
+pub(crate) fn observe(cluster: &WorkerCluster, host: usize, observation: Observation, now: Instant) {
     let of = &cluster.cluster;
     let Some(outlier) = &of.outlier else { return };
     let Some(event) = outlier.observe(&of.hosts, host, observation, now) else { return };

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use meshwright_model::{Failure, FailureKind, Stage};
 use meshwright_telemetry::{ClusterCounter, ClusterGauge};
-use meshwright_wire::{Deadlines, Lease, RelayError};
+use meshwright_wire::{Deadlines, Lease, Protocol, RelayError};
 
 use crate::view::WorkerCluster;
 
@@ -86,9 +86,9 @@ impl Drop for Admission {
 
 impl WorkerCluster {
     /// A kept connection, unless others wait for one already.
-    pub(crate) fn checkout(&self, host: usize, now: Instant) -> Option<Lease> {
+    pub(crate) fn checkout(&self, host: usize, protocol: Protocol, now: Instant) -> Option<Lease> {
         let pool = &self.pools[host];
-        if pool.has_waiters() { None } else { pool.checkout(&self.pool_limits, now) }
+        if pool.has_waiters() { None } else { pool.checkout(protocol, &self.pool_limits, now) }
     }
 
     /// A connection: a kept one as soon as there is one, or a new one as soon as the limits allow it. With `fresh_only` a
@@ -96,8 +96,7 @@ impl WorkerCluster {
     /// endpoint was asked: time spent waiting says nothing about it.
     pub(crate) async fn lease(
         self: &Rc<Self>,
-        host: usize,
-        fresh_only: bool,
+        wanted: Wanted<'_>,
         deadlines: &Deadlines,
         connecting: &Cell<bool>,
     ) -> Result<Lease, Failure> {
@@ -108,7 +107,7 @@ impl WorkerCluster {
                 .because(format!("{} requests wait for a connection to {}", of.limits.max_pending, of.name)));
         }
         let _pending = Pending::new(self);
-        let leased = self.lease_admitted(host, fresh_only, connecting);
+        let leased = self.lease_admitted(wanted, connecting);
         // Time for the answer of a request whose body is still to come counts from now while it waits here.
         let after_upload = deadlines.after_upload.and_then(|time| Instant::now().checked_add(time));
         let Some(at) = deadlines.next().into_iter().chain(after_upload).min() else { return leased.await };
@@ -121,26 +120,30 @@ impl WorkerCluster {
         })
     }
 
-    async fn lease_admitted(
-        self: &Rc<Self>,
-        host: usize,
-        fresh_only: bool,
-        connecting: &Cell<bool>,
-    ) -> Result<Lease, Failure> {
+    async fn lease_admitted(self: &Rc<Self>, wanted: Wanted<'_>, connecting: &Cell<bool>) -> Result<Lease, Failure> {
+        let Wanted { host, protocol, fresh_only, .. } = wanted;
         let pool = &self.pools[host];
         let mut place = None;
         loop {
             // A newcomer queues behind those who wait, whatever there is; whoever has a place in the queue is served when
             // woken.
             if place.is_some() || !pool.has_waiters() {
-                if !fresh_only && let Some(lease) = pool.checkout(&self.pool_limits, Instant::now()) {
+                if !fresh_only && let Some(lease) = pool.checkout(protocol, &self.pool_limits, Instant::now()) {
                     return Ok(lease);
+                }
+                if protocol == Protocol::Http2
+                    && let Some(attempt) = pool.join_attempt(&self.pool_limits)
+                {
+                    connecting.set(true);
+                    attempt.wait().await.map_err(|cause| self.not_connected(host, cause))?;
+                    connecting.set(false);
+                    continue;
                 }
                 if self.may_connect(host) || (fresh_only && pool.close_idle() && self.may_connect(host)) {
                     // The queue must not stand still while this one connects.
                     drop(place);
                     connecting.set(true);
-                    return self.connect(host).await;
+                    return self.connect(wanted).await;
                 }
             } else {
                 // Room that another host or worker left is noticed by nobody but newcomers: it is for the first in turn.
@@ -167,7 +170,18 @@ impl WorkerCluster {
         none
     }
 
-    async fn connect(self: &Rc<Self>, host: usize) -> Result<Lease, Failure> {
+    /// A new connection for bytes, or the limit that stands in its way; nobody waits for one.
+    pub(crate) async fn connect_at_once(self: &Rc<Self>, wanted: Wanted<'_>) -> Result<Lease, Failure> {
+        if self.may_connect(wanted.host) {
+            return self.connect(wanted).await;
+        }
+        self.metrics.count(ClusterCounter::UpstreamCxOverflow);
+        let of = &self.cluster;
+        Err(Failure::new(Stage::Forward, FailureKind::Overflow)
+            .because(format!("{} has {} connections", of.name, of.limits.max_connections)))
+    }
+
+    async fn connect(self: &Rc<Self>, wanted: Wanted<'_>) -> Result<Lease, Failure> {
         self.metrics.count(ClusterCounter::UpstreamCxTotal);
         self.metrics.raise(ClusterGauge::UpstreamCxActive);
         // The place is given back with the limits it was taken under, whatever configuration holds by then.
@@ -178,13 +192,30 @@ impl WorkerCluster {
             metrics.count(ClusterCounter::UpstreamCxDestroy);
             metrics.lower(ClusterGauge::UpstreamCxActive);
         });
-        let connected = self.pools[host].clone().connect(self.pool_limits.connect_timeout, on_close).await;
+        let pool = self.pools[wanted.host].clone();
+        let connected = pool.connect(wanted.protocol, &self.pool_limits, wanted.header, on_close).await;
         connected.map_err(|error| {
             self.metrics.count(ClusterCounter::UpstreamCxConnectFail);
-            Failure::new(Stage::Forward, FailureKind::ConnectFailure)
-                .because(format!("{}: {error}", self.cluster.addresses[host]))
+            self.not_connected(wanted.host, error.to_string())
         })
     }
+
+    fn not_connected(&self, host: usize, cause: String) -> Failure {
+        let address = self.cluster.addresses[host];
+        Failure::new(Stage::Forward, FailureKind::ConnectFailure).because(format!("{address}: {cause}"))
+    }
+}
+
+/// What connection a request needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// To which host of the cluster.
+    pub(crate) host: usize,
+    pub(crate) protocol: Protocol,
+    /// A new one, because those that were kept turned out to be closed.
+    pub(crate) fresh_only: bool,
+    /// What is sent on a new connection before anything else (PROXY protocol).
+    pub(crate) header: &'a [u8],
 }
 
 /// A place among the requests that wait for a connection.

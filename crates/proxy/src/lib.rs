@@ -6,12 +6,15 @@
 //! good one for as long as no other comes.
 //! Read next: `request.rs`, then [`Fleet`].
 
+mod accept;
 mod admit;
 mod clock;
 mod connection;
 mod exchange;
 mod fleet;
 mod forward;
+mod grpc;
+mod http2;
 mod lease;
 mod listener;
 mod log;
@@ -20,6 +23,8 @@ mod record;
 mod request;
 mod respond;
 mod retry;
+mod tcp;
+mod upgrade;
 mod view;
 mod worker;
 

@@ -12,10 +12,12 @@ use std::time::Duration;
 use meshwright_snapshot::Listener;
 use meshwright_telemetry::{Counter, RefusalReason};
 use meshwright_wire::net::{self, TcpListener, TcpStream};
+use meshwright_wire::{Link, Side, Transport};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::connection::{self, Connection};
+use crate::accept;
+use crate::connection::{self, Client, Connection};
 use crate::view::View;
 use crate::worker::Worker;
 
@@ -38,6 +40,8 @@ pub(crate) struct ListenerSlot {
     pub(crate) draining: Cell<bool>,
     stop: Notify,
     closed: Notify,
+    /// Told to connections of HTTP/2, which tell their clients.
+    drained: Notify,
 }
 
 impl ListenerSlot {
@@ -47,6 +51,7 @@ impl ListenerSlot {
             draining: Cell::new(false),
             stop: Notify::new(),
             closed: Notify::new(),
+            drained: Notify::new(),
         }
     }
 
@@ -68,6 +73,15 @@ impl ListenerSlot {
     pub(crate) fn drain(&self) {
         self.draining.set(true);
         self.stop.notify_one();
+        self.drained.notify_waiters();
+    }
+
+    /// Waits until the slot is drained.
+    pub(crate) async fn drained(&self) {
+        let notified = self.drained.notified();
+        if !self.draining.get() {
+            notified.await;
+        }
     }
 }
 
@@ -161,10 +175,16 @@ fn start(
     }
     // Without it an answer may wait for an acknowledgement; failing means the peer is gone already.
     let _ = stream.set_nodelay(true);
-    connections.spawn_local(connection::serve(Connection::new(worker.clone(), slot.clone(), stream, peer)));
+    if !accept::is_plain_http(worker, &slot.load().listener) {
+        connections.spawn_local(accept::serve(worker.clone(), slot.clone(), stream, peer));
+        return;
+    }
+    let client = Client::new(worker, &stream, peer);
+    let side = Side::Http1(Link::new(Transport::Tcp(stream), Vec::new()));
+    connections.spawn_local(connection::serve(Connection::new(worker.clone(), slot.clone(), side, client)));
 }
 
-fn report(ended: Result<(), tokio::task::JoinError>) {
+pub(crate) fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {

@@ -4,19 +4,19 @@ use std::sync::OnceLock;
 use std::task::Poll;
 use std::time::Instant;
 
-use meshwright_codec::{ReplyFraming, write_response_head};
-use meshwright_message::{BodyLength, HeaderName, Method};
+use meshwright_codec::{ReplyFraming, write_http2_response, write_response_head};
+use meshwright_message::{BodyLength, HeaderName, Method, ResponseHead};
 use meshwright_model::{
     DirectResponse, Failure, FailureKind, HeaderOperations, Origin, Redirect, RedirectPort, RetryPolicy, Stage,
 };
 use meshwright_snapshot::{Action, Route};
 use meshwright_telemetry::RefusalReason;
-use meshwright_wire::Direction;
+use meshwright_wire::{Direction, Side};
 
 use crate::connection::{After, Connection};
 use crate::exchange::Exchange;
 use crate::request::Chosen;
-use crate::respond;
+use crate::{grpc, respond};
 
 /// Media type of our own bodies.
 const PLAIN_TEXT: &str = "text/plain";
@@ -39,7 +39,7 @@ pub(crate) async fn fail(connection: &mut Connection, exchange: &mut Exchange, f
     let closes = failure.stage == Stage::Read;
     let outcome = failure.kind.outcome();
     let explained;
-    let body = if connection.worker.explain_errors {
+    let mut body = if connection.worker.explain_errors {
         explained = format!("{}\n", failure.sentence());
         explained.as_bytes()
     } else {
@@ -48,7 +48,14 @@ pub(crate) async fn fail(connection: &mut Connection, exchange: &mut Exchange, f
     let content_type = (!body.is_empty()).then_some(PLAIN_TEXT);
     {
         let mut head = connection.worker.response.borrow_mut();
-        head.become_local(outcome.status, content_type, body.len());
+        if exchange.is_grpc {
+            grpc::become_failure(&mut head, &outcome, &failure);
+            exchange.record.status = head.status;
+            exchange.record.grpc_status = Some(outcome.grpc);
+            body = b"";
+        } else {
+            head.become_local(outcome.status, content_type, body.len());
+        }
         if failure.kind == FailureKind::Overflow {
             head.headers.push_known(HeaderName::XEnvoyOverloaded, b"true");
         }
@@ -109,28 +116,13 @@ async fn local(
 
 /// Sends an answer of our own, then reads the rest of the request when the connection goes on.
 async fn send(connection: &mut Connection, exchange: &mut Exchange, body: &[u8], closes: bool) -> After {
+    if connection.side.is_http2() {
+        return send_on_stream(connection, exchange, body).await;
+    }
     let worker = connection.worker.clone();
     let (mut out, close) = compose(connection, exchange, body, closes);
     exchange.answer_begun = true;
-    let mut sent = 0;
-    let mut progress = usize::MAX;
-    let complete = std::future::poll_fn(|cx| {
-        while sent < out.len() {
-            match connection.link.poll_write(cx, &out[sent..]) {
-                Poll::Ready(Ok(count)) => sent += count,
-                Poll::Ready(Err(_)) => return Poll::Ready(false),
-                Poll::Pending => {
-                    if sent != progress {
-                        progress = sent;
-                        connection.deadline.set_after(Instant::now(), worker.limits.stall_timeout);
-                    }
-                    return connection.deadline.poll_over(cx).map(|()| false);
-                }
-            }
-        }
-        Poll::Ready(true)
-    })
-    .await;
+    let complete = send_bytes(connection, &out).await;
     exchange.record.complete();
     worker.buffers.give_back(&mut out);
     if !complete {
@@ -152,21 +144,79 @@ async fn send(connection: &mut Connection, exchange: &mut Exchange, body: &[u8],
     after
 }
 
+/// The same on a stream, which ends with the answer.
+async fn send_on_stream(connection: &mut Connection, exchange: &mut Exchange, body: &[u8]) -> After {
+    exchange.answer_begun = true;
+    {
+        let worker = connection.worker.clone();
+        let head = &mut *worker.response.borrow_mut();
+        respond::add_standard_headers(connection, head, None);
+        let framed = body_of(&exchange.request.method, head, body);
+        let Side::Http2(stream) = &mut connection.side else { return After::Abort };
+        if stream.send_head(write_http2_response(head, framed), framed.is_empty()).is_err() {
+            return After::Abort;
+        }
+        if framed.is_empty() {
+            exchange.record.complete();
+            return After::KeepAlive;
+        }
+    }
+    exchange.record.body_bytes_sent = body.len() as u64;
+    let complete = send_bytes(connection, body).await;
+    exchange.record.complete();
+    if complete { After::KeepAlive } else { After::Abort }
+}
+
+/// Sends bytes that are there as a whole, and with them the end of a stream; false when the client does not take them.
+async fn send_bytes(connection: &mut Connection, bytes: &[u8]) -> bool {
+    let Connection { worker, side, deadline, .. } = connection;
+    let mut sent = 0;
+    let mut progress = usize::MAX;
+    std::future::poll_fn(|cx| {
+        let moved = loop {
+            if sent == bytes.len() {
+                break side.poll_flush(cx);
+            }
+            match side.poll_write(cx, &bytes[sent..], true) {
+                Poll::Ready(Ok(count)) => sent += count,
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        match moved {
+            Poll::Ready(done) => Poll::Ready(done.is_ok()),
+            Poll::Pending => {
+                if sent != progress {
+                    progress = sent;
+                    deadline.set_after(Instant::now(), worker.limits.stall_timeout);
+                }
+                deadline.poll_over(cx).map(|()| false)
+            }
+        }
+    })
+    .await
+}
+
+/// The framing of an answer of our own; HEAD, 204 and 304 have no body and may say how long it would be.
+fn body_of(method: &Method, head: &mut ResponseHead, body: &[u8]) -> BodyLength {
+    let is_head = *method == Method::Head;
+    if is_head || head.status == 204 || head.status == 304 {
+        head.announced_length = is_head.then_some(body.len() as u64);
+        return BodyLength::Empty;
+    }
+    head.body
+}
+
 /// The bytes of an answer of our own, and whether the connection ends with it.
 fn compose(connection: &Connection, exchange: &mut Exchange, body: &[u8], closes: bool) -> (Vec<u8>, bool) {
     let worker = &connection.worker;
     let head = &mut *worker.response.borrow_mut();
     respond::add_standard_headers(connection, head, None);
     let request = &exchange.request;
-    let is_head = request.method == Method::Head;
     // After a final answer to its expectation a client may leave its body out: what follows could not be told apart.
     let body_in_doubt = request.expect_continue && !request.body.is_empty();
     let close = closes || !request.keep_alive || connection.is_draining() || body_in_doubt;
-    let mut framed = head.body;
-    if is_head || head.status == 204 || head.status == 304 {
-        head.announced_length = is_head.then_some(body.len() as u64);
-        framed = BodyLength::Empty;
-    }
+    let framed = body_of(&request.method, head, body);
     let mut out = worker.buffers.take();
     write_response_head(head, ReplyFraming { version: request.version, close, body: framed }, &mut out);
     exchange.record.head_bytes_sent += out.len() as u64;

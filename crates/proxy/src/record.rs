@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use meshwright_message::HeaderName;
 use meshwright_model::{Failure, FailureKind};
-use meshwright_telemetry::{Counter, RefusalReason, RequestRecord};
+use meshwright_telemetry::{Counter, Ending, RefusalReason, RequestProtocol, RequestRecord};
 
 use crate::exchange::Exchange;
 use crate::listener::ListenerView;
@@ -27,9 +27,13 @@ pub(crate) struct Record {
     pub(crate) head_came_in_pieces: bool,
     /// The exchange came to its end, good or bad; otherwise it was cut off by the end of its task.
     pub(crate) is_complete: bool,
+    /// A connection whose bytes are not looked at, rather than a request.
+    pub(crate) is_tcp: bool,
     /// The head was understood: method, path and headers mean something.
     pub(crate) head_is_valid: bool,
     pub(crate) status: u16,
+    /// Of a gRPC call, where it is known.
+    pub(crate) grpc_status: Option<u8>,
     pub(crate) flag: &'static str,
     pub(crate) details: &'static str,
     pub(crate) reason: Option<Box<str>>,
@@ -103,21 +107,32 @@ impl Exchange {
             self.record.failed(&Failure::new(meshwright_model::Stage::Respond, FailureKind::DownstreamClosed));
         }
         let record = &self.record;
-        worker.metrics.count(Counter::DownstreamRequests);
+        if !record.is_tcp {
+            worker.metrics.count(Counter::DownstreamRequests);
+        }
         worker.metrics.add(Counter::DownstreamBytesReceived, record.head_bytes_received + record.body_bytes_received);
         worker.metrics.add(Counter::DownstreamBytesSent, record.head_bytes_sent + record.body_bytes_sent);
-        let metrics = match &record.cluster {
-            Some(cluster) => &cluster.metrics,
-            None if record.is_black_hole => &worker.black_hole,
-            None => &worker.unrouted,
-        };
-        metrics.record(record.status, record.flag, duration, record.body_bytes_received, record.body_bytes_sent);
+        if !record.is_tcp {
+            self.count_request(worker, duration);
+        }
         if let Some(log) = &worker.log {
             let mut line = RequestRecord::new(worker.clock.wall(started));
             self.describe(&mut line, duration);
             log.borrow_mut().write(&line, &worker.metrics);
         }
         self.record = Record::default();
+    }
+
+    fn count_request(&self, worker: &Worker, duration: Duration) {
+        let record = &self.record;
+        let metrics = match &record.cluster {
+            Some(cluster) => &cluster.metrics,
+            None if record.is_black_hole => &worker.black_hole,
+            None => &worker.unrouted,
+        };
+        let protocol = if self.is_grpc { RequestProtocol::Grpc(record.grpc_status) } else { RequestProtocol::Http };
+        let ending = Ending { status: record.status, protocol, flag: record.flag };
+        metrics.record(ending, duration, record.body_bytes_received, record.body_bytes_sent);
     }
 
     fn describe<'a>(&'a self, line: &mut RequestRecord<'a>, duration: Duration) {
@@ -133,7 +148,7 @@ impl Exchange {
             line.user_agent = request.headers.known(HeaderName::UserAgent);
             line.request_id = request.headers.known(HeaderName::XRequestId);
         }
-        line.response_code = record.status;
+        line.response_code = if record.is_tcp { 0 } else { record.status };
         line.response_flags = record.flag;
         line.response_code_details = (!record.details.is_empty()).then_some(record.details);
         line.upstream_transport_failure_reason = record.transport_failure.as_deref();

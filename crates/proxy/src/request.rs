@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use meshwright_message::{RequestHead, Scheme};
+use meshwright_message::{RequestHead, Scheme, Version};
 use meshwright_model::{Failure, FailureKind, Stage, host};
 use meshwright_route::{Found, Site};
 use meshwright_snapshot::{Action, Listener, ListenerKind, Route, VirtualHost};
@@ -12,7 +12,7 @@ use meshwright_snapshot::{Action, Listener, ListenerKind, Route, VirtualHost};
 use crate::connection::{After, Connection};
 use crate::exchange::Exchange;
 use crate::listener::ListenerView;
-use crate::{admit, forward, own_answer, respond};
+use crate::{admit, forward, grpc, own_answer, respond};
 
 /// Serves one request: the outer shell.
 pub(crate) async fn handle(connection: &mut Connection, exchange: &mut Exchange) -> After {
@@ -26,6 +26,11 @@ pub(crate) async fn handle(connection: &mut Connection, exchange: &mut Exchange)
 async fn proxy_request(connection: &mut Connection, exchange: &mut Exchange) -> Result<After, Failure> {
     exchange.record.head_is_valid = true;
     let listener = connection.slot.load();
+    if connection.client.tls.is_some() {
+        exchange.request.scheme = Scheme::Https;
+    }
+    exchange.is_grpc = grpc::is_grpc(&exchange.request);
+    check_certificate(connection, exchange, &listener.listener)?;
     admit::request(connection, exchange, &listener.listener);
     let chosen = find_route(&listener, exchange)?;
     match &chosen.route.action {
@@ -35,6 +40,20 @@ async fn proxy_request(connection: &mut Connection, exchange: &mut Exchange) -> 
         }
         Action::Redirect(redirect) => Box::pin(own_answer::redirect(connection, exchange, &chosen, redirect)).await,
         Action::Direct(direct) => Box::pin(own_answer::direct(connection, exchange, &chosen, direct)).await,
+    }
+}
+
+/// A client may use one connection of HTTP/2 for every host that it thinks the certificate is for (RFC 9113, section 9.1.1).
+/// What another server of the port stands for is not served on it.
+fn check_certificate(connection: &Connection, exchange: &Exchange, listener: &Listener) -> Result<(), Failure> {
+    if exchange.request.version != Version::Http2 {
+        return Ok(());
+    }
+    let (Some(of_client), Some(tls)) = (&connection.client.tls, &listener.tls) else { return Ok(()) };
+    let name = host::without_port(&exchange.request.authority);
+    match tls.chain(of_client.server_name.as_deref()) {
+        Some(chain) if chain.serves(name) => Ok(()),
+        _ => Err(Failure::new(Stage::Route, FailureKind::MisdirectedRequest)),
     }
 }
 
@@ -48,7 +67,7 @@ pub(crate) struct Chosen<'a> {
 fn find_route<'a>(listener: &'a Rc<ListenerView>, exchange: &mut Exchange) -> Result<Chosen<'a>, Failure> {
     exchange.record.listener = Some(listener.clone());
     let head = &exchange.request;
-    let site = Site { port: port_of_request(&listener.listener, head), scheme: Scheme::Http };
+    let site = Site { port: port_of_request(&listener.listener, head), scheme: head.scheme };
     let (index, virtual_host) = find_virtual_host(&listener.listener, head)?;
     if virtual_host.https_redirect {
         return Ok(Chosen {

@@ -4,16 +4,17 @@ use std::io::Write;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use meshwright_codec::{ReplyFraming, write_response_head};
-use meshwright_message::{BodyLength, HeaderName, RequestHead, ResponseHead, Version};
+use meshwright_codec::{ReplyFraming, write_http2_response, write_response_head};
+use meshwright_message::{BodyLength, HeaderName, Method, RequestHead, ResponseHead, Version};
 use meshwright_model::{Failure, FailureKind, HeaderOperations, Stage};
 use meshwright_telemetry::{ClusterCounter, Counter};
-use meshwright_wire::{Buffers, Direction, Relay, RelayError, ResponseStart};
+use meshwright_wire::{Buffers, Direction, Protocol, Relay, RelayError, ResponseStart, Side};
 
 use crate::connection::{After, Connection};
 use crate::exchange::Exchange;
 use crate::forward::{self, Answer};
 use crate::request::Chosen;
+use crate::{grpc, upgrade};
 
 /// Value of `server` in answers that have none.
 const SERVER: &[u8] = b"meshwright";
@@ -30,8 +31,13 @@ pub(crate) async fn relay(
     let is_upgrade = status == 101;
     if is_upgrade {
         check_upgrade(exchange)?;
+        upgrade::accept(connection, exchange)?;
     }
     exchange.record.answered(status);
+    if exchange.is_grpc {
+        // A call without a body has its status in the head; others have it in the trailers.
+        exchange.record.grpc_status = grpc::status(&connection.worker.response.borrow().headers);
+    }
     if exchange.retries_used_up {
         exchange.record.retries_were_used_up();
     }
@@ -106,33 +112,53 @@ pub(crate) fn change_response(head: &mut ResponseHead, operations: &HeaderOperat
     }
 }
 
-/// Writes the head for this client into the way down; returns whether the client's connection ends with the answer.
-fn begin(connection: &Connection, exchange: &mut Exchange, is_upgrade: bool) -> bool {
+/// Sends the head to this client, or writes it into the way down; returns whether the client's connection ends with the
+/// answer.
+fn begin(connection: &mut Connection, exchange: &mut Exchange, is_upgrade: bool) -> bool {
+    let is_draining = connection.is_draining();
     let Exchange { request, relay, record, answer_begun, .. } = exchange;
-    let response = &*connection.worker.response.borrow();
+    let Connection { worker, side, .. } = connection;
+    let response = &*worker.response.borrow();
     let Some(relay) = relay else { return true };
-    let body = match (response.body, request.version) {
-        (BodyLength::Chunked | BodyLength::UntilClose, Version::Http10) => BodyLength::UntilClose,
-        // The client need not lose its connection because the endpoint closes its own.
-        (BodyLength::UntilClose, Version::Http11) => BodyLength::Chunked,
-        (framed, _) => framed,
-    };
-    // After a final answer to its expectation a client may leave its body out: what follows could not be told apart.
-    let body_in_doubt = request.expect_continue && relay.upload.moved == 0 && !relay.upload.has_ended();
-    let close = !is_upgrade
-        && (!request.keep_alive || body == BodyLength::UntilClose || connection.is_draining() || body_in_doubt);
+    *answer_begun = true;
+    let body = framing(request, response);
     if is_upgrade {
-        relay.become_tunnel(&connection.worker.limits);
+        relay.become_tunnel(&worker.limits);
     } else {
-        relay.download.begin(response.body, body, &connection.worker.limits.body);
+        relay.download.begin(response.body, body, &worker.limits.body);
         relay.upload.release();
     }
-    let out = relay.download.out(&connection.worker.buffers);
+    if let Side::Http2(stream) = side {
+        // A stream that was reset meanwhile is noticed when the body moves.
+        let _ =
+            stream.send_head(write_http2_response(response, response.body), response.body.is_empty() && !is_upgrade);
+        record.head_bytes_sent +=
+            response.headers.iter().map(|(_, name, value)| (name.len() + value.len()) as u64).sum::<u64>();
+        return false;
+    }
+    // After a final answer to its expectation a client may leave its body out: what follows could not be told apart.
+    let body_in_doubt = request.expect_continue && relay.upload.moved == 0 && !relay.upload.has_ended();
+    let close = !is_upgrade && (!request.keep_alive || body == BodyLength::UntilClose || is_draining || body_in_doubt);
+    let out = relay.download.out(&worker.buffers);
     let queued = out.len();
     write_response_head(response, ReplyFraming { version: request.version, close, body }, out);
     record.head_bytes_sent += (out.len() - queued) as u64;
-    *answer_begun = true;
     close
+}
+
+/// How the body of an answer is framed towards a client.
+fn framing(request: &RequestHead, response: &ResponseHead) -> BodyLength {
+    let has_none = request.method == Method::Head || matches!(response.status, 100..=199 | 204 | 304);
+    match (response.body, request.version) {
+        // A stream frames its body itself.
+        (_, Version::Http2) => BodyLength::UntilClose,
+        (BodyLength::Chunked | BodyLength::UntilClose, Version::Http10) => BodyLength::UntilClose,
+        // The client need not lose its connection because the endpoint closes its own.
+        (BodyLength::UntilClose, Version::Http11) => BodyLength::Chunked,
+        // A stream of HTTP/2 that ended with its head: HTTP/1 has to say so.
+        (BodyLength::Empty, _) if !has_none => BodyLength::Sized(0),
+        (framed, _) => framed,
+    }
 }
 
 async fn move_bodies(
@@ -141,7 +167,7 @@ async fn move_bodies(
     start: ResponseStart,
 ) -> Result<(), RelayError> {
     let (Some(relay), Some(lease)) = (&mut exchange.relay, &mut exchange.upstream) else { return Ok(()) };
-    let mut ends = connection.ends(lease);
+    let Some(mut ends) = connection.ends(lease) else { return Ok(()) };
     let mut start = Some(start);
     std::future::poll_fn(|cx| {
         if let Some(start) = start.take() {
@@ -173,11 +199,16 @@ async fn finish(
         return Err(forward::failure_of(&mut exchange.record, Stage::Respond, error));
     }
     exchange.record.complete();
+    if exchange.is_grpc
+        && let Some(status) = relay.download.trailers().and_then(grpc::status)
+    {
+        exchange.record.grpc_status = Some(status);
+    }
     let answer = exchange.answer;
     let reusable = answer.keep_alive
         && answer.body != BodyLength::UntilClose
         && relay.upload_is_done()
-        && lease.link().ahead().is_empty();
+        && lease.side().is_some_and(|side| side.is_clean());
     match cluster {
         Some(cluster) if reusable => {
             let now = exchange.answered_at.filter(|_| !relay.has_waited()).unwrap_or_else(Instant::now);
@@ -188,7 +219,7 @@ async fn finish(
     if closes {
         return Ok(After::Close);
     }
-    if relay.upload.has_ended() {
+    if relay.upload.has_ended() || connection.side.is_http2() {
         return Ok(After::KeepAlive);
     }
     let Some(mut upload) = exchange.relay.take().map(|relay| relay.upload) else { return Ok(After::Close) };
@@ -201,19 +232,18 @@ pub(crate) async fn discard_request(
     exchange: &mut Exchange,
     upload: &mut Direction,
 ) -> After {
-    let worker = connection.worker.clone();
+    let Connection { worker, side: Side::Http1(link), deadline, .. } = connection else { return After::KeepAlive };
     let now = Instant::now();
     // For the service and for the record the exchange is over; only the client still owes bytes.
     exchange.admission = None;
     exchange.record.ended = Some(now);
-    connection.deadline.set_after(now, worker.limits.head_timeout);
-    let complete = std::future::poll_fn(|cx| {
-        match upload.poll_drop(cx, &mut connection.link, worker.limits.discard, &worker.buffers) {
+    deadline.set_after(now, worker.limits.head_timeout);
+    let complete =
+        std::future::poll_fn(|cx| match upload.poll_drop(cx, link, worker.limits.discard, &worker.buffers) {
             Poll::Ready(done) => Poll::Ready(done.unwrap_or(false)),
-            Poll::Pending => connection.deadline.poll_over(cx).map(|()| false),
-        }
-    })
-    .await;
+            Poll::Pending => deadline.poll_over(cx).map(|()| false),
+        })
+        .await;
     exchange.record.body_bytes_received = upload.moved;
     if complete { After::KeepAlive } else { After::Close }
 }
@@ -223,7 +253,7 @@ async fn tunnel(connection: &mut Connection, exchange: &mut Exchange, start: Res
     connection.worker.metrics.count(Counter::DownstreamUpgrades);
     let (Some(relay), Some(lease)) = (&mut exchange.relay, &mut exchange.upstream) else { return After::Abort };
     connection.deadline.clear();
-    let mut ends = connection.ends(lease);
+    let Some(mut ends) = connection.ends(lease) else { return After::Abort };
     let mut start = Some(start);
     let ended = std::future::poll_fn(|cx| {
         if let Some(start) = start.take() {
@@ -236,14 +266,31 @@ async fn tunnel(connection: &mut Connection, exchange: &mut Exchange, start: Res
     exchange.record.body_bytes_sent = relay.download.moved;
     exchange.record.complete();
     match ended {
-        Ok(()) => After::Close,
+        Ok(()) => {
+            if let (Some(lease), Some(cluster)) = (exchange.upstream.take(), &exchange.record.cluster)
+                && lease.protocol() == Protocol::Http2
+            {
+                lease.give_back(&cluster.pool_limits, None, Instant::now());
+            }
+            After::Close
+        }
         Err(_) => After::Abort,
     }
 }
 
-/// Queues an informational answer on the way down; HTTP/1.0 clients do not know them. Returns its length.
-pub(crate) fn queue_interim(relay: &mut Relay, buffers: &Buffers, request: &RequestHead, head: &ResponseHead) -> u64 {
+/// Hands an informational answer on; HTTP/1.0 clients do not know them. Returns its length, where it has one.
+pub(crate) fn queue_interim(
+    relay: &mut Relay,
+    downstream: &mut Side,
+    buffers: &Buffers,
+    request: &RequestHead,
+    head: &ResponseHead,
+) -> u64 {
     if request.version == Version::Http10 {
+        return 0;
+    }
+    if let Side::Http2(stream) = downstream {
+        stream.send_informational(write_http2_response(head, BodyLength::Empty));
         return 0;
     }
     let out = relay.download.out(buffers);

@@ -5,13 +5,21 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use meshwright_codec::FrameLimits;
+use meshwright_message::{Scheme, Version};
+use meshwright_model::UpstreamProtocol;
 use meshwright_snapshot::{Cluster, Snapshot};
 use meshwright_telemetry::{ClusterMetrics, WorkerMetrics};
 use meshwright_traffic::{Balancer, Stagger};
-use meshwright_wire::{EndpointPool, PoolKey, PoolLimits, net::KeepAlive};
+use meshwright_wire::http2::ClientLimits;
+use meshwright_wire::{EndpointPool, PoolKey, PoolLimits, Protocol, net::KeepAlive};
+
+/// Bytes of the header section of an answer over HTTP/2, counted as name + value + 32 for each field.
+const HEADER_LIST: u32 = 64 * 1024;
 
 /// A snapshot as one worker uses it.
 pub(crate) struct View {
@@ -60,6 +68,19 @@ impl View {
 }
 
 impl WorkerCluster {
+    /// What is spoken to the endpoints for a client that speaks `version`.
+    pub(crate) fn protocol(&self, version: Version) -> Protocol {
+        match (self.cluster.protocol, version) {
+            (UpstreamProtocol::Http2, _) | (UpstreamProtocol::FollowClient, Version::Http2) => Protocol::Http2,
+            _ => Protocol::Http1,
+        }
+    }
+
+    /// The scheme of requests as the endpoints see them.
+    pub(crate) fn scheme(&self) -> Scheme {
+        if self.cluster.tls.is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
     fn new(cluster: &Arc<Cluster>, before: Option<&Self>, metrics: &WorkerMetrics, stagger: Stagger) -> Self {
         let metrics = metrics.cluster(&cluster.labels);
         let balancer = match before {
@@ -71,14 +92,18 @@ impl WorkerCluster {
             None => Balancer::new(cluster.policy, &cluster.hosts, stagger),
         };
         let keep_alive = cluster.tcp_keepalive.map(|(probes, time, interval)| KeepAlive { probes, time, interval });
-        let mut old: HashMap<PoolKey, &Rc<EndpointPool>> =
-            before.map(|before| before.pools.iter().map(|pool| (pool.key(), pool)).collect()).unwrap_or_default();
+        let mut old: HashMap<SocketAddr, &Rc<EndpointPool>> =
+            before.iter().flat_map(|before| &before.pools).map(|pool| (pool.key().address, pool)).collect();
         let pools = cluster
             .addresses
             .iter()
             .map(|&address| {
-                let key = PoolKey { address, keep_alive };
-                old.remove(&key).cloned().unwrap_or_else(|| Rc::new(EndpointPool::new(key)))
+                let key = PoolKey { address, keep_alive, tls: cluster.tls.clone() };
+                let same = old.get(&address).copied().filter(|pool| *pool.key() == key).cloned();
+                if same.is_some() {
+                    old.remove(&address);
+                }
+                same.unwrap_or_else(|| Rc::new(EndpointPool::new(key)))
             })
             .collect();
         old.into_values().for_each(|pool| pool.retire());
@@ -92,6 +117,13 @@ impl WorkerCluster {
                 requests: cluster.max_requests_per_connection,
                 idle: cluster.idle_timeout,
                 age: cluster.max_connection_duration,
+                http2: ClientLimits {
+                    streams: cluster.max_concurrent_streams,
+                    requests: cluster.max_requests_per_connection,
+                    header_list: HEADER_LIST,
+                    frames: FrameLimits::default(),
+                    keep_alive: cluster.http2_keepalive,
+                },
             },
             metrics,
         }

@@ -62,6 +62,7 @@ pub(crate) struct WorkerSettings {
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) drain_timeout: Duration,
     pub(crate) explain_errors: bool,
+    pub(crate) proxy_protocol_ports: Arc<[u16]>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) seed: u64,
 }
@@ -77,6 +78,8 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) log: Option<RefCell<Batch>>,
     pub(crate) explain_errors: bool,
+    /// Ports of listeners, as configured, whose connections begin with a PROXY header.
+    pub(crate) proxy_protocol_ports: Arc<[u16]>,
     pub(crate) shared: Arc<Shared>,
     /// The head of the answer being handed on or composed. Like the scratch area it is valid until the task yields.
     pub(crate) response: RefCell<ResponseHead>,
@@ -105,6 +108,7 @@ impl Worker {
             clock: Clock::new(),
             log: settings.access_log.map(|log| RefCell::new(log.batch())),
             explain_errors: settings.explain_errors,
+            proxy_protocol_ports: settings.proxy_protocol_ports,
             shared: settings.shared,
             response: RefCell::default(),
             value: RefCell::default(),

@@ -62,6 +62,10 @@ closed_set! {
         UpstreamCxOverflow,
         /// A connection ended.
         UpstreamCxDestroy,
+        /// Bytes of TCP connections, received from endpoints.
+        UpstreamCxRxBytes,
+        /// Bytes of TCP connections, sent to endpoints.
+        UpstreamCxTxBytes,
         /// A request was handed to an endpoint; every try counts.
         UpstreamRqTotal,
         /// The pending or the request limit refused a request.
@@ -127,6 +131,24 @@ closed_set! {
         UnknownHost,
         /// The response head of an endpoint breaks a limit.
         UpstreamHeadLimit,
+        /// An HTTP/2 client reset too many streams.
+        StreamResets,
+        /// An HTTP/2 client sent too many PING frames.
+        Pings,
+        /// An HTTP/2 client sent too many SETTINGS or GOAWAY frames.
+        Settings,
+        /// An HTTP/2 client sent too many PRIORITY, WINDOW_UPDATE, unknown or tiny DATA frames.
+        Glitches,
+        /// An HTTP/2 client sent a header block in too many CONTINUATION frames.
+        Continuations,
+        /// The TLS handshake failed.
+        TlsHandshake,
+        /// No server of the port has the name that a TLS client asked for.
+        UnknownServerName,
+        /// A PROXY header is missing or malformed.
+        ProxyHeader,
+        /// The authority of a request is not served under the certificate of its connection.
+        MisdirectedRequest,
     }
 }
 
@@ -145,6 +167,7 @@ impl RefusalReason {
             FailureKind::RequestTimeout => Self::HeadTimeout,
             FailureKind::UnknownHost => Self::UnknownHost,
             FailureKind::StreamIdle => Self::StreamIdleTimeout,
+            FailureKind::MisdirectedRequest => Self::MisdirectedRequest,
             FailureKind::NoRoute
             | FailureKind::NoCluster
             | FailureKind::NoHealthyUpstream

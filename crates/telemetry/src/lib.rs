@@ -8,6 +8,7 @@
 
 mod access_log;
 mod counters;
+mod ending;
 mod escape;
 mod histogram;
 mod labels;
@@ -20,6 +21,7 @@ mod scrape;
 
 pub use access_log::{AccessLogEncoder, AccessLogFormat, encode_access_log};
 pub use counters::{ClusterCounter, ClusterGauge, Counter, RefusalReason};
+pub use ending::{Ending, RequestProtocol};
 pub use escape::Printable;
 pub use histogram::BUCKET_LABELS;
 pub use labels::{DestinationLabels, SourceLabels};

@@ -5,7 +5,7 @@
 //! counters never go back. The one lock guards the list of blocks: it is taken when a label set is seen for the first
 //! time on a worker and by scrapes, never in the steady state of a request.
 //!
-//! Cardinality is bounded twice: a cluster has at most [`SERIES_PER_CLUSTER`] pairs of status and flags, what goes
+//! Cardinality is bounded twice: a cluster has at most [`SERIES_PER_CLUSTER`] combinations of status, gRPC status and flags, what goes
 //! beyond is counted in its series `response_code="other"`; all label sets together are at most
 //! [`DEFAULT_SERIES_CAP`], what goes beyond is counted in one series whose destination is `overflow`.
 //! This file knows no text format; see `prometheus.rs`.
@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::counters::{ClusterCounter, ClusterGauge, Counter, RefusalReason};
+use crate::ending::{Ending, OTHER_STATUS, RequestProtocol};
 use crate::histogram::{BYTES_BOUNDS, DURATION_BOUNDS, Histogram, HistogramTotal, add};
 use crate::labels::{DestinationLabels, SourceLabels};
 use crate::prometheus;
@@ -27,11 +28,8 @@ use crate::scrape::ScrapeGauges;
 /// How many label sets (a destination with a status and flags; a cluster) are kept apart unless told otherwise.
 pub const DEFAULT_SERIES_CAP: usize = 10_000;
 
-/// How many pairs of status and response flags one cluster keeps apart.
+/// How many combinations of status, gRPC status and response flags one cluster keeps apart.
 pub const SERIES_PER_CLUSTER: usize = 64;
-
-/// A status that is no status code: written `other`.
-const OTHER_STATUS: u16 = u16::MAX;
 
 /// Flags of an overflow series.
 const OTHER_FLAG: &str = "other";
@@ -67,8 +65,7 @@ struct Destination {
 }
 
 struct Series {
-    status: u16,
-    flag: &'static str,
+    ending: Ending,
     overflow: bool,
     blocks: Vec<(usize, Arc<RequestBlock>)>,
 }
@@ -178,9 +175,9 @@ impl Metrics {
     }
 
     /// This worker's block for a label set, made when it is new; that of an overflow series when a cap is reached.
-    fn series(&self, destination: usize, status: u16, flag: &'static str, worker: usize) -> Arc<RequestBlock> {
+    fn series(&self, destination: usize, ending: Ending, worker: usize) -> Arc<RequestBlock> {
         let mut registry = self.registry();
-        let known = registry.destinations[destination].series.iter().position(|series| series.is(status, flag));
+        let known = registry.destinations[destination].series.iter().position(|series| series.is(ending));
         if let Some(known) = known {
             return block_of(&mut registry.destinations[destination].series[known].blocks, worker);
         }
@@ -192,7 +189,7 @@ impl Metrics {
             return registry.destinations[destination].rest(worker);
         }
         registry.label_sets += 1;
-        let mut series = Series { status, flag, overflow: false, blocks: Vec::new() };
+        let mut series = Series { ending, overflow: false, blocks: Vec::new() };
         let block = block_of(&mut series.blocks, worker);
         registry.destinations[destination].series.push(series);
         block
@@ -237,7 +234,11 @@ impl Destination {
     /// This worker's block of the series that takes what has no series of its own.
     fn rest(&mut self, worker: usize) -> Arc<RequestBlock> {
         let place = self.series.iter().position(|series| series.overflow).unwrap_or_else(|| {
-            self.series.push(Series { status: OTHER_STATUS, flag: OTHER_FLAG, overflow: true, blocks: Vec::new() });
+            self.series.push(Series {
+                ending: Ending::http(OTHER_STATUS, OTHER_FLAG),
+                overflow: true,
+                blocks: Vec::new(),
+            });
             self.series.len() - 1
         });
         block_of(&mut self.series[place].blocks, worker)
@@ -265,14 +266,15 @@ impl Destination {
 }
 
 impl Series {
-    fn is(&self, status: u16, flag: &str) -> bool {
-        !self.overflow && self.status == status && self.flag == flag
+    fn is(&self, ending: Ending) -> bool {
+        !self.overflow && self.ending == ending
     }
 
     fn total(&self) -> SeriesTotal {
         let mut total = SeriesTotal {
-            status: (self.status != OTHER_STATUS).then_some(self.status),
-            flag: self.flag,
+            status: (self.ending.status != OTHER_STATUS).then_some(self.ending.status),
+            protocol: self.ending.protocol,
+            flag: self.ending.flag,
             overflow: self.overflow,
             duration: HistogramTotal::default(),
             request_bytes: HistogramTotal::default(),
@@ -312,6 +314,7 @@ pub(crate) struct DestinationTotal {
 pub(crate) struct SeriesTotal {
     /// `None` is `other`.
     pub(crate) status: Option<u16>,
+    pub(crate) protocol: RequestProtocol,
     pub(crate) flag: &'static str,
     pub(crate) overflow: bool,
     pub(crate) duration: HistogramTotal,
@@ -391,31 +394,28 @@ pub struct ClusterMetrics {
 }
 
 struct LocalSeries {
-    status: u16,
-    flag: &'static str,
+    ending: Ending,
     block: Arc<RequestBlock>,
 }
 
 impl ClusterMetrics {
-    /// Counts one finished request: `istio_requests_total` and the three histograms. `status` is the one sent to the
-    /// client; 0 (the client left first) is kept as Envoy reports it, others outside 100..=599 count as `other`.
-    /// `flag` is the response flags as in the access log, empty or `-` for none. Sizes are those of the bodies.
-    /// The duration counts in whole microseconds.
+    /// Counts one finished request: `istio_requests_total` and the three histograms. Sizes are those of the bodies. The
+    /// duration counts in whole microseconds.
     #[inline]
-    pub fn record(&self, status: u16, flag: &'static str, duration: Duration, request_bytes: u64, response_bytes: u64) {
-        let status = if status == 0 || (100..600).contains(&status) { status } else { OTHER_STATUS };
+    pub fn record(&self, ending: Ending, duration: Duration, request_bytes: u64, response_bytes: u64) {
+        let ending = ending.bounded();
         let series = self.series.borrow();
-        match series.iter().find(|series| series.status == status && series.flag == flag) {
+        match series.iter().find(|series| series.ending == ending) {
             Some(series) => series.block.observe(duration, request_bytes, response_bytes),
             None => {
                 drop(series);
-                self.first_of_series(status, flag).observe(duration, request_bytes, response_bytes);
+                self.first_of_series(ending).observe(duration, request_bytes, response_bytes);
             }
         }
     }
 
     #[cold]
-    fn first_of_series(&self, status: u16, flag: &'static str) -> Arc<RequestBlock> {
+    fn first_of_series(&self, ending: Ending) -> Arc<RequestBlock> {
         let mut series = self.series.borrow_mut();
         if series.len() >= SERIES_PER_CLUSTER {
             let rest = self.rest.get_or_init(|| {
@@ -424,10 +424,15 @@ impl ClusterMetrics {
             });
             return Arc::clone(rest);
         }
-        let shared_flag = if flag.is_empty() { "-" } else { flag };
-        let block = self.metrics.series(self.destination, status, shared_flag, self.worker);
-        series.push(LocalSeries { status, flag, block: Arc::clone(&block) });
+        let shared = if ending.flag.is_empty() { Ending { flag: "-", ..ending } } else { ending };
+        let block = self.metrics.series(self.destination, shared, self.worker);
+        series.push(LocalSeries { ending, block: Arc::clone(&block) });
         block
+    }
+
+    /// Counts many.
+    pub fn add(&self, counter: ClusterCounter, count: u64) {
+        add(&self.block.counters[counter.index()], count);
     }
 
     /// Counts one.

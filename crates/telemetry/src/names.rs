@@ -138,6 +138,12 @@ pub(crate) const fn of_cluster_counter(which: ClusterCounter) -> Family {
         ClusterCounter::UpstreamCxDestroy => {
             counter("envoy_cluster_upstream_cx_destroy", "Connections to endpoints that ended.")
         }
+        ClusterCounter::UpstreamCxRxBytes => {
+            counter("envoy_cluster_upstream_cx_rx_bytes_total", "Bytes of TCP connections, received from endpoints.")
+        }
+        ClusterCounter::UpstreamCxTxBytes => {
+            counter("envoy_cluster_upstream_cx_tx_bytes_total", "Bytes of TCP connections, sent to endpoints.")
+        }
         ClusterCounter::UpstreamRqTotal => {
             counter("envoy_cluster_upstream_rq_total", "Requests handed to endpoints; every try counts.")
         }
@@ -196,5 +202,14 @@ pub(crate) const fn of_refusal(reason: RefusalReason) -> &'static str {
         RefusalReason::ExpectationFailed => "expectation_failed",
         RefusalReason::UnknownHost => "unknown_host",
         RefusalReason::UpstreamHeadLimit => "upstream_head_limit",
+        RefusalReason::StreamResets => "stream_resets",
+        RefusalReason::Pings => "pings",
+        RefusalReason::Settings => "settings",
+        RefusalReason::Glitches => "glitches",
+        RefusalReason::Continuations => "continuations",
+        RefusalReason::TlsHandshake => "tls_handshake",
+        RefusalReason::UnknownServerName => "unknown_server_name",
+        RefusalReason::ProxyHeader => "proxy_header",
+        RefusalReason::MisdirectedRequest => "misdirected_request",
     }
 }

@@ -8,13 +8,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::VERSION;
 use crate::counters::{ClusterCounter, ClusterGauge, Counter, RefusalReason};
+use crate::ending::RequestProtocol;
 use crate::histogram::{BUCKET_LABELS, HistogramTotal};
 use crate::labels::{DestinationLabels, SourceLabels};
 use crate::metrics::{DestinationTotal, SeriesTotal, Totals};
 use crate::names::{self, Family, Kind};
 use crate::scrape::{ClusterGauges, ScrapeGauges};
 
-/// Labels from `reporter` to `request_protocol` in Istio's order. The reporter is always the source: a gateway and the
+/// Labels from `reporter` to `destination_cluster` in Istio's order. The reporter is always the source: a gateway and the
 /// outbound side of a mesh are the client's side of a request.
 pub(crate) fn render_labels(source: &SourceLabels, destination: &DestinationLabels) -> String {
     let mut out = String::from("reporter=\"source\"");
@@ -42,7 +43,6 @@ pub(crate) fn render_labels(source: &SourceLabels, destination: &DestinationLabe
         out.push(',');
         push_label(&mut out, name, value);
     }
-    out.push_str(",request_protocol=\"http\"");
     out
 }
 
@@ -144,11 +144,18 @@ fn requests(totals: &Totals, out: &mut String) {
 fn series_labels(destination: &DestinationTotal, series: &SeriesTotal) -> String {
     let mut labels = String::with_capacity(destination.rendered.len() + 128);
     labels.push_str(&destination.rendered);
+    labels.push_str(match series.protocol {
+        RequestProtocol::Http => ",request_protocol=\"http\"",
+        RequestProtocol::Grpc(_) => ",request_protocol=\"grpc\"",
+    });
     match series.status {
         Some(status) => push(&mut labels, format_args!(",response_code=\"{status}\"")),
         None => labels.push_str(",response_code=\"other\""),
     }
-    labels.push_str(",grpc_response_status=\"\",");
+    match series.protocol {
+        RequestProtocol::Grpc(Some(code)) => push(&mut labels, format_args!(",grpc_response_status=\"{code}\",")),
+        _ => labels.push_str(",grpc_response_status=\"\","),
+    }
     push_label(&mut labels, "response_flags", series.flag);
     labels.push_str(",connection_security_policy=\"unknown\"");
     labels

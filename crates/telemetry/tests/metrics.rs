@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use meshwright_telemetry::{
-    ClusterCounter, ClusterGauge, ClusterGauges, ConfigGauges, Counter, DestinationLabels, Metrics, ProcessGauges,
-    RefusalReason, SERIES_PER_CLUSTER, ScrapeGauges, SourceLabels, VERSION,
+    ClusterCounter, ClusterGauge, ClusterGauges, ConfigGauges, Counter, DestinationLabels, Ending, Metrics,
+    ProcessGauges, RefusalReason, SERIES_PER_CLUSTER, ScrapeGauges, SourceLabels, VERSION,
 };
 
 const V1: &str = "outbound|80|v1|user-service.default.svc.cluster.local";
@@ -60,7 +60,7 @@ fn sum_of(samples: &BTreeMap<String, f64>, name: &str, label: &str) -> f64 {
 fn a_request_appears_with_istios_labels_in_istios_order() {
     let metrics = Metrics::new();
     let worker = metrics.worker();
-    worker.cluster(&labels(V1)).record(200, "", Duration::from_micros(1_234), 0, 4_294);
+    worker.cluster(&labels(V1)).record(Ending::http(200, ""), Duration::from_micros(1_234), 0, 4_294);
     let text = scrape(&metrics);
     let prefix = "reporter=\"source\",source_workload=\"meshwright-gateway\",\
         source_canonical_service=\"meshwright-gateway\",source_canonical_revision=\"latest\",\
@@ -99,8 +99,8 @@ fn workers_are_summed_and_equal_labels_share_a_series() {
         for _ in 0..times {
             // A new configuration brings equal labels at a new address.
             let cluster = worker.cluster(&labels(V1));
-            cluster.record(200, "", Duration::from_millis(7), 10, 20);
-            cluster.record(503, "UO", Duration::from_millis(1), 10, 20);
+            cluster.record(Ending::http(200, ""), Duration::from_millis(7), 10, 20);
+            cluster.record(Ending::http(503, "UO"), Duration::from_millis(1), 10, 20);
             cluster.count(ClusterCounter::UpstreamRqTotal);
             cluster.raise(ClusterGauge::UpstreamCxActive);
         }
@@ -129,7 +129,7 @@ fn clusters_that_differ_in_nothing_istio_names_are_one_series() {
     let worker = metrics.worker();
     for port in [80, 8080] {
         let cluster = worker.cluster(&labels(&format!("outbound|{port}||user-service")));
-        cluster.record(200, "", Duration::from_millis(1), 0, 0);
+        cluster.record(Ending::http(200, ""), Duration::from_millis(1), 0, 0);
         cluster.count(ClusterCounter::UpstreamCxTotal);
     }
     // The same cluster under another version label.
@@ -147,11 +147,11 @@ fn series_of_a_removed_cluster_and_an_ended_worker_stay() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let worker = metrics.worker();
-            worker.cluster(&labels(V1)).record(200, "", Duration::from_millis(1), 0, 0);
+            worker.cluster(&labels(V1)).record(Ending::http(200, ""), Duration::from_millis(1), 0, 0);
         });
     });
     let worker = metrics.worker();
-    worker.cluster(&labels(V1)).record(200, "", Duration::from_millis(1), 0, 0);
+    worker.cluster(&labels(V1)).record(Ending::http(200, ""), Duration::from_millis(1), 0, 0);
     assert_eq!(sum_of(&samples(&scrape(&metrics)), "istio_requests_total", ""), 2.0);
 }
 
@@ -209,9 +209,9 @@ fn statuses_that_are_none_count_as_other_and_a_departed_client_as_zero() {
     let worker = metrics.worker();
     let cluster = worker.unrouted();
     for status in [1, 99, 600, 999, u16::MAX] {
-        cluster.record(status, "-", Duration::ZERO, 0, 0);
+        cluster.record(Ending::http(status, "-"), Duration::ZERO, 0, 0);
     }
-    cluster.record(0, "DC", Duration::ZERO, 0, 0);
+    cluster.record(Ending::http(0, "DC"), Duration::ZERO, 0, 0);
     let found = samples(&scrape(&metrics));
     assert_eq!(sum_of(&found, "istio_requests_total", "response_code=\"other\""), 5.0);
     assert_eq!(sum_of(&found, "istio_requests_total", "response_code=\"0\""), 1.0);
@@ -229,7 +229,7 @@ fn many_statuses_of_one_cluster_end_in_its_other_series() {
     let workers = [metrics.worker(), metrics.worker()];
     for worker in &workers {
         for status in 100..600 {
-            worker.cluster(&labels(V1)).record(status, "", Duration::ZERO, 0, 0);
+            worker.cluster(&labels(V1)).record(Ending::http(status, ""), Duration::ZERO, 0, 0);
         }
     }
     let found = samples(&scrape(&metrics));
@@ -250,8 +250,8 @@ fn label_sets_beyond_the_cap_end_in_one_overflow_series() {
             let host = format!("service-{number}.default.svc.cluster.local");
             let cluster = format!("outbound|80||{host}");
             let cluster = worker.cluster(&Arc::new(DestinationLabels::service(&cluster, &host, "service", "default")));
-            cluster.record(200, "", Duration::from_millis(1), 0, 0);
-            cluster.record(404, "", Duration::from_millis(1), 0, 0);
+            cluster.record(Ending::http(200, ""), Duration::from_millis(1), 0, 0);
+            cluster.record(Ending::http(404, ""), Duration::from_millis(1), 0, 0);
             cluster.count(ClusterCounter::UpstreamRqTotal);
         }
     }
@@ -291,7 +291,7 @@ fn a_scrape_between_the_writes_of_workers_sees_counters_that_never_go_back() {
                     for round in 0..ROUNDS {
                         let status = if round % 5 == 0 { 503 } else { 200 };
                         let cluster = worker.cluster(&labels(V1));
-                        cluster.record(status, "", Duration::from_micros(round), round, round);
+                        cluster.record(Ending::http(status, ""), Duration::from_micros(round), round, round);
                         cluster.count(ClusterCounter::UpstreamRqTotal);
                         worker.count(Counter::DownstreamRequests);
                     }

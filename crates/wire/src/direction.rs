@@ -1,4 +1,4 @@
-//! One direction of an exchange: body bytes from one link to the other, decoded, framed anew, bounded in memory.
+//! One direction of an exchange: body bytes from one side to the other, decoded, framed anew, bounded in memory.
 //!
 //! At most one scratch area of bytes waits for a destination that does not take them; until they are gone nothing more is
 //! read, so that a slow reader slows the sender. Framing is never copied: a body that came chunked leaves with chunk
@@ -7,10 +7,15 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use meshwright_codec::{BodyDecoder, BodyError, BodyLimits, write_chunk_end, write_chunk_header, write_last_chunk};
-use meshwright_message::BodyLength;
+use bytes::Bytes;
+use meshwright_codec::{
+    BodyDecoder, BodyError, BodyLimits, read_http2_trailers, write_chunk_end, write_chunk_header, write_http2_trailers,
+    write_last_chunk,
+};
+use meshwright_message::{BodyLength, HeaderList};
 
-use crate::{Buffers, Link};
+use crate::http2::Stream;
+use crate::{Buffers, Link, Side};
 
 /// Runs of at least this many bytes are written from where they lie; shorter ones are gathered first.
 const COPY_BELOW: usize = 4 * 1024;
@@ -33,6 +38,9 @@ pub enum MoveError {
 /// State of one direction.
 pub struct Direction {
     decoder: BodyDecoder,
+    /// Trailers that came on a stream; those behind a chunked body are the decoder's.
+    trailers: Option<Box<HeaderList>>,
+    /// Of the destination. A stream of HTTP/2 frames bodies itself: to it nothing is added.
     framing: BodyLength,
     out: Vec<u8>,
     sent: usize,
@@ -40,6 +48,8 @@ pub struct Direction {
     ended: bool,
     narrow: bool,
     touched: bool,
+    /// The destination took everything and has not sent it all (sealed records of TLS).
+    flushing: bool,
     /// The destination failed. What the source still sends is decoded all the same, so that its end is known.
     broken: Option<io::Error>,
     /// Body bytes taken from the source so far.
@@ -53,6 +63,7 @@ impl Direction {
     pub fn new(from: BodyLength, to: BodyLength, limits: &BodyLimits) -> Self {
         Self {
             decoder: BodyDecoder::new(from, limits),
+            trailers: None,
             framing: to,
             out: Vec::new(),
             sent: 0,
@@ -60,6 +71,7 @@ impl Direction {
             ended: from.is_empty(),
             narrow: false,
             touched: false,
+            flushing: false,
             broken: None,
             moved: 0,
             progress: 0,
@@ -92,6 +104,7 @@ impl Direction {
     /// Begins another body behind what is queued already: the way down, once the answer's framing is known.
     pub fn begin(&mut self, from: BodyLength, to: BodyLength, limits: &BodyLimits) {
         self.decoder = BodyDecoder::new(from, limits);
+        self.trailers = None;
         self.framing = to;
         self.ended = from.is_empty();
     }
@@ -101,6 +114,7 @@ impl Direction {
         debug_assert!(self.retain, "only a retained direction can start again");
         self.sent = 0;
         self.touched = false;
+        self.flushing = false;
         self.broken = None;
     }
 
@@ -126,7 +140,7 @@ impl Direction {
 
     /// Bytes wait for the destination.
     pub fn has_unsent(&self) -> bool {
-        self.sent < self.out.len()
+        self.sent < self.out.len() || self.flushing
     }
 
     /// The whole body was taken from the source and sent.
@@ -139,19 +153,38 @@ impl Direction {
         self.ended
     }
 
+    /// Trailers of the body, once it was taken whole and where it has any.
+    pub fn trailers(&self) -> Option<&HeaderList> {
+        self.trailers.as_deref().or_else(|| self.decoder.trailers())
+    }
+
     /// Gives the memory back.
     pub fn dispose(&mut self, buffers: &Buffers) {
         buffers.give_back(&mut self.out);
         self.sent = 0;
         self.retain = false;
+        self.flushing = false;
     }
 
     /// Moves as much as possible. Ready when the body is complete and sent.
     pub fn poll_move(
         &mut self,
         cx: &mut Context<'_>,
+        source: &mut Side,
+        destination: &mut Side,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), MoveError>> {
+        match source {
+            Side::Http1(link) => self.poll_move_link(cx, link, destination, buffers),
+            Side::Http2(stream) => self.poll_move_stream(cx, stream, destination, buffers),
+        }
+    }
+
+    fn poll_move_link(
+        &mut self,
+        cx: &mut Context<'_>,
         source: &mut Link,
-        destination: &mut Link,
+        destination: &mut Side,
         buffers: &Buffers,
     ) -> Poll<Result<(), MoveError>> {
         if !self.ended && !source.ahead().is_empty() && self.out.len() - self.sent < COPY_BELOW {
@@ -188,12 +221,79 @@ impl Direction {
         }
     }
 
+    fn poll_move_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Stream,
+        destination: &mut Side,
+        buffers: &Buffers,
+    ) -> Poll<Result<(), MoveError>> {
+        let closed = |error: h2::Error| MoveError::Closed(error.to_string());
+        loop {
+            if self.poll_flush(cx, destination, buffers)?.is_pending() {
+                return Poll::Pending;
+            }
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            match source.poll_data(cx) {
+                Poll::Ready(Some(data)) => {
+                    let data = data.map_err(closed)?;
+                    self.moved += data.len() as u64;
+                    self.progress += data.len() as u64;
+                    self.forward(cx, data, destination, buffers);
+                    self.check_destination()?;
+                    if source.has_ended() {
+                        self.end(buffers);
+                    }
+                }
+                Poll::Ready(None) => {
+                    let Poll::Ready(trailers) = source.poll_trailers(cx).map_err(closed)? else { return Poll::Pending };
+                    if let Some(map) = trailers {
+                        let mut list = HeaderList::new();
+                        read_http2_trailers(&map, self.decoder.limits(), &mut list)
+                            .map_err(|_| MoveError::Invalid(BodyError::TrailersTooLarge))?;
+                        self.trailers = (!list.is_empty()).then(|| Box::new(list));
+                    }
+                    self.end(buffers);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Hands on one piece of a stream; between streams without a copy.
+    fn forward(&mut self, cx: &mut Context<'_>, mut data: Bytes, destination: &mut Side, buffers: &Buffers) {
+        if let Side::Http2(stream) = destination
+            && !self.retain
+            && !self.has_unsent()
+        {
+            while !data.is_empty() {
+                match stream.poll_send_shared(cx, &mut data) {
+                    Poll::Ready(Ok(sent)) => {
+                        self.touched = true;
+                        self.progress += sent as u64;
+                    }
+                    Poll::Ready(Err(error)) => return self.broken = Some(error),
+                    Poll::Pending => break,
+                }
+            }
+            if !data.is_empty() {
+                self.out(buffers).extend_from_slice(&data);
+            }
+            return;
+        }
+        if !data.is_empty() {
+            self.send(cx, &data, destination, buffers);
+        }
+    }
+
     /// Decodes bytes that the source link read ahead.
     fn feed_ahead(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut Link,
-        destination: &mut Link,
+        destination: &mut Side,
         buffers: &Buffers,
     ) -> Result<(), MoveError> {
         let consumed = self.feed(cx, source.ahead(), destination, buffers)?;
@@ -216,7 +316,7 @@ impl Direction {
         &mut self,
         cx: &mut Context<'_>,
         input: &[u8],
-        destination: &mut Link,
+        destination: &mut Side,
         buffers: &Buffers,
     ) -> Result<usize, MoveError> {
         let mut position = 0;
@@ -237,7 +337,7 @@ impl Direction {
         Ok(position)
     }
 
-    fn send(&mut self, cx: &mut Context<'_>, data: &[u8], destination: &mut Link, buffers: &Buffers) {
+    fn send(&mut self, cx: &mut Context<'_>, data: &[u8], destination: &mut Side, buffers: &Buffers) {
         if self.broken.is_some() {
             return;
         }
@@ -259,7 +359,7 @@ impl Direction {
     }
 
     /// Writes what is queued and `data` with one system call and queues the rest of `data`.
-    fn send_in_place(&mut self, cx: &mut Context<'_>, data: &[u8], destination: &mut Link, buffers: &Buffers) {
+    fn send_in_place(&mut self, cx: &mut Context<'_>, data: &[u8], destination: &mut Side, buffers: &Buffers) {
         let queued = self.out.len() - self.sent;
         let written = match destination.poll_write_both(cx, &self.out[self.sent..], data) {
             Poll::Ready(Ok(written)) => written,
@@ -330,19 +430,20 @@ impl Direction {
             if self.out.capacity() == 0 {
                 self.out = buffers.take();
             }
-            write_last_chunk(self.decoder.trailers(), &mut self.out);
+            write_last_chunk(self.trailers.as_deref().or_else(|| self.decoder.trailers()), &mut self.out);
         }
     }
 
-    /// Sends what is queued.
+    /// Sends what is queued, and with the last of it the end of the body, where the destination has such an end.
     pub fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
-        destination: &mut Link,
+        destination: &mut Side,
         buffers: &Buffers,
     ) -> Poll<Result<(), MoveError>> {
+        let last = self.ended && destination.is_http2() && self.trailers().is_none();
         while self.sent < self.out.len() {
-            match destination.poll_write(cx, &self.out[self.sent..]) {
+            match destination.poll_write(cx, &self.out[self.sent..], last) {
                 Poll::Ready(Ok(written)) => {
                     self.touched = true;
                     self.sent += written;
@@ -350,6 +451,19 @@ impl Direction {
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(MoveError::Destination(error))),
                 Poll::Pending => return Poll::Pending,
+            }
+        }
+        match destination {
+            Side::Http2(stream) if self.ended && !stream.is_finished() => {
+                stream.finish(self.trailers().map(write_http2_trailers)).map_err(MoveError::Destination)?;
+            }
+            Side::Http2(_) => {}
+            Side::Http1(link) => {
+                let flushed = link.poll_flush(cx).map_err(MoveError::Destination)?;
+                self.flushing = flushed.is_pending();
+                if self.flushing {
+                    return Poll::Pending;
+                }
             }
         }
         if !self.retain {

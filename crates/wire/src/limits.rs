@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meshwright_codec::{BodyLimits, HeadLimits};
+use meshwright_codec::{BodyLimits, FrameLimits, HeadLimits};
 
 /// Limits on downstream connections and on upstream answers.
 #[derive(Clone, Debug)]
@@ -23,6 +23,14 @@ pub struct Limits {
     pub discard: u64,
     /// Downstream connections at once, over all listeners and workers. Default: derived from `RLIMIT_NOFILE`.
     pub connections: usize,
+    /// Streams that one HTTP/2 connection of a client may have open. Default 100.
+    pub streams: u32,
+    /// As `stall_timeout`, for one stream of HTTP/2. Default 10 s.
+    pub stream_stall_timeout: Duration,
+    /// Streams that we reset because of what the client did, over the life of a connection. Default 200.
+    pub stream_errors: usize,
+    /// HTTP/2 frames that a peer may send.
+    pub frames: FrameLimits,
 }
 
 impl Default for Limits {
@@ -36,6 +44,10 @@ impl Default for Limits {
             tunnel_idle_timeout: Duration::from_secs(3600),
             discard: 64 * 1024,
             connections: usize::MAX,
+            streams: 100,
+            stream_stall_timeout: Duration::from_secs(10),
+            stream_errors: 200,
+            frames: FrameLimits::default(),
         }
     }
 }

@@ -1,33 +1,42 @@
-//! One TCP connection that speaks HTTP/1, with the bytes that were read ahead of their use.
+//! One connection that speaks HTTP/1, with the bytes that were read ahead of their use.
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-use crate::Buffers;
 use crate::net::TcpStream;
+use crate::{Buffers, Transport};
 
 /// Bytes that are read ahead while something else is awaited; more stay in the kernel.
 const READ_AHEAD: usize = 16 * 1024;
 
 /// A connection and what was read from it but not used yet (the next pipelined request, the start of a body).
 pub struct Link {
-    stream: TcpStream,
+    transport: Transport,
     ahead: Vec<u8>,
     used: usize,
 }
 
 impl Link {
-    /// Wraps a connected socket.
-    pub fn new(stream: TcpStream) -> Self {
-        Self { stream, ahead: Vec::new(), used: 0 }
+    /// Wraps a connection from which `ahead` was read already.
+    pub fn new(transport: Transport, ahead: Vec<u8>) -> Self {
+        Self { transport, ahead, used: 0 }
     }
 
     /// The socket.
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
+    pub fn tcp(&self) -> &TcpStream {
+        self.transport.tcp()
+    }
+
+    /// Whether it is still open and silent while nothing is awaited ([`Transport::is_quiet`]).
+    pub fn is_quiet(&mut self) -> bool {
+        self.transport.is_quiet()
+    }
+
+    /// Gives the connection away, with what was read ahead.
+    pub fn into_parts(self) -> (Transport, Vec<u8>) {
+        let Self { transport, mut ahead, used } = self;
+        ahead.drain(..used);
+        (transport, ahead)
     }
 
     /// Bytes read ahead.
@@ -62,12 +71,7 @@ impl Link {
 
     /// Reads from the socket, past what was read ahead. 0 is the end.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(into);
-        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        }
+        self.transport.poll_read(cx, into)
     }
 
     /// Notices that the peer goes away while something else is awaited: ready with what was seen. Reads ahead a little of
@@ -85,18 +89,23 @@ impl Link {
         Poll::Pending
     }
 
-    /// Writes to the socket.
+    /// Writes. What is taken may still wait for [`Link::poll_flush`].
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.transport.poll_write(cx, bytes)
     }
 
-    /// Writes two runs of bytes with one system call.
+    /// Writes two runs of bytes as one.
     pub fn poll_write_both(&mut self, cx: &mut Context<'_>, first: &[u8], second: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)])
+        self.transport.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)])
+    }
+
+    /// Ready when everything that was taken is on its way.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.transport.poll_flush(cx)
     }
 
     /// Says that nothing more will be written.
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.transport.poll_shutdown(cx)
     }
 }

@@ -68,6 +68,14 @@ pub async fn connect(address: SocketAddr, keep_alive: Option<KeepAlive>) -> io::
     Ok(stream)
 }
 
+/// Appends what comes next to `received`, a little at a time; 0 is the end.
+pub async fn read_some(tcp: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<usize> {
+    const MOST: usize = 512;
+    received.reserve(MOST);
+    let mut limited = tokio::io::AsyncReadExt::take(tcp, MOST as u64);
+    tokio::io::AsyncReadExt::read_buf(&mut limited, received).await
+}
+
 /// Whether a connection that should be silent still is: nothing to read, not closed. One system call.
 pub fn is_silent(stream: &TcpStream) -> bool {
     let mut byte = [std::mem::MaybeUninit::uninit()];

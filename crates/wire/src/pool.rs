@@ -1,7 +1,8 @@
 //! Upstream connections of one worker to one endpoint of one cluster: last in, first out.
 //!
-//! An idle connection costs no task. That it was closed by its peer is seen without a system call, because the runtime
-//! has recorded the event by then; only after a longer pause the socket itself is asked.
+//! An idle connection of HTTP/1 costs no task. That it was closed by its peer is seen without a system call, because the
+//! runtime has recorded the event by then; only after a longer pause the socket itself is asked. Connections of HTTP/2 have a
+//! task each and are shared; a further one is opened when those that are there have no room.
 //! The pool knows no limits of the cluster: the caller asks those before it opens, and hears of every close.
 
 use std::cell::{Cell, RefCell};
@@ -9,24 +10,40 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use meshwright_identity::{Alpn, ClientTls};
+
+use crate::http2::{self, Attempt, ClientConnection, ClientLimits, StreamPlace};
 use crate::net::{self, KeepAlive};
-use crate::{Buffers, Link};
+use crate::tls::TlsStream;
+use crate::{Lease, Link, Side, Transport};
 
 /// A reused connection that was idle for at least this long is asked for its state by a system call before use.
 const ASK_AFTER: Duration = Duration::from_millis(20);
-/// Safety distance from a `Keep-Alive: timeout` that the endpoint announced.
-const KEEP_ALIVE_MARGIN: Duration = Duration::from_millis(1000);
+
+/// What is spoken to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Whatever: bytes are not looked at.
+    Bytes,
+}
 
 /// Every property that makes two upstream connections different. A connection is reused only when all are equal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolKey {
     /// Where it leads to.
     pub address: SocketAddr,
     /// Keep-alive probes asked of the kernel.
     pub keep_alive: Option<KeepAlive>,
+    /// TLS.
+    pub tls: Option<Arc<ClientTls>>,
 }
 
 /// How long connections are kept. `None` is for ever.
@@ -40,6 +57,8 @@ pub struct PoolLimits {
     pub idle: Option<Duration>,
     /// Age after which a connection serves no further request.
     pub age: Option<Duration>,
+    /// Of connections that speak HTTP/2.
+    pub http2: ClientLimits,
 }
 
 /// Whether a leased connection has served a request before.
@@ -54,17 +73,17 @@ pub enum Reuse {
 /// What is done once when a connection is closed, or could not be opened.
 pub type OnClose = Box<dyn FnOnce()>;
 
-struct Idle {
-    link: Link,
-    open: Open,
-    requests: u32,
-    opened: Instant,
-    since: Instant,
-    until: Option<Instant>,
+pub(crate) struct Idle {
+    pub(crate) link: Link,
+    pub(crate) open: Open,
+    pub(crate) requests: u32,
+    pub(crate) opened: Instant,
+    pub(crate) since: Instant,
+    pub(crate) until: Option<Instant>,
 }
 
 /// A connection that counts as open. Dropping it counts it as closed and lets a waiting request go on.
-struct Open {
+pub(crate) struct Open {
     pool: Rc<EndpointPool>,
     on_close: Option<OnClose>,
 }
@@ -97,6 +116,9 @@ struct Waiter {
 pub struct EndpointPool {
     key: PoolKey,
     idle: RefCell<Vec<Idle>>,
+    /// Connections of HTTP/2 that take requests, each with its place among the open ones.
+    shared: RefCell<Vec<Rc<ClientConnection>>>,
+    attempt: RefCell<Option<Rc<Attempt>>>,
     open: Cell<u32>,
     waiters: RefCell<VecDeque<Rc<Waiter>>>,
     retired: Cell<bool>,
@@ -108,6 +130,8 @@ impl EndpointPool {
         Self {
             key,
             idle: RefCell::default(),
+            shared: RefCell::default(),
+            attempt: RefCell::default(),
             open: Cell::new(0),
             waiters: RefCell::default(),
             retired: Cell::new(false),
@@ -115,8 +139,8 @@ impl EndpointPool {
     }
 
     /// What its connections have in common.
-    pub fn key(&self) -> PoolKey {
-        self.key
+    pub fn key(&self) -> &PoolKey {
+        &self.key
     }
 
     /// Connections open now, idle or leased.
@@ -134,6 +158,9 @@ impl EndpointPool {
         self.retired.set(true);
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         drop(idle);
+        // Each ends with the last of its requests.
+        let shared = std::mem::take(&mut *self.shared.borrow_mut());
+        drop(shared);
         for _ in 0..self.waiters.borrow().len() {
             self.wake_one();
         }
@@ -144,43 +171,158 @@ impl EndpointPool {
         !self.waiters.borrow().is_empty()
     }
 
-    /// The most recently used connection that is still alive.
-    pub fn checkout(self: &Rc<Self>, limits: &PoolLimits, now: Instant) -> Option<Lease> {
+    /// The most recently used connection that is still alive, or a place on one that is shared.
+    pub fn checkout(self: &Rc<Self>, protocol: Protocol, limits: &PoolLimits, now: Instant) -> Option<Lease> {
+        match protocol {
+            Protocol::Http1 => self.checkout_kept(limits, now),
+            Protocol::Http2 => self.checkout_shared(limits, now),
+            Protocol::Bytes => None,
+        }
+    }
+
+    fn checkout_kept(self: &Rc<Self>, limits: &PoolLimits, now: Instant) -> Option<Lease> {
         loop {
-            let idle = self.idle.borrow_mut().pop()?;
-            if is_usable(&idle, limits, now) {
+            let mut idle = self.idle.borrow_mut().pop()?;
+            if is_usable(&mut idle, limits, now) {
                 return Some(Lease {
-                    link: Some(idle.link),
+                    side: Some(Side::Http1(idle.link)),
+                    place: None,
                     open: Some(idle.open),
                     pool: self.clone(),
                     requests: idle.requests,
                     opened: idle.opened,
                     reuse: Reuse::Reused,
+                    is_exclusive: false,
                 });
             }
         }
     }
 
+    fn checkout_shared(self: &Rc<Self>, limits: &PoolLimits, now: Instant) -> Option<Lease> {
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|connection| {
+            let is_old = limits.age.is_some_and(|most| now.saturating_duration_since(connection.opened()) >= most);
+            !is_old && connection.is_usable()
+        });
+        let connection = shared.iter().find(|connection| connection.has_room())?;
+        let reuse = Reuse::Reused;
+        Some(self.lease_place(connection.take(), connection.opened(), reuse))
+    }
+
+    fn lease_place(self: &Rc<Self>, place: StreamPlace, opened: Instant, reuse: Reuse) -> Lease {
+        Lease {
+            side: None,
+            place: Some(place),
+            open: None,
+            pool: self.clone(),
+            requests: 0,
+            opened,
+            reuse,
+            is_exclusive: false,
+        }
+    }
+
     /// Opens a connection. The caller has made sure that it may; `on_close` is called once when the connection is closed,
-    /// or when it could not be opened.
-    pub async fn connect(self: Rc<Self>, timeout: Duration, on_close: OnClose) -> io::Result<Lease> {
+    /// or when it could not be opened. `header` is sent before anything else (PROXY protocol).
+    ///
+    /// # Errors
+    /// The endpoint cannot be reached in time, or is not who it should be.
+    pub async fn connect(
+        self: Rc<Self>,
+        protocol: Protocol,
+        limits: &PoolLimits,
+        header: &[u8],
+        on_close: OnClose,
+    ) -> io::Result<Lease> {
         let open = Open::new(&self, on_close);
-        let PoolKey { address, keep_alive } = self.key;
-        let connected = match tokio::time::timeout(timeout, net::connect(address, keep_alive)).await {
-            Ok(connected) => connected?,
+        // A connection that is one client's alone is nothing to wait for.
+        let attempt = (protocol == Protocol::Http2 && header.is_empty()).then(|| Attempting::begin(&self));
+        let timeout = limits.connect_timeout;
+        let connected = match tokio::time::timeout(timeout, self.dial(protocol, header)).await {
+            Ok(connected) => connected,
             Err(_) => {
-                let text = format!("no answer from {address} within {timeout:?}");
-                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                let text = format!("no answer from {} within {timeout:?}", self.key.address);
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
             }
         };
-        Ok(Lease {
-            link: Some(Link::new(connected)),
-            open: Some(open),
-            pool: self,
-            requests: 0,
-            opened: Instant::now(),
-            reuse: Reuse::Fresh,
+        let is_exclusive = !header.is_empty();
+        let leased = match (connected, protocol) {
+            (Ok(transport), Protocol::Http1 | Protocol::Bytes) => Ok(Lease {
+                side: Some(Side::Http1(Link::new(transport, Vec::new()))),
+                place: None,
+                open: Some(open),
+                pool: self.clone(),
+                requests: 0,
+                opened: Instant::now(),
+                reuse: Reuse::Fresh,
+                is_exclusive,
+            }),
+            (Ok(transport), Protocol::Http2) => self.share(transport, &limits.http2, open, is_exclusive).await,
+            (Err(error), _) => Err(error),
+        };
+        if let Some(attempt) = attempt {
+            attempt.end(leased.as_ref().map(|_| ()).map_err(ToString::to_string));
+        }
+        leased
+    }
+
+    async fn dial(&self, protocol: Protocol, header: &[u8]) -> io::Result<Transport> {
+        let PoolKey { address, keep_alive, tls } = &self.key;
+        let mut tcp = net::connect(*address, *keep_alive).await?;
+        if !header.is_empty() {
+            tokio::io::AsyncWriteExt::write_all(&mut tcp, header).await?;
+        }
+        Ok(match tls {
+            None => Transport::Tcp(tcp),
+            Some(tls) => {
+                let alpn = match protocol {
+                    Protocol::Http1 => Alpn::Http1,
+                    Protocol::Http2 => Alpn::Http2,
+                    Protocol::Bytes => Alpn::Nothing,
+                };
+                let stream = TlsStream::connect(tcp, tls.config_for(alpn).clone(), tls.server_name.clone()).await?;
+                if protocol == Protocol::Http2 && stream.protocol() != Some(b"h2") {
+                    return Err(io::Error::other("the endpoint does not agree to HTTP/2 (ALPN h2)"));
+                }
+                Transport::Tls(Box::new(stream))
+            }
         })
+    }
+
+    /// Begins HTTP/2 on a connection, which others may use too from now on.
+    async fn share(
+        self: &Rc<Self>,
+        transport: Transport,
+        limits: &ClientLimits,
+        open: Open,
+        is_exclusive: bool,
+    ) -> io::Result<Lease> {
+        let (connection, drive) = http2::open(transport, limits).await?;
+        tokio::task::spawn_local(async move {
+            drive.await;
+            drop(open);
+        });
+        if !self.retired.get() && !is_exclusive {
+            self.shared.borrow_mut().push(connection.clone());
+        }
+        Ok(self.lease_place(connection.take(), connection.opened(), Reuse::Fresh))
+    }
+
+    /// Joins those who wait for a connection of HTTP/2 that is being opened, when it would have room for one more.
+    pub fn join_attempt(&self, limits: &PoolLimits) -> Option<Rc<Attempt>> {
+        let attempt = self.attempt.borrow();
+        attempt.as_ref().filter(|attempt| attempt.join(limits.http2.streams)).cloned()
+    }
+
+    /// Keeps a connection for the next request.
+    pub(crate) fn keep(&self, idle: Idle) {
+        self.idle.borrow_mut().push(idle);
+        self.wake_one();
+    }
+
+    /// The endpoint left.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.get()
     }
 
     /// Takes the last place in the queue for a connection. First come, first served: whoever is not in the queue takes a
@@ -217,10 +359,43 @@ impl EndpointPool {
     pub fn sweep(&self, limits: &PoolLimits, now: Instant) {
         let over: Vec<Idle> = self.idle.borrow_mut().extract_if(.., |idle| !is_usable(idle, limits, now)).collect();
         drop(over);
+        self.shared.borrow_mut().retain(|connection| {
+            let is_idle = connection.active() == 0
+                && limits.idle.is_some_and(|most| now.saturating_duration_since(connection.idle_since()) >= most);
+            !is_idle && connection.is_usable()
+        });
     }
 }
 
-fn is_usable(idle: &Idle, limits: &PoolLimits, now: Instant) -> bool {
+/// An attempt to open a connection that others may wait for. Given up, they try themselves.
+struct Attempting {
+    pool: Rc<EndpointPool>,
+    attempt: Rc<Attempt>,
+}
+
+impl Attempting {
+    fn begin(pool: &Rc<EndpointPool>) -> Self {
+        let attempt = Rc::new(Attempt::default());
+        pool.attempt.replace(Some(attempt.clone()));
+        Self { pool: pool.clone(), attempt }
+    }
+
+    fn end(self, outcome: Result<(), String>) {
+        self.attempt.end(outcome);
+    }
+}
+
+impl Drop for Attempting {
+    fn drop(&mut self) {
+        self.attempt.end(Ok(()));
+        let mut current = self.pool.attempt.borrow_mut();
+        if current.as_ref().is_some_and(|current| Rc::ptr_eq(current, &self.attempt)) {
+            *current = None;
+        }
+    }
+}
+
+fn is_usable(idle: &mut Idle, limits: &PoolLimits, now: Instant) -> bool {
     let paused = now.saturating_duration_since(idle.since);
     if idle.until.is_some_and(|until| now >= until)
         || limits.idle.is_some_and(|most| paused >= most)
@@ -228,11 +403,7 @@ fn is_usable(idle: &Idle, limits: &PoolLimits, now: Instant) -> bool {
     {
         return false;
     }
-    let mut byte = [0];
-    // Without a recorded event this is no system call; anything readable on an idle connection is its end.
-    let quiet =
-        matches!(idle.link.stream().try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-    quiet && (paused < ASK_AFTER || net::is_silent(idle.link.stream()))
+    idle.link.is_quiet() && (paused < ASK_AFTER || net::is_silent(idle.link.tcp()))
 }
 
 /// A place in the queue for a connection; given up when dropped.
@@ -262,59 +433,6 @@ impl Drop for Place {
         // Whoever leaves, served or not, may leave something for the next: there may be more idle connections than one.
         if self.waiter.woken.get() || self.pool.idle() > 0 {
             self.pool.wake_one();
-        }
-    }
-}
-
-/// A connection in use. Dropped, it is closed; [`Lease::give_back`] keeps it.
-pub struct Lease {
-    link: Option<Link>,
-    open: Option<Open>,
-    pool: Rc<EndpointPool>,
-    requests: u32,
-    opened: Instant,
-    reuse: Reuse,
-}
-
-impl Lease {
-    /// The connection.
-    pub fn link(&mut self) -> &mut Link {
-        self.link.as_mut().expect("present until given back")
-    }
-
-    /// Whether it has served before.
-    pub fn reuse(&self) -> Reuse {
-        self.reuse
-    }
-
-    /// Our address on this connection.
-    pub fn local_address(&self) -> Option<SocketAddr> {
-        self.link.as_ref().and_then(|link| link.stream().local_addr().ok())
-    }
-
-    /// Keeps the connection for the next request, unless it is used up. `keep_alive` is what the endpoint announced.
-    pub fn give_back(mut self, limits: &PoolLimits, keep_alive: Option<Duration>, now: Instant) {
-        let requests = self.requests + 1;
-        let used_up = limits.requests.is_some_and(|most| requests >= most)
-            || limits.age.is_some_and(|most| now.saturating_duration_since(self.opened) >= most)
-            || self.pool.retired.get();
-        if used_up {
-            return;
-        }
-        let until = keep_alive.map(|announced| {
-            let safe = announced.saturating_sub(KEEP_ALIVE_MARGIN).max(announced / 2);
-            now + safe
-        });
-        if let (Some(link), Some(open)) = (self.link.take(), self.open.take()) {
-            self.pool.idle.borrow_mut().push(Idle { link, open, requests, opened: self.opened, since: now, until });
-            self.pool.wake_one();
-        }
-    }
-
-    /// Closes the connection and gives its buffers back.
-    pub fn discard(mut self, buffers: &Buffers) {
-        if let Some(link) = &mut self.link {
-            link.use_ahead(usize::MAX, buffers);
         }
     }
 }

@@ -1,16 +1,18 @@
-//! An exchange between two links: request up, response head, response down, both directions in one poll.
+//! An exchange between two sides: request up, response head, response down, both directions in one poll.
 //!
 //! Early answers, `100 Continue`, answers that outrun their request and upgraded connections are all the same loop with
-//! other ends. This is the pair HTTP/1 to HTTP/1; it knows heads only as bytes to send and bytes to parse.
+//! other ends, and so are the four pairs of protocols: a side is a connection of HTTP/1 or a stream of HTTP/2. The head of a
+//! request to HTTP/1 is the first bytes of the upload; a stream was opened with it.
 
 use std::ops::Range;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use meshwright_codec::{Answered, BodyError, HeadError, HeadScan, Progress, parse_response};
+use meshwright_codec::{Answered, BodyError, HeadError, HeadScan, Progress, parse_response, read_http2_response};
 use meshwright_message::{BodyLength, ResponseHead};
 
-use crate::{Buffers, Deadline, Direction, Limits, Link, MoveError};
+use crate::http2::Stream;
+use crate::{Buffers, Deadline, Direction, Limits, Link, MoveError, Side};
 
 /// Why an exchange ended early.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub enum RelayError {
     Upstream {
         /// A byte of the answer arrived.
         answered: bool,
+        /// The endpoint says that it has not begun with the request (RFC 9113, section 8.7).
+        unprocessed: bool,
         /// What was seen.
         cause: String,
     },
@@ -74,12 +78,12 @@ pub struct ResponseStart {
     pub in_scratch: Range<usize>,
 }
 
-/// The two links of an exchange and the memory of the worker.
+/// The two sides of an exchange and the memory of the worker.
 pub struct Ends<'a> {
     /// Client side.
-    pub downstream: &'a mut Link,
+    pub downstream: &'a mut Side,
     /// Endpoint side.
-    pub upstream: &'a mut Link,
+    pub upstream: &'a mut Side,
     /// Memory.
     pub buffers: &'a Buffers,
     /// Limits.
@@ -190,15 +194,47 @@ impl Relay {
         to: Answered,
         head: &mut ResponseHead,
     ) -> Poll<Result<ResponseStart, RelayError>> {
-        let buffers = ends.buffers;
-        if !ends.upstream.ahead().is_empty()
-            && let Some(start) = self.parse_ahead(ends, to, head)?
+        match ends.upstream {
+            Side::Http1(link) => self.poll_read_link(cx, link, (ends.buffers, ends.limits), to, head),
+            Side::Http2(stream) => self.poll_read_stream(cx, stream, ends.limits, to, head),
+        }
+    }
+
+    fn poll_read_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+        limits: &Limits,
+        to: Answered,
+        head: &mut ResponseHead,
+    ) -> Poll<Result<ResponseStart, RelayError>> {
+        let answer = match stream.poll_answer(cx) {
+            Poll::Ready(Ok(answer)) => answer,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(self.stream_error(&error))),
+            Poll::Pending => return Poll::Pending,
+        };
+        self.answered = true;
+        read_http2_response(&answer.parts, answer.ended, &limits.head, to, head)
+            .map_err(RelayError::UpstreamInvalid)?;
+        Poll::Ready(Ok(ResponseStart { in_scratch: 0..0 }))
+    }
+
+    fn poll_read_link(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link,
+        (buffers, limits): (&Buffers, &Limits),
+        to: Answered,
+        head: &mut ResponseHead,
+    ) -> Poll<Result<ResponseStart, RelayError>> {
+        if !link.ahead().is_empty()
+            && let Some(start) = self.parse_ahead(link, (buffers, limits), to, head)?
         {
             return Poll::Ready(Ok(start));
         }
         loop {
             let mut scratch = buffers.scratch();
-            let count = match ends.upstream.poll_read(cx, &mut scratch) {
+            let count = match link.poll_read(cx, &mut scratch) {
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(Err(self.broken("it closed the connection".to_owned())));
                 }
@@ -207,18 +243,18 @@ impl Relay {
                 Poll::Pending => return Poll::Pending,
             };
             self.answered = true;
-            if ends.upstream.ahead().is_empty() {
-                match parse_response(&scratch[..count], &mut self.scan, &ends.limits.head, to, head) {
+            if link.ahead().is_empty() {
+                match parse_response(&scratch[..count], &mut self.scan, &limits.head, to, head) {
                     Ok(Progress::Complete { consumed }) => {
                         return Poll::Ready(Ok(ResponseStart { in_scratch: consumed..count }));
                     }
-                    Ok(Progress::Partial) => ends.upstream.keep(&scratch[..count], buffers),
+                    Ok(Progress::Partial) => link.keep(&scratch[..count], buffers),
                     Err(error) => return Poll::Ready(Err(RelayError::UpstreamInvalid(error))),
                 }
             } else {
-                ends.upstream.keep(&scratch[..count], buffers);
+                link.keep(&scratch[..count], buffers);
                 drop(scratch);
-                if let Some(start) = self.parse_ahead(ends, to, head)? {
+                if let Some(start) = self.parse_ahead(link, (buffers, limits), to, head)? {
                     return Poll::Ready(Ok(start));
                 }
             }
@@ -227,13 +263,14 @@ impl Relay {
 
     fn parse_ahead(
         &mut self,
-        ends: &mut Ends<'_>,
+        link: &mut Link,
+        (buffers, limits): (&Buffers, &Limits),
         to: Answered,
         head: &mut ResponseHead,
     ) -> Result<Option<ResponseStart>, RelayError> {
-        match parse_response(ends.upstream.ahead(), &mut self.scan, &ends.limits.head, to, head) {
+        match parse_response(link.ahead(), &mut self.scan, &limits.head, to, head) {
             Ok(Progress::Complete { consumed }) => {
-                ends.upstream.use_ahead(consumed, ends.buffers);
+                link.use_ahead(consumed, buffers);
                 Ok(Some(ResponseStart { in_scratch: 0..0 }))
             }
             Ok(Progress::Partial) => Ok(None),
@@ -242,13 +279,24 @@ impl Relay {
     }
 
     fn broken(&self, cause: String) -> RelayError {
-        RelayError::Upstream { answered: self.answered, cause }
+        RelayError::Upstream { answered: self.answered, unprocessed: false, cause }
+    }
+
+    /// What the end of a stream by its endpoint means: what it has refused, or did not get to before it went away, it has not
+    /// begun with.
+    fn stream_error(&self, error: &h2::Error) -> RelayError {
+        let reason = error.reason();
+        let unprocessed = reason == Some(h2::Reason::REFUSED_STREAM)
+            || (error.is_go_away() && error.is_remote() && reason == Some(h2::Reason::NO_ERROR));
+        RelayError::Upstream { answered: self.answered, unprocessed, cause: error.to_string() }
     }
 
     /// An informational head was handed on: keeps what was read behind it for the next head. Call it before the task yields.
     pub fn keep_behind_head(&mut self, start: &ResponseStart, ends: &mut Ends<'_>) {
-        let scratch = ends.buffers.scratch();
-        ends.upstream.keep(&scratch[start.in_scratch.clone()], ends.buffers);
+        if let Side::Http1(link) = ends.upstream {
+            let scratch = ends.buffers.scratch();
+            link.keep(&scratch[start.in_scratch.clone()], ends.buffers);
+        }
     }
 
     /// Begins the way down: `download` already holds the head as bytes; the body bytes behind the head are sent from
@@ -259,11 +307,12 @@ impl Relay {
         start: &ResponseStart,
         ends: &mut Ends<'_>,
     ) -> Result<(), RelayError> {
+        let Side::Http1(link) = &mut ends.upstream else { return Ok(()) };
         let scratch = ends.buffers.scratch();
         let behind = &scratch[start.in_scratch.clone()];
         match self.download.feed(cx, behind, ends.downstream, ends.buffers) {
             Ok(consumed) => {
-                ends.upstream.keep(&behind[consumed..], ends.buffers);
+                link.keep(&behind[consumed..], ends.buffers);
                 self.download.check_destination().map_err(|error| self.download_error(error))
             }
             Err(error) => Err(self.download_error(error)),
@@ -272,7 +321,7 @@ impl Relay {
 
     fn download_error(&self, error: MoveError) -> RelayError {
         match error {
-            MoveError::Closed(cause) => RelayError::Upstream { answered: true, cause },
+            MoveError::Closed(cause) => RelayError::Upstream { answered: true, unprocessed: false, cause },
             MoveError::Invalid(error) => RelayError::UpstreamBodyInvalid(error),
             MoveError::Destination(error) => RelayError::Downstream(error.to_string()),
         }
@@ -312,7 +361,8 @@ impl Relay {
                 return Poll::Ready(Err(RelayError::DownstreamInvalid(error)));
             }
             Poll::Ready(Err(MoveError::Destination(error))) => {
-                return Poll::Ready(Err(RelayError::Upstream { answered: true, cause: error.to_string() }));
+                let cause = error.to_string();
+                return Poll::Ready(Err(RelayError::Upstream { answered: true, unprocessed: false, cause }));
             }
             Poll::Ready(Ok(())) => ends.upstream.poll_shutdown(cx).is_ready(),
             Poll::Pending => false,
@@ -351,7 +401,8 @@ impl Relay {
         let progress = self.upload.progress + self.download.progress + 1;
         if progress != self.stalled_progress || ends.deadline.at().is_none() {
             self.stalled_progress = progress;
-            let stall = Instant::now() + ends.limits.stall_timeout;
+            let stall = Instant::now()
+                + if ends.downstream.is_http2() { ends.limits.stream_stall_timeout } else { ends.limits.stall_timeout };
             ends.deadline.set(give_up.map_or(stall, |at| at.min(stall)));
         }
         let at = ends.deadline.at();

@@ -134,6 +134,80 @@ pub struct LimitArgs {
         env = "MESHWRIGHT_MAX_DISCARD"
     )]
     pub max_discard: u64,
+
+    /// Streams that one HTTP/2 connection of a client may have open
+    #[arg(long, value_name = "N", default_value = "100", value_parser = value::positive, env = "MESHWRIGHT_MAX_STREAMS")]
+    pub max_streams: u32,
+
+    /// As --stall-timeout, for one stream of HTTP/2
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "10s",
+        value_parser = value::timeout,
+        env = "MESHWRIGHT_STREAM_STALL_TIMEOUT"
+    )]
+    pub stream_stall_timeout: Duration,
+
+    /// Streams that are reset because of what an HTTP/2 client did, over the life of its connection
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "200",
+        value_parser = value::positive,
+        env = "MESHWRIGHT_MAX_STREAM_ERRORS"
+    )]
+    pub max_stream_errors: u32,
+
+    /// Streams that an HTTP/2 client may reset, per second
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "100",
+        value_parser = value::positive,
+        env = "MESHWRIGHT_MAX_RESETS_PER_SECOND"
+    )]
+    pub max_resets_per_second: u32,
+
+    /// PING frames of an HTTP/2 client per second, and one more for each 4 KiB sent to it
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "20",
+        value_parser = value::positive,
+        env = "MESHWRIGHT_MAX_PINGS_PER_SECOND"
+    )]
+    pub max_pings_per_second: u32,
+
+    /// SETTINGS and GOAWAY frames of an HTTP/2 client per second
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "10",
+        value_parser = value::positive,
+        env = "MESHWRIGHT_MAX_SETTINGS_PER_SECOND"
+    )]
+    pub max_settings_per_second: u32,
+
+    /// PRIORITY, unknown, tiny DATA and unasked WINDOW_UPDATE frames of an HTTP/2 client per second, all together
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "100",
+        value_parser = value::positive,
+        env = "MESHWRIGHT_MAX_GLITCHES_PER_SECOND"
+    )]
+    pub max_glitches_per_second: u32,
+
+    /// CONTINUATION frames of one HTTP/2 header block
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "8",
+        value_parser = value::positive,
+        env = "MESHWRIGHT_MAX_CONTINUATIONS"
+    )]
+    pub max_continuations: u32,
 }
 
 impl LimitArgs {
@@ -153,6 +227,14 @@ impl LimitArgs {
         limits.stall_timeout = self.stall_timeout;
         limits.tunnel_idle_timeout = self.tunnel_idle_timeout;
         limits.discard = self.max_discard;
+        limits.streams = self.max_streams;
+        limits.stream_stall_timeout = self.stream_stall_timeout;
+        limits.stream_errors = usize::try_from(self.max_stream_errors).unwrap_or(usize::MAX);
+        limits.frames.resets = self.max_resets_per_second;
+        limits.frames.pings = self.max_pings_per_second;
+        limits.frames.settings = self.max_settings_per_second;
+        limits.frames.glitches = self.max_glitches_per_second;
+        limits.frames.continuations = self.max_continuations;
         if let Some(connections) = self.max_connections {
             limits.connections = usize::try_from(connections).unwrap_or(usize::MAX);
         }

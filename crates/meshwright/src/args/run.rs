@@ -247,6 +247,17 @@ pub struct ProcessArgs {
     #[arg(long, value_parser = BoolishValueParser::new(), env = "MESHWRIGHT_EXPLAIN_ERRORS")]
     pub explain_errors: bool,
 
+    /// Port, as configured, whose connections begin with a PROXY header (version 1 or 2) of a balancer in front; repeatable
+    #[arg(
+        long = "proxy-protocol-port",
+        id = "proxy_protocol_ports",
+        value_name = "PORT",
+        value_parser = clap::value_parser!(u16).range(1..),
+        value_delimiter = ',',
+        env = "MESHWRIGHT_PROXY_PROTOCOL_PORT"
+    )]
+    pub proxy_protocol_ports: Vec<u16>,
+
     /// Limits against hostile or broken clients.
     #[command(flatten)]
     pub limits: LimitArgs,

@@ -55,6 +55,7 @@ pub async fn start(args: &DemoArgs, services: &[String]) -> anyhow::Result<Runni
         access_log: None,
         drain_timeout: DRAIN,
         explain_errors: true,
+        proxy_protocol_ports: Vec::new(),
         log_level: logging::start(&args.log).map_err(|error| anyhow!(error))?,
     };
     match Running::start(settings).await? {

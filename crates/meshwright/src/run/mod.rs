@@ -131,6 +131,7 @@ fn settings(
         access_log: open_access_log(&process.access_log)?,
         drain_timeout: process.drain_timeout,
         explain_errors: process.explain_errors,
+        proxy_protocol_ports: process.proxy_protocol_ports.clone(),
         log_level,
     })
 }
@@ -193,7 +194,7 @@ fn announce(running: &Running, out: &mut dyn Write) -> io::Result<()> {
     }
     for listener in running.listeners() {
         let kind = views::kind_of(listener.kind);
-        writeln!(out, "listening {} {kind} http://{}", listener.name, listener.address)?;
+        writeln!(out, "listening {} {kind} {}://{}", listener.name, listener.scheme, listener.address)?;
     }
     if let Some(admin) = running.admin() {
         writeln!(out, "admin http://{admin}")?;

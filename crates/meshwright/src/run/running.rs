@@ -41,6 +41,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Put the reason of a failure into the body of our own answers.
     pub explain_errors: bool,
+    /// Ports of listeners, as configured, whose connections begin with a PROXY header.
+    pub proxy_protocol_ports: Vec<u16>,
     /// Level of the process log.
     pub log_level: LogLevel,
 }
@@ -81,6 +83,7 @@ impl Running {
             access_log: settings.access_log.clone(),
             drain_timeout: settings.drain_timeout,
             explain_errors: settings.explain_errors,
+            proxy_protocol_ports: settings.proxy_protocol_ports,
         })
         .context("cannot start the workers")?;
         let fleet = Arc::new(fleet);

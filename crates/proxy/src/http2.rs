@@ -1,0 +1,191 @@
+//! Stop three for HTTP/2: one task per connection, which begins a task for each stream, and ends with the last of them.
+//!
+//! What happens to a request is the same as on HTTP/1 (`request.rs`); a stream is a [`Connection`] for one request.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use http::request::Parts;
+use meshwright_codec::{FrameFlood, HeadErrorClass, read_http2_request};
+use meshwright_telemetry::RefusalReason;
+use meshwright_wire::http2::{Accepted, ServerConnection, Stream};
+use meshwright_wire::{Deadline, Side, Transport};
+use tokio::task::JoinSet;
+
+use crate::connection::{self, Client, Connection};
+use crate::listener::{self, ListenerSlot};
+use crate::worker::Worker;
+
+/// Serves a client that speaks HTTP/2, to the end of its connection. `ahead` was read from it already.
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    slot: Rc<ListenerSlot>,
+    client: Client,
+    transport: Transport,
+    ahead: Vec<u8>,
+) {
+    let begin = ServerConnection::begin(transport, ahead, &worker.limits);
+    let connection = match tokio::time::timeout(worker.limits.head_timeout, begin).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, peer = %client.peer, "HTTP/2 did not begin");
+            return worker.metrics.refuse(RefusalReason::MalformedRequest);
+        }
+        Err(_) => return worker.metrics.refuse(RefusalReason::HeadTimeout),
+    };
+    let mut served = Served {
+        worker,
+        slot,
+        client,
+        connection,
+        streams: JoinSet::new(),
+        deadline: Deadline::default(),
+        state: State::Open,
+    };
+    let drain = served.slot.clone();
+    let mut draining = pin!(drain.drained());
+    std::future::poll_fn(|cx| {
+        if served.state == State::Open && draining.as_mut().poll(cx).is_ready() {
+            served.drain();
+        }
+        served.poll(cx)
+    })
+    .await;
+    // Answers that are whole are on their way; what is left is broken off with the connection.
+    served.streams.shutdown().await;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Streams come.
+    Open,
+    /// The client was told to open no more.
+    Draining,
+    /// The last words are on their way.
+    Ending,
+}
+
+struct Served {
+    worker: Rc<Worker>,
+    slot: Rc<ListenerSlot>,
+    client: Client,
+    connection: ServerConnection,
+    streams: JoinSet<()>,
+    /// For the next stream, while there is none; for a client that takes nothing; for the last words.
+    deadline: Deadline,
+    state: State,
+}
+
+impl Served {
+    fn drain(&mut self) {
+        self.state = State::Draining;
+        self.connection.drain();
+    }
+
+    fn end(&mut self) {
+        self.state = State::Ending;
+        self.deadline.set_after(Instant::now(), self.worker.limits.stream_stall_timeout);
+    }
+
+    /// Ready when the connection is closed.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut was_busy = !self.streams.is_empty();
+        loop {
+            while let Poll::Ready(Some(ended)) = self.streams.poll_join_next(cx) {
+                listener::report(ended);
+            }
+            if self.state == State::Ending {
+                if self.connection.poll_closed(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                break;
+            }
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Accepted::Stream(parts, protocol, stream)) => {
+                    self.begin_stream(&parts, protocol.as_deref(), stream);
+                    was_busy = true;
+                }
+                Poll::Ready(Accepted::Flood(flood)) => {
+                    tracing::debug!(peer = %self.client.peer, reason = flood.as_str(), "a client is asked to calm down");
+                    self.worker.metrics.refuse(reason_of(flood));
+                    self.end();
+                }
+                Poll::Ready(Accepted::Ended(_)) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        self.poll_timers(cx, was_busy)
+    }
+
+    /// Ends a connection on which nothing happens for too long.
+    fn poll_timers(&mut self, cx: &mut Context<'_>, was_busy: bool) -> Poll<()> {
+        let limits = &self.worker.limits;
+        let is_idle = self.streams.is_empty();
+        if self.state != State::Ending {
+            let wanted = match self.connection.blocked_since() {
+                Some(since) => since.checked_add(limits.stream_stall_timeout),
+                None if !is_idle => None,
+                None if was_busy || self.deadline.at().is_none() => Instant::now().checked_add(limits.idle_timeout),
+                None => self.deadline.at(),
+            };
+            match wanted {
+                Some(at) if self.deadline.at() != Some(at) => self.deadline.set(at),
+                Some(_) => {}
+                None => self.deadline.clear(),
+            }
+        }
+        if self.deadline.poll_over(cx).is_pending() {
+            return Poll::Pending;
+        }
+        match self.state {
+            State::Ending => Poll::Ready(()),
+            _ if self.connection.blocked_since().is_some() => {
+                self.worker.metrics.refuse(RefusalReason::StreamIdleTimeout);
+                Poll::Ready(())
+            }
+            _ => {
+                self.worker.metrics.refuse(RefusalReason::IdleTimeout);
+                self.connection.end();
+                self.end();
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Reads a head and begins to serve it. The map of fields is gone before anything is awaited.
+    fn begin_stream(&mut self, parts: &Parts, protocol: Option<&str>, mut stream: Stream) {
+        let mut exchange = connection::begin(&self.worker, &self.client);
+        let inner = &mut *exchange;
+        let ended = stream.has_ended();
+        inner.record.head_bytes_received = head_bytes(parts);
+        let read = read_http2_request(parts, protocol, ended, &self.worker.limits.head, &mut inner.request);
+        let refused = read.err().map(|error| {
+            let failure = connection::refusal(&mut exchange, error);
+            if error.class() == HeadErrorClass::BadRequest {
+                stream.refuse();
+            }
+            failure
+        });
+        let side = Side::Http2(Box::new(stream));
+        let connection = Connection::new(self.worker.clone(), self.slot.clone(), side, self.client.clone());
+        self.streams.spawn_local(connection.serve_stream(exchange, refused));
+    }
+}
+
+/// What the fields of a head are, before they were compressed.
+fn head_bytes(parts: &Parts) -> u64 {
+    parts.headers.iter().map(|(name, value)| (name.as_str().len() + value.len()) as u64).sum()
+}
+
+fn reason_of(flood: FrameFlood) -> RefusalReason {
+    match flood {
+        FrameFlood::Resets => RefusalReason::StreamResets,
+        FrameFlood::Pings => RefusalReason::Pings,
+        FrameFlood::Settings => RefusalReason::Settings,
+        FrameFlood::Glitches => RefusalReason::Glitches,
+        FrameFlood::Continuations => RefusalReason::Continuations,
+    }
+}
