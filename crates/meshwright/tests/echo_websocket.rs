@@ -6,6 +6,7 @@ mod support;
 
 use std::io::{Read, Write};
 
+use meshwright_testkit::{Ask, Http2Client, Pattern, RawClient, TlsClient, WebSocket};
 use support::{Backend, exchange, python, read_head};
 
 const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -93,6 +94,42 @@ asyncio.run(main(sys.argv[1]))
 print("fine")
 "#;
     assert_eq!(python(script, &[&format!("wss://{}/", backend.address)]), "fine");
+}
+
+#[test]
+fn an_http2_connection_carries_several_websockets_and_requests_beside_them() {
+    let plain = Backend::start(&[]);
+    let secure = Backend::start(&["--tls"]);
+    let tls = TlsClient::trusting_everybody("localhost").alpn(&["h2"]);
+    for client in [Http2Client::connect(plain.address), Http2Client::over_tls(secure.address, &tls)] {
+        let mut sockets: Vec<WebSocket> =
+            (0..10).map(|number| WebSocket::open_http2(&client, "localhost", &format!("/chat/{number}"))).collect();
+        for (number, socket) in sockets.iter_mut().enumerate() {
+            socket.echoes(&format!("I am {number}"));
+            socket.send_frame(1, false, b"frag");
+            socket.send_frame(9, true, b"ping");
+            socket.send_frame(0, true, b"ment");
+            let (pong, whole) = (socket.frame(), socket.frame());
+            assert_eq!((pong.opcode, pong.payload.as_slice()), (10, &b"ping"[..]));
+            assert_eq!((whole.opcode, whole.payload.as_slice()), (1, &b"fragment"[..]));
+        }
+        assert_eq!(client.get("localhost", "/beside").json()["connection"], 1);
+        sockets[0].send_frame(2, true, &Pattern::bytes(3 << 20));
+        assert_eq!(sockets[0].frame().payload, Pattern::bytes(3 << 20));
+        sockets.into_iter().for_each(WebSocket::close);
+        let refused = client.request(&Ask::extended_connect("localhost", "/", "connect-udp"));
+        assert_eq!(refused.status, 405);
+    }
+}
+
+#[test]
+fn the_peer_of_other_tests_agrees_with_it_over_http1() {
+    let backend = Backend::start(&[]);
+    let mut socket = WebSocket::open(RawClient::connect(backend.address), "localhost", "/");
+    socket.echoes("");
+    socket.send_frame(1, true, &[b'a'; 200]);
+    assert_eq!(socket.frame().payload, [b'a'; 200]);
+    socket.close();
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::PATIENCE;
+use crate::channel::Channel;
 use crate::message::{Framing, Response, fields, head_length, parse_chunked, response_framing};
+use crate::tls::{TlsClient, TlsFacts};
 
 /// Pause between two pieces of a split message, so that they arrive as two.
 pub(crate) const BETWEEN_PIECES: Duration = Duration::from_micros(500);
@@ -37,7 +39,7 @@ impl fmt::Display for ReadError {
 
 /// One connection.
 pub struct RawClient {
-    stream: TcpStream,
+    stream: Channel,
     ahead: Vec<u8>,
     patience: Duration,
 }
@@ -61,18 +63,48 @@ impl RawClient {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, ahead: Vec::new(), patience: PATIENCE })
+        Ok(Self { stream: Channel::Plain(stream), ahead: Vec::new(), patience: PATIENCE })
+    }
+
+    /// Connects and makes a TLS handshake.
+    ///
+    /// # Panics
+    /// Nobody accepts, or the handshake fails.
+    #[track_caller]
+    pub fn over_tls(address: SocketAddr, tls: &TlsClient) -> Self {
+        Self::connect(address).secure(tls).unwrap_or_else(|error| panic!("no TLS with {address}: {error}"))
+    }
+
+    /// Goes on over TLS; nothing of what the peer sent may be left unread.
+    ///
+    /// # Errors
+    /// Why the handshake failed. What a server thinks of a client's certificate shows only later, with TLS 1.3.
+    pub fn secure(self, tls: &TlsClient) -> io::Result<Self> {
+        let stream = match self.stream {
+            Channel::Plain(socket) => tls.wrap(socket)?,
+            _ => return Err(io::Error::other("this is TLS already")),
+        };
+        Ok(Self { stream, ..self })
+    }
+
+    /// What the TLS handshake agreed on.
+    ///
+    /// # Panics
+    /// There was none.
+    #[track_caller]
+    pub fn tls(&self) -> TlsFacts {
+        self.stream.facts().expect("a connection over TLS")
     }
 
     /// The socket, for what this type has no word for.
     pub fn stream(&self) -> &TcpStream {
-        &self.stream
+        self.stream.socket()
     }
 
     /// How long to wait for bytes, instead of [`PATIENCE`].
     pub fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
-        let _ = self.stream.set_read_timeout(Some(patience));
+        let _ = self.stream().set_read_timeout(Some(patience));
     }
 
     /// Our address of the connection.
@@ -80,7 +112,7 @@ impl RawClient {
     /// # Panics
     /// The socket is gone.
     pub fn local_address(&self) -> SocketAddr {
-        self.stream.local_addr().expect("a connected socket has an address")
+        self.stream().local_addr().expect("a connected socket has an address")
     }
 
     /// Sends these bytes.
@@ -114,7 +146,7 @@ impl RawClient {
 
     /// Says that nothing more comes; answers can still be read.
     pub fn finish_sending(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.stream.finish_sending();
     }
 
     /// Sends a GET request and reads its answer.
@@ -304,7 +336,7 @@ impl RawClient {
     /// Whether the peer closes or resets the connection without another byte, within the given time.
     pub fn is_closed_within(&mut self, time: Duration) -> bool {
         let end = Instant::now() + time;
-        let _ = self.stream.set_read_timeout(Some(time));
+        let _ = self.stream().set_read_timeout(Some(time));
         let mut byte = [0];
         let closed = loop {
             match self.stream.read(&mut byte) {
@@ -314,7 +346,7 @@ impl RawClient {
                 Err(error) => break !is_timeout(&error),
             }
         };
-        let _ = self.stream.set_read_timeout(Some(self.patience));
+        let _ = self.stream().set_read_timeout(Some(self.patience));
         closed && self.ahead.is_empty()
     }
 

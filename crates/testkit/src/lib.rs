@@ -3,12 +3,16 @@
 //! Everything blocks and has a deadline; every port is 0 until the system chose one; nothing is shared between tests. Waiting
 //! is always for a condition ([`eventually`]), never for a time. A broken expectation panics: this crate is for tests only.
 //! Read next: [`Launch`] and [`Meshwright`] (the process), [`Origin`] (upstream peers), [`RawClient`] (downstream peers),
-//! [`Config`] (its YAML); for hostile inputs [`corpus`], [`Judge`] and [`Recorder`].
+//! [`Config`] (its YAML); [`Http2Client`] and [`Http2Origin`] with [`Grpc`] and [`WebSocket`] on top; [`Authority`] and
+//! [`TlsClient`] for TLS; for hostile inputs [`corpus`], [`Judge`] and [`Recorder`].
 
 mod certificates;
+mod channel;
 mod client;
 mod config;
 pub mod corpus;
+mod grpc;
+mod http2;
 mod judge;
 mod message;
 mod metrics;
@@ -19,12 +23,18 @@ mod reading;
 mod recorder;
 mod records;
 mod scripts;
+mod tls;
+mod websocket;
 
 use std::time::{Duration, Instant};
 
 pub use certificates::{Authority, Issued, Leaf};
 pub use client::{RawClient, ReadError};
 pub use config::{Config, GATEWAY, destination_rule, gateway_routes, gateway_to, indent, mesh_routes};
+pub use grpc::{Grpc, GrpcCall, GrpcEnd};
+pub use http2::{
+    Ask, Http2Body, Http2Client, Http2Exchange, Http2Failure, Http2Origin, Http2Sender, Http2Settings, Http2Stream,
+};
 pub use judge::{Grade, Judge, Seen};
 pub use message::{Response, parse_chunked};
 pub use metrics::Scrape;
@@ -34,6 +44,8 @@ pub use process::{Launch, Meshwright};
 pub use reading::Reading;
 pub use recorder::{Recorder, Tally};
 pub use records::TextRecord;
+pub use tls::{TlsClient, TlsFacts, TlsServer};
+pub use websocket::{Frame, WebSocket};
 
 pub use rustix::process::Signal;
 

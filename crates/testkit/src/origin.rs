@@ -8,10 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::PATIENCE;
+use crate::channel::Channel;
 use crate::message::{Framing, fields, find, head_length, parse_chunked, request_framing};
+use crate::tls::{TlsFacts, TlsServer};
 
 /// What an origin does with one connection. An error ends the connection like a return.
 type Script = dyn Fn(&mut OriginConnection) -> io::Result<()> + Send + Sync;
@@ -80,11 +83,29 @@ impl Origin {
     /// # Panics
     /// No port can be had.
     pub fn start(script: impl Fn(&mut OriginConnection) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self::start_with(None, script)
+    }
+
+    /// As [`Origin::start`], over TLS. A connection whose handshake fails is counted, and ends without the script.
+    ///
+    /// # Panics
+    /// No port can be had.
+    pub fn start_tls(
+        tls: &TlsServer,
+        script: impl Fn(&mut OriginConnection) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(Some(tls.config()), script)
+    }
+
+    fn start_with(
+        tls: Option<Arc<ServerConfig>>,
+        script: impl Fn(&mut OriginConnection) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared::default());
         let (of_thread, script) = (shared.clone(), Arc::new(script));
-        let accepting = thread::spawn(move || accept(&listener, &of_thread, &script));
+        let accepting = thread::spawn(move || accept(&listener, tls.as_ref(), &of_thread, &script));
         Self { address, shared, accepting: Some(accepting) }
     }
 
@@ -152,7 +173,7 @@ impl Drop for Origin {
     }
 }
 
-fn accept<S>(listener: &TcpListener, shared: &Arc<Shared>, script: &Arc<S>)
+fn accept<S>(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>, shared: &Arc<Shared>, script: &Arc<S>)
 where
     S: Fn(&mut OriginConnection) -> io::Result<()> + Send + Sync + 'static,
 {
@@ -166,15 +187,20 @@ where
         if let Ok(copy) = stream.try_clone() {
             locked(&shared.streams).insert(number, copy);
         }
-        let (shared, script) = (shared.clone(), script.clone());
+        let (shared, script, tls) = (shared.clone(), script.clone(), tls.cloned());
         thread::spawn(move || {
-            let mut connection =
-                OriginConnection { stream, peer, ahead: Vec::new(), number, served: 0, shared: shared.clone() };
-            let script: &Script = &*script;
-            let _ = script(&mut connection);
-            locked(&shared.streams).remove(&number);
+            let stream = match tls {
+                None => Ok(Channel::Plain(stream)),
+                Some(tls) => crate::tls::accept(&tls, stream),
+            };
             // Closed first, counted as closed then.
-            drop(connection);
+            if let Ok(stream) = stream {
+                let mut connection =
+                    OriginConnection { stream, peer, ahead: Vec::new(), number, served: 0, shared: shared.clone() };
+                let script: &Script = &*script;
+                let _ = script(&mut connection);
+            }
+            locked(&shared.streams).remove(&number);
             shared.open.fetch_sub(1, Ordering::SeqCst);
         });
     }
@@ -182,7 +208,7 @@ where
 
 /// One connection of an origin, as its script sees it.
 pub struct OriginConnection {
-    stream: TcpStream,
+    stream: Channel,
     peer: SocketAddr,
     ahead: Vec<u8>,
     number: usize,
@@ -199,6 +225,14 @@ impl OriginConnection {
     /// The peer.
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// What the TLS handshake agreed on.
+    ///
+    /// # Panics
+    /// There was none.
+    pub fn tls(&self) -> TlsFacts {
+        self.stream.facts().expect("a connection over TLS")
     }
 
     /// Reads a request with its body and records it; `None` when the peer closes before the first byte.
@@ -308,18 +342,18 @@ impl OriginConnection {
     }
 
     /// Says that nothing more comes.
-    pub fn finish_sending(&self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+    pub fn finish_sending(&mut self) {
+        self.stream.finish_sending();
     }
 
     /// Ends the connection with a reset as soon as the script returns.
     pub fn reset(&self) {
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(self.stream.socket()).set_linger(Some(Duration::ZERO));
     }
 
     /// Waits until the peer closes, dropping what it sends; true when it did, false after `most`.
     pub fn wait_for_close(&mut self, most: Duration) -> bool {
-        let _ = self.stream.set_read_timeout(Some(most));
+        let _ = self.stream.socket().set_read_timeout(Some(most));
         loop {
             match self.fill() {
                 Ok(true) => self.ahead.clear(),
@@ -334,9 +368,9 @@ impl OriginConnection {
         if !self.ahead.is_empty() {
             return true;
         }
-        let _ = self.stream.set_read_timeout(Some(most));
+        let _ = self.stream.socket().set_read_timeout(Some(most));
         let came = self.fill();
-        let _ = self.stream.set_read_timeout(None);
+        let _ = self.stream.socket().set_read_timeout(None);
         matches!(came, Ok(true))
     }
 

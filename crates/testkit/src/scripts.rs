@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::message::find;
-use crate::{Origin, PATIENCE, Pattern, Received};
+use crate::{Origin, PATIENCE, Pattern, Received, TlsServer};
 
 /// An answer with `Content-Length`.
 fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
@@ -14,6 +14,30 @@ fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     out.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
     let mut out = out.into_bytes();
     out.extend_from_slice(body);
+    out
+}
+
+/// The body of a request as the answer to it.
+fn echo(received: &Received) -> Vec<u8> {
+    let seen = [("x-method", received.method.as_str()), ("x-target", received.target.as_str())];
+    if received.chunk_lines.is_empty() {
+        return answer(200, &seen, &received.body);
+    }
+    let mut out = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n".to_vec();
+    for (name, value) in seen {
+        out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+    if !received.body.is_empty() {
+        out.extend_from_slice(format!("{:x}\r\n", received.body.len()).as_bytes());
+        out.extend_from_slice(&received.body);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in &received.trailers {
+        out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
     out
 }
 
@@ -55,27 +79,16 @@ impl Origin {
     /// Answers 200 with the body of the request, chunked with the same trailers when the request had some; method and
     /// target come back as `x-method` and `x-target`.
     pub fn echoes() -> Self {
-        Self::sends_by(|received| {
-            let seen = [("x-method", received.method.as_str()), ("x-target", received.target.as_str())];
-            if received.chunk_lines.is_empty() {
-                return answer(200, &seen, &received.body);
+        Self::sends_by(echo)
+    }
+
+    /// As [`Origin::echoes`], over TLS.
+    pub fn echoes_over_tls(tls: &TlsServer) -> Self {
+        Self::start_tls(tls, |connection| {
+            while let Some(received) = connection.request()? {
+                connection.send(echo(&received))?;
             }
-            let mut out = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n".to_vec();
-            for (name, value) in seen {
-                out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
-            }
-            out.extend_from_slice(b"\r\n");
-            if !received.body.is_empty() {
-                out.extend_from_slice(format!("{:x}\r\n", received.body.len()).as_bytes());
-                out.extend_from_slice(&received.body);
-                out.extend_from_slice(b"\r\n");
-            }
-            out.extend_from_slice(b"0\r\n");
-            for (name, value) in &received.trailers {
-                out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
-            }
-            out.extend_from_slice(b"\r\n");
-            out
+            Ok(())
         })
     }
 
