@@ -2,11 +2,27 @@
 //! keeps addresses parallel to the hosts. Read next: `verdict.rs`, `host_set.rs`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
 use crate::HostVerdict;
+use crate::ewma::PeakLatency;
+
+/// Counts changes of the availability of any host in this process. What a worker computed from availabilities is good as
+/// long as this stands still; the number itself means nothing.
+static AVAILABILITY_CHANGES: AtomicU64 = AtomicU64::new(1);
+
+/// See [`availability_changed`].
+pub(crate) fn availability_epoch() -> u64 {
+    AVAILABILITY_CHANGES.load(Ordering::Acquire)
+}
+
+/// To be called after any fact changed that [`Host::is_available`] or slow start looks at.
+pub(crate) fn availability_changed() {
+    AVAILABILITY_CHANGES.fetch_add(1, Ordering::Release);
+}
 
 /// What an operator said about an endpoint. It outranks every automatic verdict and survives reloads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -49,13 +65,20 @@ impl AdminState {
 
 /// Facts about one (service, address), shared by all workers and by every cluster of the service; they survive reloads.
 ///
-/// The in-flight counter has a cache line of its own, since it is the one word here that requests write. A data plane
-/// touches it only for clusters whose [`crate::Balancer::needs_in_flight`] says so: limits are counted in
-/// [`crate::Usage`], so round robin and random cost no shared write at all, and the counter of their hosts stays 0.
+/// Requests in flight and latency have a cache line of their own, since they are what requests write. A data plane
+/// touches it only for clusters whose [`crate::Policy::needs_in_flight`] or [`crate::Policy::needs_latency`] says so:
+/// limits are counted in [`crate::Usage`], so round robin and random cost no shared write at all, and the counter of their
+/// hosts stays 0.
 #[derive(Debug, Default)]
 pub struct HostState {
-    in_flight: CachePadded<AtomicU32>,
+    load: CachePadded<Load>,
     admin: AtomicU8,
+}
+
+#[derive(Debug, Default)]
+struct Load {
+    in_flight: AtomicU32,
+    latency: PeakLatency,
 }
 
 impl HostState {
@@ -67,23 +90,40 @@ impl HostState {
     /// Counts one more request in flight. Whoever calls this owes one [`HostState::release`], also when the request is
     /// cancelled; the caller's guard remembers that it acquired, because the policy may change in between.
     pub fn acquire(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.load.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes back one [`HostState::acquire`].
     pub fn release(&self) {
-        let before = self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let before = self.load.in_flight.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "release without acquire");
     }
 
     /// Requests in flight that were counted.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.load.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of how long an answer took to begin.
+    pub fn observe_latency(&self, latency: Duration, now: Instant) {
+        self.load.latency.observe(latency, now);
+    }
+
+    /// The peak-sensitive average of the time until answers begin, as it has decayed until `now`; zero before the first.
+    pub fn latency(&self, now: Instant) -> Duration {
+        // A float becomes the nearest whole number that there is.
+        Duration::from_nanos(self.latency_nanos(now) as u64)
+    }
+
+    pub(crate) fn latency_nanos(&self, now: Instant) -> f64 {
+        self.load.latency.nanos(now)
     }
 
     /// Records an operator's word. It takes effect with the next pick of every worker.
     pub fn set_admin(&self, state: AdminState) {
-        self.admin.store(state.code(), Ordering::Relaxed);
+        if self.admin.swap(state.code(), Ordering::Relaxed) != state.code() {
+            availability_changed();
+        }
     }
 
     /// The operator's word; [`AdminState::Enabled`] until there is one.

@@ -5,7 +5,7 @@
 //! configuration structs are this crate's own, so that it depends on nothing else of the workspace;
 //! `meshwright-snapshot` fills them.
 //!
-//! - [`Host`], [`HostSet`]: the endpoints of a cluster with their shared facts ([`HostState`]) and verdicts
+//! - [`Host`], [`HostSet`], [`Group`]: the endpoints of a cluster, near and far, with their shared facts ([`HostState`]) and verdicts
 //!   ([`HostVerdict`]).
 //! - [`Balancer`]: one worker's choice among them. Each algorithm is one file in `balance/`.
 //! - [`OutlierDetector`]: ejection of hosts that fail in a row.
@@ -22,32 +22,41 @@ mod backoff;
 mod balance;
 mod breaker;
 mod budget;
+mod ewma;
+mod group;
+mod hash;
 mod host;
 mod host_set;
 mod latency;
 mod limits;
+mod locality;
 mod outlier;
 mod rate;
 mod rotation;
 mod shed;
 mod verdict;
+mod warmup;
 mod weighted_draw;
 
 pub use adaptive::{
     AdaptiveLimit, AdaptivePolicy, AdaptiveView, Aimd, Gradient2, LimitAlgorithm, LimitSample, Slot, Vegas,
 };
 pub use backoff::Backoff;
-pub use balance::{Balancer, NoHost, Policy, Stagger};
+pub use balance::{Ask, Balancer, NoHost, Policy, Stagger};
 pub use breaker::{
     Admission, BreakerMode, BreakerPolicy, BreakerRefusal, BreakerState, BreakerView, CircuitBreaker, Counts, OpenTime,
     Outcome, Permit, ReadyToTrip, Recovery, SlowCalls, StateCause, StateChange, Window,
 };
 pub use budget::{ActiveBudget, BudgetPolicy, RetryBudget};
+pub use group::Group;
+pub use hash::{TableKind, hash_key};
 pub use host::{AdminState, Host, HostState};
-pub use host_set::HostSet;
+pub use host_set::{HostSet, InFlight};
 pub use latency::LatencyQuantile;
 pub use limits::{Limits, Usage};
+pub use locality::{Distribution, Failover, Labels, LocalityRule, Place};
 pub use outlier::{EjectionCause, EjectionRefusal, Observation, OutlierDetector, OutlierEvent, OutlierPolicy};
 pub use rate::{Rate, TokenBucket};
 pub use shed::{Criticality, ShedPolicy};
 pub use verdict::HostVerdict;
+pub use warmup::Warmup;

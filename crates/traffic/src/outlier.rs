@@ -252,6 +252,7 @@ impl OutlierDetector {
             let duration = self.duration(history.multiplier);
             if history.since.is_none_or(|since| now.saturating_duration_since(since) >= duration) {
                 history.since = None;
+                history.warm_since = Some(now);
                 host.verdict.reset_counters();
                 host.verdict.set_ejected(false);
                 events.push(OutlierEvent::Returned { index });

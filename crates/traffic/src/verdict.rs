@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::host::availability_changed;
+
 /// The verdict about one (service, port, subset, address), shared by all workers; it survives reloads.
 ///
 /// Reading whether a host is ejected is one relaxed load of a word that changes only when something goes wrong.
@@ -31,6 +33,8 @@ pub(crate) struct History {
     pub(crate) multiplier: u32,
     /// All ejections there ever were.
     pub(crate) total: u64,
+    /// When it joined its cluster, or came back from its last ejection: slow start counts from here.
+    pub(crate) warm_since: Option<Instant>,
 }
 
 impl HostVerdict {
@@ -84,8 +88,23 @@ impl HostVerdict {
         self.reset_counters();
     }
 
+    /// The verdict without anything that detection found: what stays is when the host joined.
+    #[must_use]
+    pub fn without_detection(&self) -> Self {
+        let new = Self::default();
+        new.history().warm_since = self.history().warm_since;
+        new
+    }
+
+    /// The host joined its cluster now, unless it did before. Returns when slow start counts from.
+    pub(crate) fn join(&self, now: Instant) -> Instant {
+        *self.history().warm_since.get_or_insert(now)
+    }
+
     pub(crate) fn set_ejected(&self, ejected: bool) {
-        self.ejected.store(ejected, Ordering::Relaxed);
+        if self.ejected.swap(ejected, Ordering::Relaxed) != ejected {
+            availability_changed();
+        }
     }
 
     pub(crate) fn reset_counters(&self) {

@@ -2,11 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use meshwright_traffic::{AdminState, Balancer, Host, HostSet, NoHost, Observation, OutlierDetector, OutlierPolicy};
-use meshwright_traffic::{Policy, Stagger};
+use std::time::Instant;
+
+use meshwright_traffic::{
+    AdminState, Ask, Balancer, Host, HostSet, NoHost, Observation, OutlierDetector, OutlierPolicy, Policy, Stagger,
+    TableKind,
+};
 use proptest::prelude::*;
 
-const POLICIES: [Policy; 3] = [Policy::RoundRobin, Policy::LeastRequest, Policy::Random];
+const POLICIES: [Policy; 8] = [
+    Policy::RoundRobin,
+    Policy::LeastRequest,
+    Policy::LeastRequestOfAll,
+    Policy::Random,
+    Policy::PeakEwma,
+    Policy::ResponseTime,
+    Policy::ConsistentHash { table: TableKind::RING, bound: None },
+    Policy::ConsistentHash { table: TableKind::Maglev { table_size: 251 }, bound: None },
+];
+
+#[allow(clippy::disallowed_methods, reason = "any instant will do")]
+fn ask(tried: &[u32]) -> Ask<'_> {
+    Ask { tried, ..Ask::first(Instant::now()) }
+}
 
 fn set(weights: &[u32]) -> HostSet {
     HostSet::new(weights.iter().map(|&weight| Host::new(weight)).collect(), 0)
@@ -33,7 +51,7 @@ fn rng() -> fastrand::Rng {
 
 fn picks(balancer: &mut Balancer, hosts: &HostSet, count: usize) -> Vec<usize> {
     let mut rng = rng();
-    (0..count).map(|_| balancer.pick(hosts, &[], &mut rng).expect("a host is available")).collect()
+    (0..count).map(|_| balancer.pick(hosts, &ask(&[]), &mut rng).expect("a host is available")).collect()
 }
 
 fn round_robin(hosts: &HostSet) -> Balancer {
@@ -150,10 +168,10 @@ fn a_rebuild_goes_on_where_the_rotation_was() {
 fn a_rebuild_changes_the_policy() {
     let hosts = set(&[1, 1]);
     let mut balancer = round_robin(&hosts);
-    assert!(!balancer.needs_in_flight());
+    assert!(!balancer.policy().needs_in_flight());
     balancer.rebuild(Policy::LeastRequest, &hosts);
     assert_eq!(balancer.policy(), Policy::LeastRequest);
-    assert!(balancer.needs_in_flight());
+    assert!(balancer.policy().needs_in_flight());
 }
 
 #[test]
@@ -173,9 +191,9 @@ fn first_tries_keep_their_rotation_whatever_is_retried() {
     let mut balancer = round_robin(&hosts);
     let mut rng = rng();
     for turn in 0..10 {
-        let first = balancer.pick(&hosts, &[], &mut rng).expect("there are hosts");
+        let first = balancer.pick(&hosts, &ask(&[]), &mut rng).expect("there are hosts");
         assert_eq!(first, turn % 2);
-        assert_eq!(balancer.pick(&hosts, &[first as u32], &mut rng), Ok(1 - first));
+        assert_eq!(balancer.pick(&hosts, &ask(&[first as u32]), &mut rng), Ok(1 - first));
     }
 }
 
@@ -186,11 +204,11 @@ fn a_host_that_was_tried_is_picked_again_only_when_nothing_else_is_left() {
         let mut balancer = Balancer::new(policy, &hosts, Stagger::ALONE);
         let mut rng = rng();
         for _ in 0..50 {
-            assert_eq!(balancer.pick(&hosts, &[0, 2], &mut rng), Ok(1), "{policy:?}");
+            assert_eq!(balancer.pick(&hosts, &ask(&[0, 2]), &mut rng), Ok(1), "{policy:?}");
         }
-        assert!(balancer.pick(&hosts, &[0, 1, 2], &mut rng).is_ok());
+        assert!(balancer.pick(&hosts, &ask(&[0, 1, 2]), &mut rng).is_ok());
         eject(&hosts, [1]);
-        assert_eq!(balancer.pick(&hosts, &[0, 2], &mut rng).map(|index| index != 1), Ok(true), "{policy:?}");
+        assert_eq!(balancer.pick(&hosts, &ask(&[0, 2]), &mut rng).map(|index| index != 1), Ok(true), "{policy:?}");
     }
 }
 
@@ -200,8 +218,11 @@ fn without_any_available_host_there_is_no_pick() {
         let hosts = set(&[1, 2]);
         let mut balancer = Balancer::new(policy, &hosts, Stagger::ALONE);
         eject(&hosts, [0, 1]);
-        assert_eq!(balancer.pick(&hosts, &[], &mut rng()), Err(NoHost));
-        assert_eq!(Balancer::new(policy, &set(&[]), Stagger::ALONE).pick(&set(&[]), &[], &mut rng()), Err(NoHost));
+        assert_eq!(balancer.pick(&hosts, &ask(&[]), &mut rng()), Err(NoHost));
+        assert_eq!(
+            Balancer::new(policy, &set(&[]), Stagger::ALONE).pick(&set(&[]), &ask(&[]), &mut rng()),
+            Err(NoHost)
+        );
     }
 }
 
@@ -216,6 +237,17 @@ fn in_panic_ejection_is_ignored_but_an_operators_word_is_not() {
         assert_eq!(spread.keys().copied().collect::<Vec<_>>(), [0, 1, 2], "{policy:?}");
         assert!(spread.values().all(|&count| count > 60), "{policy:?}: {spread:?}");
     }
+}
+
+#[test]
+fn hosts_that_operators_took_out_are_not_ill() {
+    let hosts = with_panic_threshold(set(&[1; 10]), 50);
+    hosts.hosts()[..6].iter().for_each(|host| host.state.set_admin(AdminState::Draining));
+    eject(&hosts, [6, 7]);
+    let mut balancer = Balancer::new(Policy::Random, &hosts, Stagger::ALONE);
+    assert_eq!(counts(&picks(&mut balancer, &hosts, 100)).len(), 2, "two healthy of four are enough");
+    eject(&hosts, [8]);
+    assert_eq!(counts(&picks(&mut balancer, &hosts, 100)).len(), 4, "one healthy of four is not");
 }
 
 #[test]
@@ -247,12 +279,22 @@ fn least_request_goes_to_the_less_loaded_of_two() {
 }
 
 #[test]
+fn of_few_hosts_the_least_loaded_is_taken_and_of_many_when_all_are_compared() {
+    for (count, policy) in [(4, Policy::LeastRequest), (100, Policy::LeastRequestOfAll)] {
+        let hosts = set(&vec![1; count]);
+        (0..count).filter(|index| *index != 2).for_each(|index| hosts.hosts()[index].state.acquire());
+        let mut balancer = Balancer::new(policy, &hosts, Stagger::ALONE);
+        assert!(picks(&mut balancer, &hosts, 50).iter().all(|&index| index == 2));
+    }
+}
+
+#[test]
 fn least_request_fills_hosts_by_their_weights() {
     let hosts = set(&[4, 2, 1, 1]);
     let mut balancer = Balancer::new(Policy::LeastRequest, &hosts, Stagger::ALONE);
     let mut rng = rng();
     for _ in 0..800 {
-        let index = balancer.pick(&hosts, &[], &mut rng).expect("there are hosts");
+        let index = balancer.pick(&hosts, &ask(&[]), &mut rng).expect("there are hosts");
         hosts.hosts()[index].state.acquire();
     }
     for host in hosts.hosts() {
@@ -280,6 +322,32 @@ proptest! {
         let weights: Vec<u32> = weights.into_iter().map(|weight| weight.max(1)).collect();
         let all_in = vec![false; weights.len()];
         prop_assert_eq!(picks(&mut round_robin(&hosts), &hosts, turns), smooth(&weights, &all_in, turns));
+    }
+
+    /// Requests come to workers at random, and every so often everything is rebuilt.
+    #[test]
+    fn round_robin_is_fair_to_one_percent_over_ten_thousand_requests_of_eight_workers(
+        hosts in 2usize..=10,
+        seed in any::<u64>(),
+        rebuild_every in 50usize..5_000,
+    ) {
+        let set = || set(&vec![1; hosts]);
+        let mut current = set();
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let stagger = |worker| Stagger { worker, workers: 8 };
+        let mut workers: Vec<Balancer> =
+            (0..8).map(|worker| Balancer::new(Policy::RoundRobin, &current, stagger(worker))).collect();
+        let mut picks = vec![0usize; hosts];
+        for request in 0..10_000 {
+            if request % rebuild_every == 0 {
+                current = set();
+                workers.iter_mut().for_each(|worker| worker.rebuild(Policy::RoundRobin, &current));
+            }
+            let worker = rng.usize(..8);
+            picks[workers[worker].pick(&current, &ask(&[]), &mut rng).expect("there are hosts")] += 1;
+        }
+        let fair = 10_000.0 / hosts as f64;
+        prop_assert!(picks.iter().all(|&count| (count as f64 / fair - 1.0).abs() <= 0.01), "{:?}", picks);
     }
 
     #[test]
@@ -353,7 +421,7 @@ proptest! {
         let mut balancer = Balancer::new(policy, &hosts, Stagger::ALONE);
         let mut rng = fastrand::Rng::with_seed(seed);
         for _ in 0..20 {
-            match balancer.pick(&hosts, &tried, &mut rng) {
+            match balancer.pick(&hosts, &ask(&tried), &mut rng) {
                 Err(NoHost) => prop_assert!(!any_available),
                 Ok(index) => {
                     prop_assert!(available(&index));

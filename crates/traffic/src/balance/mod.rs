@@ -1,46 +1,39 @@
 //! One worker's choice among the hosts of a cluster. Each algorithm is one file here; what they share is which hosts
-//! may be picked at all. Knows no addresses and no connections. Read next: `round_robin.rs`, `least_request.rs`.
+//! may be picked at all. Knows no addresses and no connections. Read next: `candidates.rs`, `outlook.rs`, then an algorithm.
 //!
+//! First a group of hosts is chosen (a priority, and a locality in it) by its share of the load, then a host of the group.
 //! Who may be picked, in order of preference:
 //!
-//! 1. hosts that are available (no operator took them out, not ejected) and were not tried for this request;
-//! 2. hosts that are available, tried or not.
+//! 1. hosts that are available (no operator took them out, not ejected) and were not tried for this request: in the chosen
+//!    group, then in the others by priority;
+//! 2. hosts that are available, tried or not, in the same order.
 //!
 //! In panic (fewer hosts healthy than the set's threshold) ejection is ignored in both. A host that an operator took
-//! out is never picked. Whether it is panic is only asked when an ejected host comes up: a healthy host may be taken
-//! either way.
+//! out is never picked, except that a host being drained still gets the requests of sessions that are with it.
 //!
 //! To add an algorithm: a file with its state and its `pick`, a variant of [`Policy`] and one of `Algorithm`. Tables
 //! that depend on members and weights alone belong to [`HostSet`], so that workers share them; what moves belongs to
 //! the worker.
 
+mod candidates;
+mod consistent_hash;
 mod least_request;
-mod random;
+mod outlook;
+mod peak_ewma;
+mod policy;
+mod response_time;
 mod round_robin;
 
 use std::fmt;
+use std::time::Instant;
 
-use crate::HostSet;
+use crate::{AdminState, HostSet};
+use candidates::{Candidates, Tier};
+use least_request::Compared;
+use outlook::Outlook;
+pub use policy::Policy;
+use response_time::ResponseTime;
 use round_robin::RoundRobin;
-
-/// How a host is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Policy {
-    /// In turn, by weight.
-    RoundRobin,
-    /// The less loaded of two that are drawn at random by weight. Istio's default.
-    #[default]
-    LeastRequest,
-    /// At random, by weight.
-    Random,
-}
-
-impl Policy {
-    /// Whether picks read the hosts' in-flight counters, so that requests must be counted there.
-    pub const fn needs_in_flight(self) -> bool {
-        matches!(self, Self::LeastRequest)
-    }
-}
 
 /// Which worker this is: rotations start staggered, so that all workers together are fair as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,149 +69,144 @@ impl fmt::Display for NoHost {
 
 impl std::error::Error for NoHost {}
 
+/// What is asked for one try of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Indices of hosts that the request was sent to already; they are picked again only when nothing else is left.
+    pub tried: &'a [u32],
+    /// Hash of the request's key ([`crate::hash_key`]), for [`Policy::ConsistentHash`]. Without one a host is drawn by weight.
+    pub hash: Option<u64>,
+    /// The host that the request's session is with ([`HostSet::id`]). It is picked if it can be, whatever the policy.
+    pub session: Option<u64>,
+    /// The time.
+    pub now: Instant,
+}
+
+impl Ask<'_> {
+    /// The first try of a request without key and session.
+    pub const fn first(now: Instant) -> Self {
+        Self { tried: &[], hash: None, session: None, now }
+    }
+}
+
 /// The moving part of balancing: one per worker and cluster. No lock, and no allocation per pick.
 #[derive(Clone, Debug)]
 pub struct Balancer {
+    policy: Policy,
     algorithm: Algorithm,
+    outlook: Outlook,
     stagger: Stagger,
 }
 
 #[derive(Clone, Debug)]
 enum Algorithm {
-    RoundRobin(RoundRobin),
-    LeastRequest,
-    Random,
+    /// One rotation per group.
+    RoundRobin(Vec<RoundRobin>),
+    /// One set of weights per group.
+    ResponseTime(Vec<ResponseTime>),
+    /// All that there is to know is in the hosts.
+    Stateless,
 }
 
 impl Balancer {
     /// A balancer for `hosts`.
     pub fn new(policy: Policy, hosts: &HostSet, stagger: Stagger) -> Self {
+        let groups = hosts.group_tables();
         let algorithm = match policy {
-            Policy::RoundRobin => Algorithm::RoundRobin(RoundRobin::new(hosts, stagger)),
-            Policy::LeastRequest => Algorithm::LeastRequest,
-            Policy::Random => Algorithm::Random,
+            Policy::RoundRobin => {
+                let rotations = groups.iter().map(|group| RoundRobin::new(hosts, group, stagger));
+                Algorithm::RoundRobin(rotations.collect())
+            }
+            Policy::ResponseTime => Algorithm::ResponseTime(vec![ResponseTime::default(); groups.len()]),
+            _ => Algorithm::Stateless,
         };
-        Self { algorithm, stagger }
+        Self { policy, algorithm, outlook: Outlook::default(), stagger }
     }
 
     /// Goes over to another set of hosts or another policy. A rotation goes on where it was, as far as the new set
     /// allows, so that frequent changes do not favour the first hosts. Must be called before picking from a changed
     /// set.
     pub fn rebuild(&mut self, policy: Policy, hosts: &HostSet) {
+        self.outlook.forget();
+        let groups = hosts.group_tables();
         match (&mut self.algorithm, policy) {
-            (Algorithm::RoundRobin(rotation), Policy::RoundRobin) => rotation.rebuild(hosts, self.stagger),
+            (Algorithm::RoundRobin(rotations), Policy::RoundRobin) if rotations.len() == groups.len() => {
+                for (rotation, group) in rotations.iter_mut().zip(groups) {
+                    rotation.rebuild(hosts, group, self.stagger);
+                }
+            }
             _ => *self = Self::new(policy, hosts, self.stagger),
         }
     }
 
     /// The policy in force.
     pub fn policy(&self) -> Policy {
-        match self.algorithm {
-            Algorithm::RoundRobin(_) => Policy::RoundRobin,
-            Algorithm::LeastRequest => Policy::LeastRequest,
-            Algorithm::Random => Policy::Random,
-        }
+        self.policy
     }
 
-    /// Whether the caller must count its requests with [`crate::HostState::acquire`] and [`crate::HostState::release`].
-    pub fn needs_in_flight(&self) -> bool {
-        self.policy().needs_in_flight()
-    }
-
-    /// The index of the host that gets the next try of a request. `tried` holds the indices that the request was sent
-    /// to already; they are picked again only when nothing else is left.
-    pub fn pick(&mut self, hosts: &HostSet, tried: &[u32], rng: &mut fastrand::Rng) -> Result<usize, NoHost> {
+    /// The index of the host that gets the next try of a request.
+    pub fn pick(&mut self, hosts: &HostSet, ask: &Ask<'_>, rng: &mut fastrand::Rng) -> Result<usize, NoHost> {
         if hosts.hosts().is_empty() {
             return Err(NoHost);
         }
-        let mut candidates = Candidates { hosts, tried, panic: None };
-        match &mut self.algorithm {
+        self.outlook.refresh(hosts, ask.now);
+        if let Some(index) = of_session(hosts, ask) {
+            return Ok(index);
+        }
+        let first = self.outlook.turn(ask.hash);
+        let tiers = if ask.tried.is_empty() { &[Tier::Any][..] } else { &[Tier::Untried, Tier::Any] };
+        for &tier in tiers {
+            let others = (0..self.outlook.count()).filter(|group| *group != first);
+            for group in std::iter::once(first).chain(others) {
+                if let Some(index) = self.pick_from(hosts, group, tier, ask, rng) {
+                    return Ok(index);
+                }
+            }
+        }
+        Err(NoHost)
+    }
+
+    fn pick_from(
+        &mut self,
+        hosts: &HostSet,
+        number: usize,
+        tier: Tier,
+        ask: &Ask<'_>,
+        rng: &mut fastrand::Rng,
+    ) -> Option<usize> {
+        let candidates = Candidates {
+            hosts,
+            group: hosts.group_tables().get(number)?,
+            tried: ask.tried,
+            tier,
+            panic: self.outlook.is_panicking(number),
+            warming: self.outlook.is_warming().then_some(&self.outlook),
+            now: ask.now,
+        };
+        match (&mut self.algorithm, self.policy) {
             // A retry is drawn instead of taken in turn: the rotation of first tries must not depend on who fails.
             // Otherwise, of two hosts of which one fails, the failing one would get every first try.
-            Algorithm::RoundRobin(rotation) if tried.is_empty() => rotation.pick(&mut candidates),
-            Algorithm::RoundRobin(_) | Algorithm::Random => random::pick(&mut candidates, rng),
-            Algorithm::LeastRequest => least_request::pick(&mut candidates, rng),
+            (Algorithm::RoundRobin(rotations), _) if ask.tried.is_empty() => {
+                rotations.get_mut(number)?.pick(&candidates, rng)
+            }
+            (Algorithm::ResponseTime(times), _) => times.get_mut(number)?.pick(&candidates, rng),
+            (_, Policy::LeastRequest) => least_request::pick(&candidates, Compared::Two, rng),
+            (_, Policy::LeastRequestOfAll) => least_request::pick(&candidates, Compared::All, rng),
+            (_, Policy::PeakEwma) => peak_ewma::pick(&candidates, rng),
+            (_, Policy::ConsistentHash { table, bound }) => match ask.hash {
+                Some(hash) => consistent_hash::pick(&candidates, table, bound, hash),
+                None => candidates.draw(None, rng),
+            },
+            (_, Policy::RoundRobin | Policy::ResponseTime | Policy::Random) => candidates.draw(None, rng),
         }
-        .ok_or(NoHost)
     }
 }
 
-/// Redraws before the remaining hosts are counted out. A few catch nearly all cases where most hosts may be picked.
-const DRAWS: usize = 4;
-
-/// Which hosts may be picked for one try.
-struct Candidates<'a> {
-    hosts: &'a HostSet,
-    tried: &'a [u32],
-    /// Found out when the first ejected host comes up.
-    panic: Option<bool>,
-}
-
-impl Candidates<'_> {
-    /// The host may be picked.
-    fn admits(&mut self, index: usize) -> bool {
-        let host = &self.hosts.hosts()[index];
-        if !host.is_enabled() {
-            return false;
-        }
-        !host.verdict.is_ejected() || *self.panic.get_or_insert_with(|| self.hosts.is_panicking())
-    }
-
-    /// The host may be picked, belongs to `tier` and is not the one that is `excluded`.
-    fn fits(&mut self, index: usize, tier: Tier, excluded: Option<usize>) -> bool {
-        excluded != Some(index) && (tier == Tier::Any || !self.tried.contains(&(index as u32))) && self.admits(index)
-    }
-
-    /// A host drawn at random by weight among those that fit, or `None` when none does. Drawing again after a miss and
-    /// counting out the rest both give every fitting host exactly its share.
-    fn draw(&mut self, tier: Tier, excluded: Option<usize>, rng: &mut fastrand::Rng) -> Option<usize> {
-        for _ in 0..DRAWS {
-            let index = self.hosts.draw(rng);
-            if self.fits(index, tier, excluded) {
-                return Some(index);
-            }
-        }
-        let hosts = self.hosts.hosts();
-        let mut total = 0u64;
-        for (index, host) in hosts.iter().enumerate() {
-            if self.fits(index, tier, excluded) {
-                total += u64::from(host.weight);
-            }
-        }
-        if total == 0 {
-            return None;
-        }
-        let mut rest = rng.u64(..total);
-        let mut last = None;
-        for (index, host) in hosts.iter().enumerate() {
-            if self.fits(index, tier, excluded) {
-                last = Some(index);
-                let weight = u64::from(host.weight);
-                if rest < weight {
-                    break;
-                }
-                rest -= weight;
-            }
-        }
-        // Another thread may have changed a host's health between the two passes: then the last that fits is taken.
-        last
-    }
-
-    /// The best tier that has a host, with a host drawn from it.
-    fn draw_first(&mut self, rng: &mut fastrand::Rng) -> Option<(usize, Tier)> {
-        if let Some(index) = self.draw(Tier::Untried, None, rng) {
-            return Some((index, Tier::Untried));
-        }
-        if self.tried.is_empty() {
-            return None;
-        }
-        self.draw(Tier::Any, None, rng).map(|index| (index, Tier::Any))
-    }
-}
-
-/// Order of preference, see the head of this file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tier {
-    Untried,
-    Any,
+/// The host of the request's session, when it may have the request: it is there, was not tried, is not ejected, and no
+/// operator disabled it. A host being drained keeps its sessions until they end.
+fn of_session(hosts: &HostSet, ask: &Ask<'_>) -> Option<usize> {
+    let index = hosts.index_of(ask.session?)?;
+    let host = hosts.hosts().get(index)?;
+    let serves = host.state.admin() != AdminState::Disabled && !host.verdict.is_ejected();
+    (serves && !ask.tried.contains(&(index as u32))).then_some(index)
 }

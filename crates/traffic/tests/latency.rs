@@ -1,0 +1,93 @@
+//! Policies that look at how long hosts take.
+
+use std::time::{Duration, Instant};
+
+use meshwright_traffic::{Ask, Balancer, Host, HostSet, Policy, Stagger};
+use proptest::prelude::*;
+
+const MILLI: Duration = Duration::from_millis(1);
+
+#[allow(clippy::disallowed_methods, reason = "any instant will do")]
+fn start() -> Instant {
+    Instant::now()
+}
+
+fn set(weights: &[u32]) -> HostSet {
+    HostSet::new(weights.iter().map(|weight| Host::new(*weight)).collect(), 0)
+}
+
+fn spread(hosts: &HostSet, policy: Policy, now: Instant, count: usize) -> Vec<usize> {
+    let mut balancer = Balancer::new(policy, hosts, Stagger::ALONE);
+    let mut rng = fastrand::Rng::with_seed(2);
+    let mut picks = vec![0; hosts.hosts().len()];
+    (0..count).for_each(|_| picks[balancer.pick(hosts, &Ask::first(now), &mut rng).expect("there are hosts")] += 1);
+    picks
+}
+
+#[test]
+fn peak_ewma_takes_the_host_where_the_request_would_be_over_sooner() {
+    let (hosts, now) = (set(&[1, 1]), start());
+    hosts.hosts()[0].state.observe_latency(10 * MILLI, now);
+    hosts.hosts()[1].state.observe_latency(25 * MILLI, now);
+    assert_eq!(spread(&hosts, Policy::PeakEwma, now, 20), [20, 0]);
+    // 10 ms for each of three requests is more than 25 ms for one.
+    (0..2).for_each(|_| hosts.acquire(0));
+    assert_eq!(spread(&hosts, Policy::PeakEwma, now, 20), [0, 20]);
+}
+
+#[test]
+fn a_host_that_never_answered_is_asked_once_and_then_waited_for() {
+    let (hosts, now) = (set(&[1, 1]), start());
+    hosts.hosts()[0].state.observe_latency(10 * MILLI, now);
+    assert_eq!(spread(&hosts, Policy::PeakEwma, now, 20), [0, 20]);
+    hosts.acquire(1);
+    assert_eq!(spread(&hosts, Policy::PeakEwma, now, 20), [20, 0]);
+}
+
+#[test]
+fn a_host_that_was_slow_is_asked_again_after_a_while() {
+    let (hosts, now) = (set(&[1, 1]), start());
+    hosts.hosts()[1].state.observe_latency(1_000 * MILLI, now);
+    let later = |seconds| now + Duration::from_secs(seconds);
+    for seconds in [10, 60] {
+        hosts.hosts()[0].state.observe_latency(10 * MILLI, later(seconds));
+        let slow = spread(&hosts, Policy::PeakEwma, later(seconds), 20)[1];
+        assert_eq!(slow, if seconds == 60 { 20 } else { 0 }, "after {seconds} s");
+    }
+}
+
+#[test]
+fn response_times_share_as_ribbon_weighs_them() {
+    let (hosts, now) = (set(&[1, 1, 1]), start());
+    assert!(spread(&hosts, Policy::ResponseTime, now, 900).iter().all(|count| count.abs_diff(300) < 80));
+    for (host, millis) in hosts.hosts().iter().zip([10, 40, 50]) {
+        host.state.observe_latency(millis * MILLI, now);
+    }
+    // 100 less the own: 90, 60, 50 of 200.
+    let picks = spread(&hosts, Policy::ResponseTime, now, 4_000);
+    for (got, fair) in picks.into_iter().zip([1_800, 1_200, 1_000]) {
+        assert!(got.abs_diff(fair) < 150, "{got} instead of {fair}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// With two hosts both are looked at: the choice is the smaller product.
+    #[test]
+    fn of_two_hosts_the_smaller_product_of_latency_and_requests_wins(
+        latencies in prop::array::uniform2(1u32..1_000),
+        in_flight in prop::array::uniform2(0u32..20),
+        weights in prop::array::uniform2(1u32..5),
+    ) {
+        let (hosts, now) = (set(&weights), start());
+        for index in 0..2 {
+            hosts.hosts()[index].state.observe_latency(latencies[index] * MILLI, now);
+            (0..in_flight[index]).for_each(|_| hosts.acquire(index));
+        }
+        let load = |index: usize| u64::from(latencies[index]) * u64::from(in_flight[index] + 1) * u64::from(weights[1 - index]);
+        prop_assume!(load(0) != load(1));
+        let best = usize::from(load(1) < load(0));
+        prop_assert_eq!(spread(&hosts, Policy::PeakEwma, now, 10)[best], 10);
+    }
+}
