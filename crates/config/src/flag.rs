@@ -1,4 +1,4 @@
-//! `--service NAME=ADDR[;weight=N][;label=value],ADDR...`: a service given on the command line.
+//! `--service NAME=ADDR[;weight=N][;locality=R/Z/S][;label=value],ADDR...`: a service given on the command line.
 //!
 //! Parsing only; `union.rs` makes services of flags.
 
@@ -31,6 +31,8 @@ pub struct FlagEndpoint {
     pub port: u16,
     /// Relative weight, at least 1; 1 by default.
     pub weight: u32,
+    /// `region/zone/subzone`; empty when not given.
+    pub locality: String,
     /// Labels that subsets select by.
     pub labels: BTreeMap<String, String>,
 }
@@ -60,6 +62,9 @@ impl fmt::Display for ServiceFlag {
             }
             if endpoint.weight != 1 {
                 write!(f, ";weight={}", endpoint.weight)?;
+            }
+            if !endpoint.locality.is_empty() {
+                write!(f, ";locality={}", endpoint.locality)?;
             }
             for (key, value) in &endpoint.labels {
                 write!(f, ";{key}={value}")?;
@@ -96,7 +101,7 @@ impl FromStr for ServiceFlag {
 fn endpoint(text: &str) -> Result<FlagEndpoint, String> {
     let mut parts = text.split(';');
     let (address, port) = address(parts.next().unwrap_or_default().trim())?;
-    let mut endpoint = FlagEndpoint { address, port, weight: 1, labels: BTreeMap::new() };
+    let mut endpoint = FlagEndpoint { address, port, weight: 1, locality: String::new(), labels: BTreeMap::new() };
     for part in parts {
         let Some((key, value)) = part.trim().split_once('=') else {
             return Err(format!(
@@ -108,6 +113,8 @@ fn endpoint(text: &str) -> Result<FlagEndpoint, String> {
                 Ok(weight) if weight > 0 => weight,
                 _ => return Err(format!("the weight `{value}` must be a whole number from 1 to {}", u32::MAX)),
             };
+        } else if key == "locality" {
+            endpoint.locality = locality(value)?;
         } else if !name::is_label_key(key) {
             return Err(format!("`{key}` is no label name; allowed are letters, digits, `-`, `_`, `.` and one `/`"));
         } else if !name::is_label_value(value) {
@@ -119,6 +126,20 @@ fn endpoint(text: &str) -> Result<FlagEndpoint, String> {
         }
     }
     Ok(endpoint)
+}
+
+/// Reads `region[/zone[/subzone]]`.
+///
+/// # Errors
+/// A sentence that says what is allowed.
+pub fn locality(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    if parts.len() > 3 || !parts.iter().all(|part| !part.is_empty() && name::is_label_value(part)) {
+        return Err(format!(
+            "`{text}` is no locality; allowed are one to three names with `/` between, as in `eu-west/a/rack-1`"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 fn address(text: &str) -> Result<(EndpointAddress, u16), String> {
@@ -166,6 +187,7 @@ mod tests {
             "user-service.prod=[::1]:9001",
             "api.example.com=backend.local:80",
             "user-service=127.0.0.1:9001;weight=3;version=v1,127.0.0.1:9002;version=v2",
+            "user-service=127.0.0.1:9001;locality=eu-west/a/rack-1;version=v1",
         ] {
             assert_eq!(parse(text).to_string(), text);
         }
@@ -197,6 +219,8 @@ mod tests {
             ("a=[zz]:9001", "no IPv6 address"),
             ("a=300.1.1.1:9001", "neither an IP address nor a host name"),
             ("a=:1;weight=0", "whole number from 1"),
+            ("a=:1;locality=eu//a", "no locality"),
+            ("a=:1;locality=a/b/c/d", "no locality"),
             ("a=:1;nonsense", "`weight=N` or `label=value`"),
             ("a=:1;v=1;v=2", "given twice"),
             ("a=:1;b!=1", "no label name"),

@@ -8,6 +8,7 @@
 //! `table` and the walker in `field`), `union` (one list of services), `merge` (one destination rule per host),
 //! `check` (what objects say about each other). Read next: `load.rs`.
 
+pub mod balancing;
 mod check;
 mod duration;
 mod field;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 
 use meshwright_model::{Diagnostic, Mesh};
 
-pub use flag::{FlagEndpoint, ServiceFlag};
+pub use flag::{FlagEndpoint, ServiceFlag, locality};
 pub use load::load;
 pub use reference::{FieldReference, FieldSupport, KindReference, reference};
 

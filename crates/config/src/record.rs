@@ -32,7 +32,7 @@ pub(crate) enum Data {
     /// A whole number.
     Whole(i64),
     /// Any number.
-    Number,
+    Number(f64),
     /// A duration.
     Duration(Duration),
     /// Decoded base64.
@@ -119,6 +119,14 @@ impl Record {
         }
     }
 
+    /// Any number.
+    pub fn number(&self, name: &str) -> Option<f64> {
+        match self.item(name)?.data {
+            Data::Number(value) => Some(value),
+            _ => None,
+        }
+    }
+
     /// A duration.
     pub fn duration(&self, name: &str) -> Option<Duration> {
         match self.item(name)?.data {
@@ -191,6 +199,14 @@ impl Item {
     pub fn text(&self) -> Option<&str> {
         match &self.data {
             Data::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The whole number, if it is one.
+    pub fn whole(&self) -> Option<i64> {
+        match self.data {
+            Data::Whole(value) => Some(value),
             _ => None,
         }
     }

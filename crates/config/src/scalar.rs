@@ -78,7 +78,7 @@ pub(crate) fn whole(scalar: &Scalar, least: i64, most: i64) -> Result<i64, Box<D
 /// Any finite number, also as a string.
 pub(crate) fn number(scalar: &Scalar) -> Result<Data, Box<Diagnostic>> {
     match scalar.text.trim().parse::<f64>() {
-        Ok(value) if value.is_finite() => Ok(Data::Number),
+        Ok(value) if value.is_finite() => Ok(Data::Number(value)),
         _ => {
             let message = format!("expected a number, found `{}`", shorten(&scalar.text));
             let finding = Diagnostic::error("wrong-type", message)

@@ -76,7 +76,7 @@ fn flag_drafts(flags: &[ServiceFlag], namespace: &str, index: usize) -> Vec<Draf
                 ports: EndpointPorts::Fixed(endpoint.port),
                 labels: endpoint.labels.clone(),
                 weight: endpoint.weight,
-                locality: String::new(),
+                locality: endpoint.locality.clone(),
             })
             .collect();
         let named = endpoints.iter().any(|endpoint| matches!(endpoint.address, EndpointAddress::Name(_)));

@@ -58,7 +58,16 @@ fn endpoint(cluster: &str, view: &EndpointView, out: &mut String) {
     if let Some(in_flight) = view.in_flight {
         push(out, format_args!("{cluster}::{address}::rq_active::{in_flight}"));
     }
+    if let Some(latency) = view.latency {
+        push(out, format_args!("{cluster}::{address}::latency_us::{}", latency.as_micros()));
+    }
     push(out, format_args!("{cluster}::{address}::weight::{}", view.weight));
+    if !view.locality.is_empty() {
+        push(out, format_args!("{cluster}::{address}::locality::{}", view.locality));
+    }
+    if let Some(priority) = view.priority {
+        push(out, format_args!("{cluster}::{address}::priority::{priority}"));
+    }
     push(out, format_args!("{cluster}::{address}::health_flags::{}", health_flags(view)));
     push(out, format_args!("{cluster}::{address}::admin::{}", view.admin.as_str()));
     if let Some(time) = view.ejected_for {

@@ -111,6 +111,14 @@ pub struct EndpointView {
     pub weight: u32,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// `region/zone/subzone`; empty when unknown.
+    pub locality: String,
+    /// How near it is: 0 is preferred. `None` (`null`) when it gets no requests because of where it is.
+    pub priority: Option<u32>,
+    /// Peak-sensitive average of the time until its answers begin; in JSON `latency_us`, whole microseconds. `None` (`null`)
+    /// where no policy makes it measured.
+    #[serde(rename = "latency_us", serialize_with = "as_micros")]
+    pub latency: Option<Duration>,
     /// Requests that are with it, from all clusters; `None` (`null`) where no policy makes them counted.
     pub in_flight: Option<u32>,
     /// An operator's word.
@@ -244,6 +252,10 @@ pub struct AuditEntry {
 
 fn as_millis<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
+}
+
+fn as_micros<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)).serialize(serializer)
 }
 
 fn as_timestamp<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {

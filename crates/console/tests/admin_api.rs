@@ -115,6 +115,9 @@ fn endpoint(address: &str) -> EndpointView {
         address: address.parse().expect("an address"),
         weight: 1,
         labels: BTreeMap::from([("version".to_owned(), "v1".to_owned())]),
+        locality: String::new(),
+        priority: Some(0),
+        latency: Some(Duration::from_micros(2_500)),
         in_flight: Some(4),
         admin: AdminState::Enabled,
         ejected: false,
@@ -256,6 +259,8 @@ async fn clusters_are_lines_like_envoys_or_json() {
         "default_priority::used_connections::3",
         "default_priority::max_retries::4294967295",
         "127.0.0.1:9001::rq_active::4",
+        "127.0.0.1:9001::latency_us::2500",
+        "127.0.0.1:9001::priority::0",
         "127.0.0.1:9001::health_flags::healthy",
         "127.0.0.1:9001::label.version::v1",
         "[::1]:9002::health_flags::/failed_outlier_check/admin_draining",
@@ -278,7 +283,8 @@ async fn clusters_are_lines_like_envoys_or_json() {
     assert_eq!(
         cluster["endpoints"][1],
         serde_json::json!({
-        "address": "[::1]:9002", "weight": 1, "labels": { "version": "v1" }, "in_flight": 4, "admin": "draining",
+        "address": "[::1]:9002", "weight": 1, "labels": { "version": "v1" }, "locality": "", "priority": 0,
+        "latency_us": 2500, "in_flight": 4, "admin": "draining",
         "ejected": true, "ejected_for_ms": 1500, "ejections": 2, "consecutive_5xx": 5,
         "consecutive_gateway_errors": 0, "consecutive_local_origin_failures": 0 })
     );

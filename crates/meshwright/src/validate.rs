@@ -72,6 +72,7 @@ fn check(args: &MeshArgs, stdin: Option<&[u8]>) -> Checked {
             mesh_bind: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             namespace: args.namespace.clone(),
             gateway_labels: args.gateway_labels(),
+            locality: args.locality.clone(),
             ..CompileOptions::default()
         };
         match meshwright_snapshot::compile(mesh, &[], &compile_options, None) {

@@ -9,6 +9,7 @@ mod diagnostic;
 mod directory;
 mod failure;
 pub mod host;
+mod load_balancer;
 mod mesh;
 mod policy;
 pub mod re2;
@@ -20,9 +21,12 @@ mod tls;
 pub use diagnostic::{Diagnostic, ObjectRef, Origin, Severity};
 pub use directory::{ServiceDirectory, ServiceId};
 pub use failure::{Blame, Failure, FailureKind, Outcome, Stage, Verdict};
+pub use load_balancer::{
+    Algorithm, ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, LocalityFailover, LocalitySetting, Warmup,
+};
 pub use mesh::{Gateway, GatewayRef, Mesh, Server, ServerHost, ServerProtocol};
 pub use policy::{
-    ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, PortPolicy, ProxyProtocol, Subset, TrafficPolicy,
+    ConnectionPool, DestinationRule, OutlierDetection, PortPolicy, ProxyProtocol, Subset, TrafficPolicy,
     UpstreamProtocol,
 };
 pub use route::{

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::{ClientTlsPolicy, Origin};
+use crate::{ClientTlsPolicy, LoadBalancer, Origin};
 
 /// Istio's `DestinationRule`.
 #[derive(Clone, Debug)]
@@ -65,18 +65,6 @@ pub struct PortPolicy {
     pub outlier_detection: Option<OutlierDetection>,
     /// TLS to the service.
     pub tls: Option<ClientTlsPolicy>,
-}
-
-/// `loadBalancer.simple`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LoadBalancer {
-    /// The one with fewer requests in flight of two chosen at random by weight (the default).
-    #[default]
-    LeastRequest,
-    /// In turn, by weight.
-    RoundRobin,
-    /// At random, by weight.
-    Random,
 }
 
 /// `connectionPool`; `None` is unlimited, or the stated default.

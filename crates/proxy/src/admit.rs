@@ -54,7 +54,7 @@ fn append_forwarded_for(head: &mut RequestHead, peer: IpAddr, value: &mut Vec<u8
 
 /// Appends an address as text. IPv4, the common case, is spelled out here: the formatting machinery costs more than the
 /// rest of this policy.
-fn push_address(address: IpAddr, out: &mut Vec<u8>) {
+pub(crate) fn push_address(address: IpAddr, out: &mut Vec<u8>) {
     let IpAddr::V4(address) = address.to_canonical() else {
         // Writing into memory cannot fail.
         let _ = write!(out, "{address}");

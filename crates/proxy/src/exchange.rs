@@ -8,6 +8,7 @@ use meshwright_codec::HeadScan;
 use meshwright_message::{BodyLength, RequestHead, ResponseHead};
 use meshwright_wire::{Lease, Relay};
 
+use crate::affinity::Affinity;
 use crate::lease::Admission;
 use crate::record::Record;
 use crate::worker::Worker;
@@ -27,6 +28,8 @@ pub(crate) struct Exchange {
     pub(crate) upstream: Option<Lease>,
     /// Places held at the cluster.
     pub(crate) admission: Option<Admission>,
+    /// What of the request decides about its endpoint.
+    pub(crate) affinity: Affinity,
     /// What stays of the head of the answer; the head itself is the worker's, for it is used and gone within one poll.
     pub(crate) answer: Answered,
     /// When the head of the answer came.
@@ -85,6 +88,7 @@ impl Exchange {
             relay.download.dispose(&worker.buffers);
         }
         self.admission = None;
+        self.affinity = Affinity::default();
         self.answer = Answered::default();
         self.answered_at = None;
         self.answer_begun = false;

@@ -15,6 +15,7 @@ use meshwright_traffic::{Backoff, Observation, OutlierEvent};
 use meshwright_wire::{Deadlines, Ends, Lease, Protocol, Relay, RelayError, ResponseStart, Reuse};
 use smallvec::SmallVec;
 
+use crate::affinity::Affinity;
 use crate::connection::Connection;
 use crate::exchange::{Answered, Exchange};
 use crate::lease::{Admission, Wanted};
@@ -91,6 +92,9 @@ pub(crate) async fn first_answer<'a>(
     let cluster = listener.view.clusters[index].clone();
     exchange.record.cluster = Some(cluster.clone());
     exchange.admission = Some(Admission::new(&cluster));
+    if let Some(affinity) = &cluster.cluster.affinity {
+        exchange.affinity.read(affinity, connection, &exchange.request);
+    }
     let protocol = cluster.protocol(exchange.request.version);
     let mut tries = prepare(connection, exchange, chosen, destination, protocol);
     loop {
@@ -171,7 +175,7 @@ async fn one_try(
     tries: &mut Tries,
     route: &Route,
 ) -> Result<ResponseStart, TryFailure> {
-    let host = pick(&connection.worker, cluster, &tries.tried)?;
+    let host = pick(&connection.worker, cluster, &mut exchange.affinity, &tries.tried, tries.began)?;
     if let Some(admission) = &mut exchange.admission {
         admission.occupy(host);
     }
@@ -217,7 +221,9 @@ async fn one_try(
     match answered {
         Ok(start) => {
             exchange.answer = Answered::of(&connection.worker.response.borrow());
-            exchange.record.service_time = Some(now.saturating_duration_since(tries.began));
+            let service_time = now.saturating_duration_since(tries.began);
+            exchange.record.service_time = Some(service_time);
+            cluster.measure(host, service_time, now);
             observe(cluster, host, Observation::Status(exchange.answer.status), now);
             exchange.answered_at = Some(now);
             Ok(start)
@@ -287,8 +293,16 @@ async fn open_stream(
     })
 }
 
-pub(crate) fn pick(worker: &Worker, cluster: &WorkerCluster, tried: &[u32]) -> Result<usize, TryFailure> {
-    let picked = cluster.balancer.borrow_mut().pick(&cluster.cluster.hosts, tried, &mut worker.rng.borrow_mut());
+pub(crate) fn pick(
+    worker: &Worker,
+    cluster: &WorkerCluster,
+    affinity: &mut Affinity,
+    tried: &[u32],
+    now: Instant,
+) -> Result<usize, TryFailure> {
+    let ask = affinity.ask(tried, now);
+    let picked = cluster.balancer.borrow_mut().pick(&cluster.cluster.hosts, &ask, &mut worker.rng.borrow_mut());
+    affinity.host = picked.ok();
     picked.map_err(|_| {
         let of = &cluster.cluster;
         let total = of.addresses.len();
@@ -387,7 +401,9 @@ fn after_failure(
         _ => None,
     };
     if let (Some(host), Some(observation)) = (failed.host, observation) {
-        observe(cluster, host, observation, Instant::now());
+        let now = Instant::now();
+        cluster.measure_failure(host, tries.began, now);
+        observe(cluster, host, observation, now);
     }
     match kind {
         FailureKind::Timeout => cluster.metrics.count(ClusterCounter::UpstreamRqTimeout),

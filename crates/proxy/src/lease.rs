@@ -29,14 +29,14 @@ impl Admission {
     pub(crate) fn occupy(&mut self, host: usize) {
         self.leave_host();
         if self.cluster.counts_in_flight {
-            self.cluster.cluster.hosts.hosts()[host].state.acquire();
+            self.cluster.cluster.hosts.acquire(host);
             self.host = Some(host);
         }
     }
 
     fn leave_host(&mut self) {
         if let Some(host) = self.host.take() {
-            self.cluster.cluster.hosts.hosts()[host].state.release();
+            self.cluster.cluster.hosts.release(host);
         }
     }
 

@@ -8,6 +8,7 @@
 
 mod accept;
 mod admit;
+mod affinity;
 mod clock;
 mod connection;
 mod exchange;

@@ -42,6 +42,9 @@ pub(crate) async fn relay(
         exchange.record.retries_were_used_up();
     }
     decorate(connection, exchange, &chosen.route.headers, &answer.destination.headers);
+    if let Some(cluster) = &exchange.record.cluster {
+        exchange.affinity.give_cookies(&cluster.cluster, &connection.worker);
+    }
     let closes = begin(connection, exchange, is_upgrade);
     if is_upgrade {
         return Ok(Box::pin(tunnel(connection, exchange, start)).await);

@@ -56,19 +56,31 @@ async fn connect(
     exchange.record.cluster = Some(cluster.clone());
     exchange.admission = Some(Admission::new(&cluster));
     let header = admit::proxy_header(connection, &cluster);
+    if let Some(affinity) = &cluster.cluster.affinity {
+        // There is no head: of all keys only the client's address can be there.
+        exchange.affinity.read(affinity, connection, &exchange.request);
+    }
     let mut tried: SmallVec<[u32; 4]> = SmallVec::new();
     loop {
-        let host = forward::pick(&connection.worker, &cluster, &tried).map_err(TryFailure::into_failure)?;
+        let began = Instant::now();
+        let picked = forward::pick(&connection.worker, &cluster, &mut exchange.affinity, &tried, began);
+        let host = picked.map_err(TryFailure::into_failure)?;
         if let Some(admission) = &mut exchange.admission {
             admission.occupy(host);
         }
         exchange.record.upstream = Some(cluster.cluster.addresses[host]);
         let wanted = Wanted { host, protocol: Protocol::Bytes, fresh_only: true, header: &header };
         match cluster.connect_at_once(wanted).await {
-            Ok(lease) => return Ok(lease),
+            Ok(lease) => {
+                let now = Instant::now();
+                cluster.measure(host, now.saturating_duration_since(began), now);
+                return Ok(lease);
+            }
             Err(failure) => {
                 if failure.kind == FailureKind::ConnectFailure {
-                    forward::observe(&cluster, host, Observation::LocalOrigin, Instant::now());
+                    let now = Instant::now();
+                    cluster.measure_failure(host, began, now);
+                    forward::observe(&cluster, host, Observation::LocalOrigin, now);
                 }
                 tried.push(host as u32);
                 let others = tried.len() < TRIES.min(cluster.cluster.addresses.len());

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use meshwright_codec::FrameLimits;
 use meshwright_message::{Scheme, Version};
@@ -20,6 +21,10 @@ use meshwright_wire::{EndpointPool, PoolKey, PoolLimits, Protocol, net::KeepAliv
 
 /// Bytes of the header section of an answer over HTTP/2, counted as name + value + 32 for each field.
 const HEADER_LIST: u32 = 64 * 1024;
+
+/// A try without an answer counts as one that took at least so long: an endpoint that refuses at once must not look like the
+/// fastest of all.
+const FAILURE_LATENCY: Duration = Duration::from_secs(1);
 
 /// A snapshot as one worker uses it.
 pub(crate) struct View {
@@ -34,6 +39,8 @@ pub(crate) struct WorkerCluster {
     pub(crate) balancer: RefCell<Balancer>,
     /// Whether requests in flight are counted per host: only where the policy looks at them.
     pub(crate) counts_in_flight: bool,
+    /// Whether the time until answers begin is kept per host: only where the policy looks at it.
+    pub(crate) measures_latency: bool,
     /// Parallel to `Cluster::addresses`.
     pub(crate) pools: Vec<Rc<EndpointPool>>,
     pub(crate) pool_limits: PoolLimits,
@@ -68,6 +75,18 @@ impl View {
 }
 
 impl WorkerCluster {
+    /// Tells the balancer how long an answer took to begin.
+    pub(crate) fn measure(&self, host: usize, latency: Duration, now: Instant) {
+        if self.measures_latency {
+            self.cluster.hosts.hosts()[host].state.observe_latency(latency, now);
+        }
+    }
+
+    /// Tells the balancer of a try that began then and got no answer.
+    pub(crate) fn measure_failure(&self, host: usize, began: Instant, now: Instant) {
+        self.measure(host, now.saturating_duration_since(began).max(FAILURE_LATENCY), now);
+    }
+
     /// What is spoken to the endpoints for a client that speaks `version`.
     pub(crate) fn protocol(&self, version: Version) -> Protocol {
         match (self.cluster.protocol, version) {
@@ -109,7 +128,8 @@ impl WorkerCluster {
         old.into_values().for_each(|pool| pool.retire());
         Self {
             cluster: cluster.clone(),
-            counts_in_flight: balancer.needs_in_flight(),
+            counts_in_flight: cluster.policy.needs_in_flight(),
+            measures_latency: cluster.policy.needs_latency(),
             balancer: RefCell::new(balancer),
             pools,
             pool_limits: PoolLimits {

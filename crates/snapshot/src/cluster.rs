@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshwright_identity::ClientTls;
-use meshwright_model::{EndpointSet, LoadBalancer, OutlierDetection, ProxyProtocol, Service, UpstreamProtocol};
+use meshwright_model::{EndpointSet, OutlierDetection, ProxyProtocol, Service, UpstreamProtocol};
 use meshwright_telemetry::DestinationLabels;
 use meshwright_traffic::{
     Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, OutlierPolicy, Policy, Usage,
 };
 
 use crate::Snapshot;
+use crate::balancing::{self, Affinity, Caller};
 use crate::destination_rule::ClusterPolicy;
 
 /// Time to connect where no rule says otherwise.
@@ -39,6 +40,8 @@ pub(crate) struct ClusterSpec {
     pub(crate) policy: ClusterPolicy,
     pub(crate) protocol: UpstreamProtocol,
     pub(crate) tls: Option<Arc<ClientTls>>,
+    /// Who sends: it decides who is near.
+    pub(crate) caller: Arc<Caller>,
 }
 
 impl ClusterSpec {
@@ -50,10 +53,11 @@ impl ClusterSpec {
 
 /// One endpoint of a cluster, resolved.
 #[derive(Clone, Debug, PartialEq)]
-struct Member {
-    address: SocketAddr,
-    weight: u32,
-    labels: BTreeMap<String, String>,
+pub(crate) struct Member {
+    pub(crate) address: SocketAddr,
+    pub(crate) weight: u32,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) locality: String,
 }
 
 /// The endpoints of one service, port and subset, and how they are to be used. Immutable but for the live facts behind
@@ -72,10 +76,14 @@ pub struct Cluster {
     pub addresses: Vec<SocketAddr>,
     /// Labels of each host; parallel to `hosts`.
     pub labels_of: Vec<BTreeMap<String, String>>,
-    /// Weights and live facts of each host.
+    /// `region/zone/subzone` of each host, empty when unknown; parallel to `hosts`.
+    pub localities: Vec<String>,
+    /// Weights, groups and live facts of each host.
     pub hosts: Arc<HostSet>,
     /// How a host is picked.
     pub policy: Policy,
+    /// What of a request decides about its host; `None` when nothing does.
+    pub affinity: Option<Affinity>,
     /// Connections, pending requests, requests and retries that may be open at once, over all workers.
     pub limits: Limits,
     /// How many of them are.
@@ -150,8 +158,12 @@ impl<'a> LiveFacts<'a> {
         let outlier = &spec.policy.outlier_detection;
         let labels = labels(&name, &spec, &members);
         let min_health_percent = outlier.as_ref().map_or(PANIC_THRESHOLD, |outlier| outlier.min_health_percent);
-        let policy = balancing(spec.policy.load_balancer);
+        let load_balancer = &spec.policy.load_balancer;
+        let policy = balancing::policy(&load_balancer.algorithm);
+        let affinity = Affinity::of(load_balancer);
         let hosts = HostSet::new(hosts, min_health_percent);
+        let before = previous.map(|cluster| &*cluster.hosts);
+        let hosts = balancing::arrange(hosts, &spec, &members, before);
         hosts.prepare(policy);
         Arc::new(Cluster {
             name,
@@ -160,8 +172,10 @@ impl<'a> LiveFacts<'a> {
             subset: spec.subset.clone(),
             addresses: members.iter().map(|member| member.address).collect(),
             labels_of: members.iter().map(|member| member.labels.clone()).collect(),
+            localities: members.iter().map(|member| member.locality.clone()).collect(),
             hosts: Arc::new(hosts),
             policy,
+            affinity,
             limits: Limits {
                 max_connections: limit(pool.max_connections),
                 max_pending: limit(pool.max_pending_requests),
@@ -196,9 +210,9 @@ impl<'a> LiveFacts<'a> {
         let state = self.states.entry((Arc::clone(&spec.service), member.address)).or_default();
         // Without outlier detection nobody would end an ejection: verdicts start fresh then.
         let detecting = spec.policy.outlier_detection.is_some();
-        let verdict = previous.filter(|_| detecting).and_then(|cluster| {
-            let index = cluster.host_at(member.address)?;
-            Some(Arc::clone(&cluster.hosts.hosts()[index].verdict))
+        let verdict = previous.and_then(|cluster| {
+            let verdict = &cluster.hosts.hosts()[cluster.host_at(member.address)?].verdict;
+            Some(if detecting { Arc::clone(verdict) } else { Arc::new(verdict.without_detection()) })
         });
         Host {
             weight: member.weight,
@@ -214,16 +228,13 @@ fn members(spec: &ClusterSpec, service: &Service, set: &EndpointSet) -> Vec<Memb
     set.sockets(service, spec.port)
         .filter(|(_, endpoint)| spec.selector.iter().all(|(key, value)| endpoint.labels.get(key) == Some(value)))
         .filter(|(address, _)| seen.insert(*address))
-        .map(|(address, endpoint)| Member { address, weight: endpoint.weight.max(1), labels: endpoint.labels.clone() })
+        .map(|(address, endpoint)| Member {
+            address,
+            weight: endpoint.weight.max(1),
+            labels: endpoint.labels.clone(),
+            locality: endpoint.locality.clone(),
+        })
         .collect()
-}
-
-fn balancing(load_balancer: LoadBalancer) -> Policy {
-    match load_balancer {
-        LoadBalancer::LeastRequest => Policy::LeastRequest,
-        LoadBalancer::RoundRobin => Policy::RoundRobin,
-        LoadBalancer::Random => Policy::Random,
-    }
 }
 
 /// 0 counts as unset, as in Istio.

@@ -28,6 +28,8 @@ pub struct CompileOptions {
     pub gateway_labels: BTreeMap<String, String>,
     /// Certificates and keys that the configuration refers to.
     pub credentials: Credentials,
+    /// Where this process is, `region/zone/subzone`; empty when unknown, and then no endpoint is near.
+    pub locality: String,
 }
 
 impl Default for CompileOptions {
@@ -39,6 +41,7 @@ impl Default for CompileOptions {
             namespace: DEFAULT_NAMESPACE.to_owned(),
             gateway_labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
             credentials: Credentials::default(),
+            locality: String::new(),
         }
     }
 }
@@ -64,7 +67,7 @@ pub fn compile(
     let directory = Arc::new(ServiceDirectory::new(&mesh.services));
     let mut diagnostics: Vec<Diagnostic> = Vec::new();
     let vault = Vault::new(&mesh, &options.credentials, &options.namespace, previous);
-    let mut registry = Registry::new(&mesh, &directory, &options.namespace, vault, &mut diagnostics);
+    let mut registry = Registry::new(&mesh, &directory, options, vault, &mut diagnostics);
     let mut listeners = gateway::listeners(&mesh, &directory, options, &mut registry, &mut diagnostics);
     if let Some(bind) = options.mesh_bind {
         let listener = mesh_listener::listener(&mesh, &directory, (bind, options), &mut registry, &mut diagnostics);

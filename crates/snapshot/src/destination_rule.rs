@@ -184,13 +184,13 @@ impl<'a> Blocks<'a> {
         // It has no place in the settings of a port, so these leave it alone.
         self.proxy_protocol = policy.proxy_protocol.or(self.proxy_protocol);
         if let Some(own) = policy.port_level.iter().find(|own| own.port == port) {
-            self.load_balancer = own.load_balancer;
+            self.load_balancer = own.load_balancer.clone();
             self.connection_pool = own.connection_pool.clone();
             self.outlier_detection = own.outlier_detection.clone();
             self.tls = own.tls.as_ref();
             return;
         }
-        self.load_balancer = policy.load_balancer.or(self.load_balancer);
+        self.load_balancer = policy.load_balancer.clone().or_else(|| self.load_balancer.take());
         self.connection_pool = policy.connection_pool.clone().or_else(|| self.connection_pool.take());
         self.outlier_detection = policy.outlier_detection.clone().or_else(|| self.outlier_detection.take());
         self.tls = policy.tls.as_ref().or(self.tls);

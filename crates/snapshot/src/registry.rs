@@ -10,9 +10,10 @@ use meshwright_model::{
     Service, ServiceDirectory, ServiceId, UpstreamProtocol,
 };
 
+use crate::balancing::Caller;
 use crate::cluster::ClusterSpec;
 use crate::credentials::Vault;
-use crate::{Target, destination_rule};
+use crate::{CompileOptions, Target, destination_rule};
 
 /// Port of a service that serves every port (`--service`), where nothing names one.
 const DEFAULT_PORT: u16 = 80;
@@ -30,6 +31,7 @@ pub(crate) struct Registry<'a> {
     vault: Vault<'a>,
     rules: Vec<Option<&'a DestinationRule>>,
     hosts: Vec<Arc<str>>,
+    caller: Arc<Caller>,
     index: HashMap<(ServiceId, u16, Option<String>), usize>,
     clusters: Vec<(ServiceId, Arc<ClusterSpec>)>,
 }
@@ -38,17 +40,18 @@ impl<'a> Registry<'a> {
     pub(crate) fn new(
         mesh: &'a Mesh,
         directory: &'a ServiceDirectory,
-        client_namespace: &str,
+        options: &CompileOptions,
         vault: Vault<'a>,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Self {
-        let rules = destination_rule::assign(mesh, directory, client_namespace, diagnostics);
+        let rules = destination_rule::assign(mesh, directory, &options.namespace, diagnostics);
         Self {
             mesh,
             directory,
             vault,
             rules: rules.into_iter().map(|rule| rule.map(|index| &mesh.destination_rules[index])).collect(),
             hosts: mesh.services.iter().map(|service| Arc::from(service.host.as_str())).collect(),
+            caller: Arc::new(Caller { locality: options.locality.clone(), labels: options.gateway_labels.clone() }),
             index: HashMap::new(),
             clusters: Vec::new(),
         }
@@ -136,6 +139,7 @@ impl<'a> Registry<'a> {
             policy,
             protocol,
             tls,
+            caller: Arc::clone(&self.caller),
         };
         let index = self.clusters.len();
         self.clusters.push((id, Arc::new(spec)));

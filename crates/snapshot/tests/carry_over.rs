@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use common::*;
-use meshwright_model::{ConnectionPool, EndpointSet, LoadBalancer, Mesh, OutlierDetection, ServiceId, TrafficPolicy};
+use meshwright_model::{Algorithm, ConnectionPool, EndpointSet, Mesh, OutlierDetection, ServiceId, TrafficPolicy};
 use meshwright_snapshot::{Cluster, Snapshot, compile};
 use meshwright_traffic::{AdminState, Observation};
 
@@ -124,7 +124,8 @@ fn hosts_are_recognised_by_address_in_whatever_order_they_come() {
 #[test]
 fn a_refused_configuration_leaves_the_snapshot_before_untouched() {
     let first = snapshot(mesh(&["10.0.0.1:9000"], ejecting()));
-    let mut bad = mesh(&["10.0.0.9:9000"], TrafficPolicy { load_balancer: Some(LoadBalancer::Random), ..ejecting() });
+    let mut bad =
+        mesh(&["10.0.0.9:9000"], TrafficPolicy { load_balancer: Some(Algorithm::Random.into()), ..ejecting() });
     bad.gateways = vec![gateway("edge", &[(80, &["*"]), (8080, &["*"])])];
     let mut options = mesh_options();
     options.port_map.insert(80, 8080);

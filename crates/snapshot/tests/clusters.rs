@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::*;
 use meshwright_model::{
-    ConnectionPool, EndpointSet, GatewayRef, LoadBalancer, Mesh, OutlierDetection, PortPolicy, ServiceId, TrafficPolicy,
+    Algorithm, ConnectionPool, EndpointSet, GatewayRef, Mesh, OutlierDetection, PortPolicy, ServiceId, TrafficPolicy,
 };
 use meshwright_snapshot::{Action, Snapshot, Target};
 use meshwright_traffic::{Limits, Policy};
@@ -137,12 +137,12 @@ fn blocks_of_a_subset_replace_whole_blocks_and_port_settings_replace_everything_
         "default",
         "users",
         TrafficPolicy {
-            load_balancer: Some(LoadBalancer::RoundRobin),
+            load_balancer: Some(Algorithm::RoundRobin.into()),
             connection_pool: Some(ConnectionPool { max_retries: Some(3), ..pool(10).unwrap() }),
             outlier_detection: Some(OutlierDetection::default()),
             port_level: vec![PortPolicy {
                 port: 81,
-                load_balancer: Some(LoadBalancer::Random),
+                load_balancer: Some(Algorithm::Random.into()),
                 connection_pool: None,
                 outlier_detection: None,
                 tls: None,

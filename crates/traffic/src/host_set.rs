@@ -129,6 +129,11 @@ impl HostSet {
         })
     }
 
+    /// The priority of a host; `None` when it is in no group.
+    pub fn priority(&self, index: usize) -> Option<u32> {
+        self.groups.iter().find(|group| group.indices().any(|other| other == index)).map(|group| group.priority)
+    }
+
     /// The shared count of requests in flight, when it is kept.
     pub fn in_flight(&self) -> Option<&InFlight> {
         self.in_flight.as_ref()

@@ -106,7 +106,9 @@ impl Failover {
 
     fn distance(&self, client: &Place<'_>, host: &Place<'_>) -> u32 {
         let ([region, zone, subzone], [own_region, own_zone, own_subzone]) = (host.parts(), client.parts());
-        if region == own_region {
+        // Kubernetes names zones without their region.
+        let same_zone = region.is_empty() && !zone.is_empty() && zone == own_zone;
+        if region == own_region || same_zone {
             return match (zone == own_zone, subzone == own_subzone) {
                 (true, true) => 0,
                 (true, false) => 1,
@@ -197,10 +199,7 @@ fn zone_aware(failover: &Failover, client: &Place<'_>, hosts: &[Place<'_>]) -> V
     for group in by_rank(ranks) {
         let mut by_zone: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
         for index in &group.hosts {
-            by_zone
-                .entry(hosts[*index as usize].locality.splitn(3, '/').nth(1).unwrap_or_default())
-                .or_default()
-                .push(*index);
+            by_zone.entry(hosts[*index as usize].parts()[1]).or_default().push(*index);
         }
         let whole = group.priority > 0;
         if whole {

@@ -27,7 +27,7 @@ fn members(ports: impl IntoIterator<Item = u16>) -> Vec<(String, u32)> {
 }
 
 /// The names of the owners of `hashes`.
-fn owners<'a>(hosts: &'a HostSet, policy: Policy, hashes: impl IntoIterator<Item = u64>) -> Vec<&'a str> {
+fn owners(hosts: &HostSet, policy: Policy, hashes: impl IntoIterator<Item = u64>) -> Vec<&str> {
     let mut balancer = Balancer::new(policy, hosts, Stagger::ALONE);
     let mut rng = fastrand::Rng::with_seed(1);
     let mut pick = |hash| balancer.pick(hosts, &ask(hash), &mut rng).expect("somebody is available");

@@ -243,7 +243,7 @@ proptest! {
             (first..first + drained).for_each(|index| hosts.hosts()[index].state.set_admin(AdminState::Draining));
             eject(&hosts, first + drained..first + drained + ill);
             let enabled = size - drained;
-            health.push(if enabled == 0 { 0 } else { (140 * (enabled - ill) / enabled).min(100) });
+            health.push((140 * (enabled - ill)).checked_div(enabled).unwrap_or(0).min(100));
             first += size;
         }
         let total: usize = health.iter().sum();

@@ -98,7 +98,7 @@ static METADATA_MESSAGE: Message = message(
         full("name", Type::Text, "Name of the object, unique for its kind and namespace."),
         full("namespace", Type::Text, "Namespace; `default` when absent."),
         full("labels", TEXT_MAP, "Labels; those of WorkloadEntry documents select endpoints."),
-        ignored("annotations", TEXT_MAP, "Notes of other programs."),
+        ignored("annotations", TEXT_MAP, "Notes; those of DestinationRule documents under `meshwright.io/` count."),
         ignored("generateName", Type::Text, "Written for a cluster."),
         ignored("uid", Type::Text, "Written by a cluster."),
         ignored("resourceVersion", Type::Anything, "Written by a cluster."),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use meshwright_model::{LoadBalancer, OutlierDetection};
+use meshwright_model::{Algorithm, OutlierDetection};
 
 use crate::case::{destination_rule, error, expect, mesh, read, warning};
 
@@ -194,14 +194,6 @@ fn what_has_another_effect_than_one_may_think_is_a_warning() {
             warning("port-level-loss", "spec.trafficPolicy.portLevelSettings[0]", "port 80 loses loadBalancer"),
         ),
         (
-            policy("loadBalancer: {§consistentHash: {useSourceIp: true}}"),
-            warning(
-                "not-supported",
-                "spec.trafficPolicy.loadBalancer.consistentHash",
-                "`consistentHash` is not supported",
-            ),
-        ),
-        (
             policy("loadBalancer: {simple: §PASSTHROUGH}"),
             warning("not-supported", "spec.trafficPolicy.loadBalancer.simple", "PASSTHROUGH is not supported"),
         ),
@@ -253,7 +245,7 @@ subsets:
     let rule = &mesh.destination_rules[0];
     assert_eq!(rule.host, "a");
     let policy = &rule.traffic_policy;
-    assert_eq!(policy.load_balancer, Some(LoadBalancer::Random));
+    assert_eq!(policy.load_balancer, Some(Algorithm::Random.into()));
     let pool = policy.connection_pool.as_ref().expect("a pool");
     assert_eq!(pool.connect_timeout, Some(Duration::from_millis(30)));
     assert_eq!(pool.max_connection_duration, Some(Duration::from_secs(3600)));
@@ -271,9 +263,9 @@ subsets:
     };
     assert_eq!(policy.outlier_detection, Some(expected));
     let port = &policy.port_level[0];
-    assert_eq!((port.port, port.load_balancer), (80, Some(LoadBalancer::RoundRobin)));
+    assert_eq!((port.port, port.load_balancer.clone()), (80, Some(Algorithm::RoundRobin.into())));
     assert_eq!(port.connection_pool.as_ref().and_then(|pool| pool.idle_timeout), Some(Duration::from_secs(5)));
-    assert_eq!(rule.subsets[0].traffic_policy.load_balancer, Some(LoadBalancer::LeastRequest));
+    assert_eq!(rule.subsets[0].traffic_policy.load_balancer, Some(Algorithm::LeastRequest.into()));
 }
 
 #[test]
@@ -300,7 +292,7 @@ fn rules_for_one_host_are_joined_and_what_is_dropped_is_said() {
     assert_eq!(conflicts, ["spec.subsets[0].name", "spec.trafficPolicy"]);
     let rules = outcome.mesh.expect("a mesh").destination_rules;
     assert_eq!(rules.len(), 2);
-    assert_eq!(rules[0].traffic_policy.load_balancer, Some(LoadBalancer::Random));
+    assert_eq!(rules[0].traffic_policy.load_balancer, Some(Algorithm::Random.into()));
     let names: Vec<&str> = rules[0].subsets.iter().map(|subset| subset.name.as_str()).collect();
     assert_eq!(names, ["v1", "v2"]);
     assert_eq!(rules[0].subsets[0].labels["version"], "v1");

@@ -7,6 +7,7 @@ mod destination_rule;
 mod documents;
 mod gateway;
 mod hostile;
+mod load_balancer;
 mod properties;
 mod reference;
 mod samples;

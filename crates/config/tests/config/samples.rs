@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use meshwright_config::{Options, Outcome, Source, load};
 use meshwright_model::{
-    EndpointAddress, EndpointPorts, GatewayRef, HeaderMatch, LoadBalancer, RouteAction, ServerProtocol, Severity,
+    Algorithm, EndpointAddress, EndpointPorts, GatewayRef, HeaderMatch, RouteAction, ServerProtocol, Severity,
     StringMatch,
 };
 
@@ -65,7 +65,7 @@ fn the_gateway_sample_loads_with_the_two_warnings_that_it_deserves() {
     assert_eq!(destinations[0].weight, 1);
 
     let rule = &mesh.destination_rules[0];
-    assert_eq!(rule.traffic_policy.load_balancer, Some(LoadBalancer::RoundRobin));
+    assert_eq!(rule.traffic_policy.load_balancer, Some(Algorithm::RoundRobin.into()));
     let pool = rule.traffic_policy.connection_pool.as_ref().expect("a pool");
     assert_eq!(pool.max_connections, Some(100));
     assert_eq!(pool.max_pending_requests, Some(50));

@@ -20,7 +20,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 pub use limits::LimitArgs;
 pub use play::{DemoArgs, EchoArgs};
 pub use remote::{EndpointTarget, EndpointsArgs, EndpointsCommand, LogLevelArgs};
-pub use run::{Balancing, Face, MeshArgs, ProcessArgs, ProxyArgs, RunArgs};
+pub use run::{Face, MeshArgs, ProcessArgs, ProxyArgs, RunArgs};
 
 /// Exit code of a command that did what it was asked to do.
 pub const EXIT_OK: u8 = 0;

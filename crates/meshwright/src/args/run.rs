@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args};
 use meshwright_config::ServiceFlag;
 
 use super::LimitArgs;
@@ -20,6 +20,8 @@ Examples:
       --service user-service=127.0.0.1:9001,127.0.0.1:9002 --service post-service=127.0.0.1:9003
   meshwright run -f mesh.d/ --service 'user-service=10.0.0.1:80;version=v1;weight=3,10.0.0.2:80;version=v2'
   cat istio-config.yaml | meshwright run -f - --map-port 80=8080 --access-log json
+  meshwright run -f mesh.d/ --locality eu-west/a \
+      --service 'user-service=10.0.0.1:80;locality=eu-west/a,10.1.0.1:80;locality=eu-west/b'
   meshwright run -f mesh.d/ --access-log text:/var/log/meshwright/access.log --drain-timeout 60s
 
 Signals: SIGHUP reads the configuration again; SIGTERM and SIGINT drain and end, a second one ends at once.";
@@ -28,6 +30,7 @@ pub(super) const PROXY_EXAMPLES: &str = "\
 Examples:
   meshwright proxy --from :8080 --to :3000
   meshwright proxy --from :8080 --to :3000,:3001,10.0.0.7:3000 --lb round-robin
+  meshwright proxy --from :8080 --to :3000,:3001 --lb peak-ewma
   meshwright proxy --from 127.0.0.1:8080 --to 'localhost:3000;weight=3,localhost:3001' --access-log text";
 
 /// Default of `--admin`.
@@ -66,7 +69,7 @@ pub struct MeshArgs {
     #[arg(short = 'f', long = "file", id = "files", value_name = "PATH", required = true, env = "MESHWRIGHT_FILE")]
     pub files: Vec<PathBuf>,
 
-    /// Endpoints of a service; repeatable. An address may be followed by `;weight=N` and `;label=value` pairs
+    /// Endpoints of a service; repeatable. An address may be followed by `;weight=N`, `;locality=R/Z/S` and `;label=value` pairs
     #[arg(
         long = "service",
         id = "services",
@@ -91,6 +94,17 @@ pub struct MeshArgs {
     /// Namespace of this process and of objects that name none
     #[arg(short, long, default_value = "default", value_parser = value::namespace, env = "MESHWRIGHT_NAMESPACE")]
     pub namespace: String,
+
+    /// Where this process is, so that near endpoints can be preferred
+    #[arg(
+        long,
+        value_name = "REGION[/ZONE[/SUBZONE]]",
+        default_value = "",
+        hide_default_value = true,
+        value_parser = value::locality,
+        env = "MESHWRIGHT_LOCALITY"
+    )]
+    pub locality: String,
 
     /// Label of this process that Gateway selectors must match; repeatable, replaces the default
     #[arg(
@@ -288,9 +302,15 @@ pub struct ProxyArgs {
     )]
     targets: Vec<String>,
 
-    /// How to choose among several addresses
-    #[arg(long, value_enum, ignore_case = true, default_value_t = Balancing::LeastRequest, env = "MESHWRIGHT_LB")]
-    pub lb: Balancing,
+    /// How to choose among several addresses: a load balancer, a type of service, or a rule of Ribbon
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "least-request",
+        value_parser = value::load_balancer,
+        env = "MESHWRIGHT_LB"
+    )]
+    pub lb: String,
 
     /// What `run` has too.
     #[command(flatten)]
@@ -310,18 +330,4 @@ impl ProxyArgs {
     pub fn admin(&self) -> Face {
         self.process.admin()
     }
-}
-
-/// `--lb`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Balancing {
-    /// The one with fewer requests in flight of two taken at random
-    #[value(alias = "LEAST_REQUEST", alias = "LEAST_CONN")]
-    LeastRequest,
-    /// In turn
-    #[value(alias = "ROUND_ROBIN")]
-    RoundRobin,
-    /// At random
-    #[value(alias = "RANDOM")]
-    Random,
 }

@@ -160,7 +160,20 @@ pub fn namespace(text: &str) -> Result<String, String> {
     Err("a namespace has 1 to 63 small letters, digits and dashes, none at the ends; for example default".to_owned())
 }
 
-/// `NAME=ADDR[;weight=N][;label=value][,ADDR...]`.
+/// The name of a load balancer, a type of service or a rule of Ribbon.
+pub fn load_balancer(text: &str) -> Result<String, String> {
+    match meshwright_config::balancing::preset(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("allowed are {}", meshwright_config::balancing::names().join(", "))),
+    }
+}
+
+/// `REGION[/ZONE[/SUBZONE]]`; empty is unknown.
+pub fn locality(text: &str) -> Result<String, String> {
+    if text.is_empty() { Ok(String::new()) } else { meshwright_config::locality(text) }
+}
+
+/// `NAME=ADDR[;weight=N][;locality=R/Z/S][;label=value][,ADDR...]`.
 pub fn service(text: &str) -> Result<ServiceFlag, String> {
     text.parse()
 }

@@ -23,7 +23,7 @@ use meshwright_snapshot::CompileOptions;
 use meshwright_telemetry::AccessLogFormat;
 
 use crate::args::value::AccessLog;
-use crate::args::{Balancing, EXIT_BAD_CONFIGURATION, EXIT_FAILURE, EXIT_OK, Face, ProcessArgs, ProxyArgs, RunArgs};
+use crate::args::{EXIT_BAD_CONFIGURATION, EXIT_FAILURE, EXIT_OK, Face, ProcessArgs, ProxyArgs, RunArgs};
 use crate::logging::{self, LogLevel};
 use crate::{render, validate};
 
@@ -50,6 +50,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             mesh_bind: mesh_address(args.mesh_listener()),
             namespace: args.mesh.namespace.clone(),
             gateway_labels: args.mesh.gateway_labels(),
+            locality: args.mesh.locality.clone(),
             ..CompileOptions::default()
         },
         watch: args.watches(),
@@ -67,7 +68,7 @@ pub fn proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
     let service = args.service().map_err(|error| anyhow!("--to: {error}"))?;
     let control = ControlSettings {
         paths: vec![PathBuf::from("-")],
-        stdin: Some(proxy_configuration(args.lb).into_bytes()),
+        stdin: Some(proxy_configuration(&args.lb).into_bytes()),
         config_options: Options { services: vec![service], ..Options::default() },
         compile_options: CompileOptions {
             bind: args.from.ip(),
@@ -81,12 +82,7 @@ pub fn proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What `proxy` means, in the words of `run`.
-fn proxy_configuration(balancing: Balancing) -> String {
-    let simple = match balancing {
-        Balancing::LeastRequest => "LEAST_REQUEST",
-        Balancing::RoundRobin => "ROUND_ROBIN",
-        Balancing::Random => "RANDOM",
-    };
+fn proxy_configuration(load_balancer: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -104,10 +100,9 @@ spec:
 ---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
-metadata: {{name: proxy}}
+metadata: {{name: proxy, annotations: {{meshwright.io/load-balancer: {load_balancer}}}}}
 spec:
   host: upstream
-  trafficPolicy: {{loadBalancer: {{simple: {simple}}}}}
 "
     )
 }

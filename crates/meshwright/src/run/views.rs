@@ -10,7 +10,7 @@ use meshwright_control::{ActionError, EndpointAction, Handle};
 use meshwright_proxy::Fleet;
 use meshwright_snapshot::{Cluster, ListenerKind};
 use meshwright_telemetry::{ClusterGauges, ConfigGauges, Metrics, ProcessGauges, ScrapeGauges};
-use meshwright_traffic::{AdminState, Policy};
+use meshwright_traffic::AdminState;
 use rustix::process::{Resource, getrlimit};
 
 use super::dump;
@@ -153,15 +153,10 @@ fn limit(value: u32) -> Option<u32> {
 fn cluster_view(cluster: &Cluster, now: Instant) -> console::ClusterView {
     let (limits, usage) = (&cluster.limits, &cluster.usage);
     let used = |most: u32, used: u32| limit(most).map(|_| used);
-    let policy = match cluster.policy {
-        Policy::RoundRobin => "ROUND_ROBIN",
-        Policy::LeastRequest => "LEAST_REQUEST",
-        Policy::Random => "RANDOM",
-    };
     console::ClusterView {
         name: cluster.name.clone(),
         service: cluster.service.to_string(),
-        policy: policy.to_owned(),
+        policy: cluster.policy.as_str().to_owned(),
         limits: console::LimitsView {
             max_connections: limit(limits.max_connections),
             max_pending: limit(limits.max_pending),
@@ -189,6 +184,9 @@ fn endpoint_view(cluster: &Cluster, index: usize, now: Instant) -> console::Endp
         address: cluster.addresses[index],
         weight: host.weight,
         labels: cluster.labels_of[index].clone(),
+        locality: cluster.localities[index].clone(),
+        priority: cluster.hosts.priority(index),
+        latency: cluster.policy.needs_latency().then(|| host.state.latency(now)),
         in_flight: cluster.policy.needs_in_flight().then(|| host.state.in_flight()),
         admin,
         ejected: host.verdict.is_ejected(),

@@ -75,7 +75,7 @@ impl Census {
 
     /// What share of its load it can carry, in percent.
     fn health(self) -> u64 {
-        if self.enabled == 0 { 0 } else { (self.available * OVERPROVISIONING / self.enabled).min(100) }
+        (self.available * OVERPROVISIONING).checked_div(self.enabled).unwrap_or(0).min(100)
     }
 
     /// Less than `percent` of the hosts that operators left in is available.

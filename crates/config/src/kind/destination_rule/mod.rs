@@ -2,6 +2,10 @@
 //!
 //! Knows one document. Rules for the same host are joined in `merge.rs`; whether the host exists is asked in `check.rs`.
 
+mod annotation;
+mod consistent_hash;
+mod load_balancer;
+mod locality;
 mod outlier;
 mod policy;
 mod table;
@@ -22,11 +26,13 @@ pub(super) use table::DOCUMENT;
 pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Object<DestinationRule> {
     let spec = document.spec(&table::SPEC);
     super::check_export(&spec, reporter);
+    let mut traffic_policy = policy::read(&spec, reporter);
+    annotation::apply(document.record, &mut traffic_policy.load_balancer, reporter);
     let rule = DestinationRule {
         name: document.name(),
         namespace: document.namespace.clone(),
         host: read_host(&spec, reporter),
-        traffic_policy: policy::read(&spec, reporter),
+        traffic_policy,
         subsets: read_subsets(&spec, reporter),
         origin: document.origin(),
     };

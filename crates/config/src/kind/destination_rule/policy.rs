@@ -1,11 +1,11 @@
-//! `trafficPolicy`: load balancer, connection pool, and the policies of single ports.
+//! `trafficPolicy`: connection pool, and the policies of single ports. Load balancing is in `load_balancer.rs`.
 //!
 //! 0 in a limit counts as unset, as in Istio, and is said to.
 
-use meshwright_model::{ConnectionPool, Diagnostic, LoadBalancer, PortPolicy, TrafficPolicy};
+use meshwright_model::{ConnectionPool, Diagnostic, LoadBalancer, LocalitySetting, PortPolicy, TrafficPolicy};
 
 use super::super::port_number;
-use super::outlier;
+use super::{load_balancer, outlier};
 use crate::finding::Reporter;
 use crate::record::Record;
 
@@ -25,7 +25,7 @@ pub(super) fn read(owner: &Record, reporter: &mut Reporter<'_>) -> TrafficPolicy
     }
     check_tls(record, reporter);
     let mut policy = TrafficPolicy {
-        load_balancer: read_load_balancer(record, reporter),
+        load_balancer: load_balancer::read(record, reporter),
         connection_pool: read_connection_pool(record, reporter),
         outlier_detection: outlier::read(record, reporter),
         tls: None,
@@ -38,6 +38,7 @@ pub(super) fn read(owner: &Record, reporter: &mut Reporter<'_>) -> TrafficPolicy
             .with_suggestion("remove one of them");
         reporter.add(&record.key_of("proxyProtocol"), finding);
     }
+    check_failover(policy.load_balancer.as_ref(), policy.outlier_detection.is_some(), record, reporter);
     for port in record.records("portLevelSettings") {
         policy.port_level.extend(read_port_policy(port, &policy, reporter));
     }
@@ -81,11 +82,12 @@ fn read_port_policy(record: &Record, whole: &TrafficPolicy, reporter: &mut Repor
     check_tls(record, reporter);
     let policy = PortPolicy {
         port: number,
-        load_balancer: read_load_balancer(record, reporter),
+        load_balancer: load_balancer::read(record, reporter),
         connection_pool: read_connection_pool(record, reporter),
         outlier_detection: outlier::read(record, reporter),
         tls: None,
     };
+    check_failover(policy.load_balancer.as_ref(), policy.outlier_detection.is_some(), record, reporter);
     let lost = [
         ("loadBalancer", whole.load_balancer.is_some() && policy.load_balancer.is_none()),
         ("connectionPool", whole.connection_pool.is_some() && policy.connection_pool.is_none()),
@@ -103,36 +105,18 @@ fn read_port_policy(record: &Record, whole: &TrafficPolicy, reporter: &mut Repor
     Some(policy)
 }
 
-fn read_load_balancer(record: &Record, reporter: &mut Reporter<'_>) -> Option<LoadBalancer> {
-    let block = record.record("loadBalancer")?;
-    if block.has("localityLbSetting") && block.has("zoneAwareLbSetting") {
-        let finding = Diagnostic::error("choice", "only one of localityLbSetting and zoneAwareLbSetting can be set")
-            .with_allowed("localityLbSetting or zoneAwareLbSetting")
-            .with_suggestion("remove one of them");
-        reporter.add(&block.key_of("zoneAwareLbSetting"), finding);
+/// Without ejection nobody notices that the near endpoints fail, so that nothing would ever go elsewhere.
+fn check_failover(balancer: Option<&LoadBalancer>, ejects: bool, record: &Record, reporter: &mut Reporter<'_>) {
+    let Some(LoadBalancer { locality: LocalitySetting::Failover(rule), .. }) = balancer else { return };
+    if ejects || (rule.regions.is_empty() && rule.labels.is_empty()) {
+        return;
     }
-    Some(match block.word("simple") {
-        Some("ROUND_ROBIN") => LoadBalancer::RoundRobin,
-        Some("RANDOM") => LoadBalancer::Random,
-        Some("PASSTHROUGH") => {
-            let finding = Diagnostic::warning("not-supported", "PASSTHROUGH is not supported by this version")
-                .with_value("PASSTHROUGH")
-                .with_allowed("LEAST_REQUEST, ROUND_ROBIN or RANDOM")
-                .with_effect("requests go to the endpoints of the service, balanced by LEAST_REQUEST")
-                .with_suggestion("write LEAST_REQUEST");
-            reporter.add(&block.place_of("simple"), finding);
-            LoadBalancer::LeastRequest
-        }
-        Some("LEAST_CONN") => {
-            let finding = Diagnostic::warning("deprecated", "LEAST_CONN is deprecated")
-                .with_value("LEAST_CONN")
-                .with_effect("it means LEAST_REQUEST")
-                .with_suggestion("write LEAST_REQUEST");
-            reporter.add(&block.place_of("simple"), finding);
-            LoadBalancer::LeastRequest
-        }
-        _ => LoadBalancer::LeastRequest,
-    })
+    let finding = Diagnostic::warning("ineffective", "outlier detection policy must be provided for failover")
+        .with_allowed("localityLbSetting together with outlierDetection")
+        .with_effect("endpoints are chosen without regard to their locality")
+        .with_suggestion("add for example `outlierDetection: {consecutive5xxErrors: 5}`");
+    let place = record.record("loadBalancer").map(|block| block.key_of("localityLbSetting"));
+    reporter.add(place.as_ref().unwrap_or(&record.place), finding);
 }
 
 fn read_connection_pool(owner: &Record, reporter: &mut Reporter<'_>) -> Option<ConnectionPool> {

@@ -75,26 +75,11 @@ static LOAD_BALANCER: Message = choice(
     "LoadBalancerSettings",
     &[
         full("simple", Type::Word(&SIMPLE), "LEAST_REQUEST (default), ROUND_ROBIN or RANDOM."),
-        warned(
-            "consistentHash",
-            Type::Message(&CONSISTENT_HASH),
-            "The same endpoint for the same key.",
-            "requests are balanced by LEAST_REQUEST, not by key",
-        ),
-        warned(
-            "localityLbSetting",
-            Type::Message(&LOCALITY),
-            "Preference of near endpoints.",
-            "endpoints are chosen without regard to their locality",
-        ),
-        warned(
-            "zoneAwareLbSetting",
-            Type::Message(&ZONE_AWARE),
-            "Preference of the own zone.",
-            "endpoints are chosen without regard to their zone",
-        ),
-        warned("warmup", Type::Message(&WARMUP), "Slow start.", "new endpoints get their whole share at once"),
-        warned("warmupDurationSecs", Type::Duration, "Deprecated.", "new endpoints get their whole share at once"),
+        full("consistentHash", Type::Message(&CONSISTENT_HASH), "The same endpoint for the same key."),
+        full("localityLbSetting", Type::Message(&LOCALITY), "Preference of near endpoints; needs `--locality`."),
+        full("zoneAwareLbSetting", Type::Message(&ZONE_AWARE), "The own zone as far as it can carry its share."),
+        full("warmup", Type::Message(&WARMUP), "Slow start of new endpoints."),
+        full("warmupDurationSecs", Type::Duration, "Deprecated; read as `warmup.duration`."),
     ],
     &[&["simple", "consistentHash"]],
 );
@@ -118,9 +103,9 @@ static CONSISTENT_HASH: Message = choice(
         full("httpCookie", Type::Message(&HTTP_COOKIE), "Key: a cookie."),
         full("useSourceIp", Type::Boolean, "Key: the address of the client."),
         full("httpQueryParameterName", Type::Text, "Key: a query parameter."),
-        full("ringHash", Type::Message(&RING_HASH), "Ring."),
-        full("maglev", Type::Message(&MAGLEV), "Table."),
-        full("minimumRingSize", UINT32, "Deprecated."),
+        full("ringHash", Type::Message(&RING_HASH), "A ring (the default)."),
+        full("maglev", Type::Message(&MAGLEV), "A Maglev table."),
+        full("minimumRingSize", UINT32, "Deprecated; read as `ringHash.minimumRingSize`."),
     ],
     &[&["httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"], &["ringHash", "maglev"]],
 );
@@ -130,24 +115,29 @@ static HTTP_COOKIE: Message = message(
     &[
         full("name", Type::Text, "Name."),
         full("path", Type::Text, "Path."),
-        full("ttl", Type::DurationOrZero, "Lifetime."),
-        full("attributes", Type::List(&Type::Message(&COOKIE_ATTRIBUTE)), "Attributes."),
+        full("ttl", Type::DurationOrZero, "Lifetime; 0s is the session. Without it no cookie is made."),
+        full(
+            "attributes",
+            Type::List(&Type::Message(&COOKIE_ATTRIBUTE)),
+            "Further attributes of a cookie that is made.",
+        ),
     ],
 );
 
 static COOKIE_ATTRIBUTE: Message =
     message("HTTPCookie.Attribute", &[full("name", Type::Text, "Name."), full("value", Type::Text, "Value.")]);
 
-static RING_HASH: Message = message("RingHash", &[full("minimumRingSize", UINT32, "Entries.")]);
+static RING_HASH: Message =
+    message("RingHash", &[full("minimumRingSize", UINT32, "Entries at least; 1024 by default.")]);
 
-static MAGLEV: Message = message("MagLev", &[full("tableSize", UINT32, "Entries, a prime number.")]);
+static MAGLEV: Message = message("MagLev", &[full("tableSize", UINT32, "Slots, a prime number; 65537 by default.")]);
 
 static LOCALITY: Message = message(
     "LocalityLoadBalancerSetting",
     &[
-        full("distribute", Type::List(&Type::Message(&DISTRIBUTE)), "Shares."),
-        full("failover", Type::List(&Type::Message(&FAILOVER)), "Regions."),
-        full("failoverPriority", TEXTS, "Labels."),
+        full("distribute", Type::List(&Type::Message(&DISTRIBUTE)), "Fixed shares."),
+        full("failover", Type::List(&Type::Message(&FAILOVER)), "Which region stands in for which."),
+        full("failoverPriority", TEXTS, "Labels: the more an endpoint shares with us from the first on, the better."),
         full("enabled", Type::Boolean, "On or off."),
     ],
 );
@@ -164,18 +154,18 @@ static ZONE_AWARE: Message = message(
     "ZoneAwareLoadBalancerSetting",
     &[
         full("enabled", Type::Boolean, "On or off."),
-        full("failover", Type::List(&Type::Message(&FAILOVER)), "Regions."),
-        full("failoverPriority", TEXTS, "Labels."),
-        full("minClusterSize", UINT32, "Fewest endpoints."),
+        full("failover", Type::List(&Type::Message(&FAILOVER)), "Which region stands in for which."),
+        full("failoverPriority", TEXTS, "Labels: the more an endpoint shares with us from the first on, the better."),
+        full("minClusterSize", UINT32, "With fewer endpoints zones are not regarded; 6 by default."),
     ],
 );
 
 static WARMUP: Message = message(
     "WarmupConfiguration",
     &[
-        full("duration", Type::Duration, "Length."),
-        full("minimumPercent", Type::Number, "First share."),
-        full("aggression", Type::Number, "Shape of the curve."),
+        full("duration", Type::Duration, "Time until a new endpoint has its whole share."),
+        full("minimumPercent", Type::Number, "Least share of the weight; 10 by default."),
+        full("aggression", Type::Number, "Shape: 1 (default) is a straight line, more rises sooner."),
     ],
 );
 

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use meshwright_model::{
-    ConnectionPool, DestinationRule, EndpointPorts, EndpointSet, LoadBalancer, OutlierDetection, PortProtocol,
-    Resolution, Service, Subset, TrafficPolicy,
+    ConnectionPool, DestinationRule, EndpointPorts, EndpointSet, OutlierDetection, PortProtocol, Resolution, Service,
+    Subset, TrafficPolicy,
 };
 use meshwright_snapshot::{Cluster, Snapshot};
-use meshwright_traffic::{Limits, OutlierPolicy, Policy};
+use meshwright_traffic::{Group, Limits, OutlierPolicy};
 use serde_json::{Value, json};
 
-use super::{place, seconds};
+use super::{load_balancer, place, seconds};
 
 pub(super) fn of_cluster(cluster: &Cluster) -> Value {
     let endpoints: Vec<Value> = cluster
@@ -22,17 +22,13 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Value {
             json!({ "address": address.to_string(), "weight": host.weight, "labels": labels })
         })
         .collect();
-    let policy = match cluster.policy {
-        Policy::LeastRequest => "LEAST_REQUEST",
-        Policy::RoundRobin => "ROUND_ROBIN",
-        Policy::Random => "RANDOM",
-    };
     json!({
         "name": cluster.name,
         "service": &*cluster.service,
         "port": cluster.port,
         "subset": cluster.subset,
-        "policy": policy,
+        "policy": cluster.policy.as_str(),
+        "groups": cluster.hosts.groups().map(|group| of_group(cluster, &group)).collect::<Vec<_>>(),
         "limits": of_limits(&cluster.limits),
         "outlier_detection": cluster.outlier.as_ref().map(|detector| of_outlier_policy(detector.policy())),
         "min_health_percent": cluster.hosts.min_health_percent(),
@@ -42,6 +38,16 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Value {
         "max_connection_duration": cluster.max_connection_duration.map(seconds),
         "tcp_keepalive": cluster.tcp_keepalive.map(of_keepalive),
         "endpoints": endpoints,
+    })
+}
+
+/// Endpoints that are chosen among together, by address.
+fn of_group(cluster: &Cluster, group: &Group) -> Value {
+    let addresses = group.hosts.iter().filter_map(|index| cluster.addresses.get(*index as usize));
+    json!({
+        "priority": group.priority,
+        "weight": group.weight,
+        "endpoints": addresses.map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
 
@@ -167,26 +173,18 @@ fn of_traffic_policy(policy: &TrafficPolicy) -> Value {
         .map(|port| {
             json!({
                 "port": port.port,
-                "load_balancer": port.load_balancer.map(of_load_balancer),
+                "load_balancer": port.load_balancer.as_ref().map(load_balancer::of),
                 "connection_pool": port.connection_pool.as_ref().map(of_connection_pool),
                 "outlier_detection": port.outlier_detection.as_ref().map(of_outlier_detection),
             })
         })
         .collect();
     json!({
-        "load_balancer": policy.load_balancer.map(of_load_balancer),
+        "load_balancer": policy.load_balancer.as_ref().map(load_balancer::of),
         "connection_pool": policy.connection_pool.as_ref().map(of_connection_pool),
         "outlier_detection": policy.outlier_detection.as_ref().map(of_outlier_detection),
         "port_level_settings": ports,
     })
-}
-
-fn of_load_balancer(load_balancer: LoadBalancer) -> &'static str {
-    match load_balancer {
-        LoadBalancer::LeastRequest => "LEAST_REQUEST",
-        LoadBalancer::RoundRobin => "ROUND_ROBIN",
-        LoadBalancer::Random => "RANDOM",
-    }
 }
 
 fn of_connection_pool(pool: &ConnectionPool) -> Value {

@@ -1,0 +1,112 @@
+//! From what a destination rule says about load balancing to what `meshwright-traffic` works with: the policy, the groups
+//! of near and far hosts, and what of a request decides about its host. It does not balance.
+
+use std::collections::BTreeMap;
+
+use meshwright_model::{
+    Algorithm, ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, LocalityFailover, LocalitySetting,
+};
+use meshwright_traffic::{
+    Distribution, Failover, Group, HostSet, InFlight, LocalityRule, Place, Policy, TableKind, Warmup,
+};
+
+use crate::cluster::{ClusterSpec, Member};
+
+/// The process that sends, as far as it decides who is near.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// `region/zone/subzone`; empty when unknown.
+    pub(crate) locality: String,
+    /// Labels of the process.
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// What of a request decides about its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Affinity {
+    /// The key of consistent hashing.
+    pub hash: Option<HashKey>,
+    /// The cookie that names the host.
+    pub session: Option<HashCookie>,
+}
+
+impl Affinity {
+    pub(crate) fn of(load_balancer: &LoadBalancer) -> Option<Self> {
+        let hash = match &load_balancer.algorithm {
+            Algorithm::ConsistentHash(hash) => Some(hash.key.clone()),
+            _ => None,
+        };
+        let session = load_balancer.session.clone();
+        (hash.is_some() || session.is_some()).then_some(Self { hash, session })
+    }
+}
+
+/// The policy of an algorithm.
+pub(crate) fn policy(algorithm: &Algorithm) -> Policy {
+    match algorithm {
+        Algorithm::LeastRequest => Policy::LeastRequest,
+        Algorithm::LeastRequestOfAll => Policy::LeastRequestOfAll,
+        Algorithm::RoundRobin => Policy::RoundRobin,
+        Algorithm::Random => Policy::Random,
+        Algorithm::PeakEwma => Policy::PeakEwma,
+        Algorithm::ResponseTime => Policy::ResponseTime,
+        Algorithm::ConsistentHash(ConsistentHash { table, balance_factor, .. }) => Policy::ConsistentHash {
+            table: match *table {
+                HashTable::Ring(minimum_size) => TableKind::Ring { minimum_size },
+                HashTable::Maglev(table_size) => TableKind::Maglev { table_size },
+            },
+            bound: *balance_factor,
+        },
+    }
+}
+
+/// The set with the names, groups, slow start and counts that its policy needs. `before` is the set of the snapshot before.
+pub(crate) fn arrange(hosts: HostSet, spec: &ClusterSpec, members: &[Member], before: Option<&HostSet>) -> HostSet {
+    let load_balancer = &spec.policy.load_balancer;
+    let warmup = load_balancer.warmup.map(|warmup| Warmup {
+        window: warmup.duration,
+        minimum_percent: warmup.minimum_percent,
+        aggression: warmup.aggression,
+    });
+    let mut hosts = hosts.with_warmup(warmup);
+    if Affinity::of(load_balancer).is_some() {
+        hosts = hosts.with_names(members.iter().map(|member| member.address.to_string()).collect());
+    }
+    if let Policy::ConsistentHash { bound: Some(_), .. } = policy(&load_balancer.algorithm) {
+        let in_flight: InFlight = before.and_then(HostSet::in_flight).cloned().unwrap_or_default();
+        hosts = hosts.with_in_flight(Some(in_flight));
+    }
+    match groups(spec, members) {
+        Some(groups) => hosts.with_groups(&groups),
+        None => hosts,
+    }
+}
+
+/// `None` when all hosts are equally near. As in Istio the nearest are preferred only where failing hosts are ejected:
+/// without that nobody would notice that the near ones fail.
+fn groups(spec: &ClusterSpec, members: &[Member]) -> Option<Vec<Group>> {
+    let detects = spec.policy.outlier_detection.is_some();
+    let rule = match &spec.policy.load_balancer.locality {
+        LocalitySetting::Off => return None,
+        LocalitySetting::Unset if detects => LocalityRule::Failover(Failover::default()),
+        LocalitySetting::Failover(rule) if detects => LocalityRule::Failover(failover(rule)),
+        LocalitySetting::Unset | LocalitySetting::Failover(_) => return None,
+        LocalitySetting::ZoneAware { minimum_cluster_size, failover: rule } => {
+            LocalityRule::ZoneAware { minimum_hosts: *minimum_cluster_size, failover: failover(rule) }
+        }
+        LocalitySetting::Distribute(entries) => {
+            let entry = |(from, to): &(String, Vec<(String, u32)>)| Distribution { from: from.clone(), to: to.clone() };
+            LocalityRule::Distribute(entries.iter().map(entry).collect())
+        }
+    };
+    let caller = Place { locality: &spec.caller.locality, labels: &spec.caller.labels, weight: 1 };
+    let places: Vec<Place<'_>> = members
+        .iter()
+        .map(|member| Place { locality: &member.locality, labels: &member.labels, weight: member.weight })
+        .collect();
+    rule.groups(&caller, &places)
+}
+
+fn failover(rule: &LocalityFailover) -> Failover {
+    Failover { regions: rule.regions.clone(), labels: rule.labels.clone() }
+}
