@@ -129,6 +129,32 @@ fn connections_beyond_the_limit_are_closed_and_others_go_on() {
 }
 
 #[test]
+fn one_source_cannot_take_all_places() {
+    let (_origin, process) = limited(&["--max-connections-per-source", "3"]);
+    let mut clients: Vec<RawClient> = (0..3).map(|_| process.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("x", "/").status, 200);
+    }
+    assert!(process.connect().is_closed_within(Duration::from_secs(5)));
+    refused(&process, "source_connection_limit", 1.0);
+    clients.pop();
+    eventually("there is room again", || {
+        let mut client = process.connect();
+        client.try_request("GET", "x", "/", &[], b"").is_ok_and(|answer| answer.status == 200)
+    });
+}
+
+#[test]
+fn a_process_that_is_short_of_memory_turns_clients_away() {
+    // Less than any process needs: pressure is at its highest from the first look on.
+    let (origin, process) = limited(&["--max-memory", "1MiB", "--access-log", "text"]);
+    eventually("new connections are closed", || process.connect().is_closed_within(Duration::from_millis(100)));
+    assert!(process.metrics().sum("meshwright_refusals_total", &[("reason", "memory_limit")]) > 0.0);
+    assert_eq!(origin.count(), 0);
+    assert_eq!(process.admin_get("/healthz").status, 200, "the admin API still answers");
+}
+
+#[test]
 fn a_body_that_stops_coming_is_ended() {
     let (origin, process) = limited(&["--stall-timeout", "300ms", "--access-log", "text"]);
     let mut client = process.connect();

@@ -62,6 +62,10 @@ pub enum FailureKind {
     StreamIdle,
     /// The authority is not served on this connection, whose certificate is another server's.
     MisdirectedRequest,
+    /// The process is short of memory and takes no new requests.
+    MemoryShort,
+    /// A defect of this program.
+    Defect,
 }
 
 /// Who caused a failure.
@@ -111,7 +115,7 @@ pub struct Outcome {
 
 impl FailureKind {
     /// Every kind, in table order.
-    pub const ALL: [FailureKind; 21] = [
+    pub const ALL: [FailureKind; 23] = [
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeadersTooLarge,
@@ -133,6 +137,8 @@ impl FailureKind {
         Self::DownstreamClosed,
         Self::StreamIdle,
         Self::MisdirectedRequest,
+        Self::MemoryShort,
+        Self::Defect,
     ];
 
     /// The single table: statuses, flags, details and bodies as Envoy has them.
@@ -370,6 +376,28 @@ impl FailureKind {
                 false,
                 Ignored,
                 "the host of the request is not served under the certificate of this connection",
+            ),
+            Self::MemoryShort => outcome(
+                503,
+                8,
+                "OM",
+                "overload",
+                "overloaded",
+                Us,
+                false,
+                Ignored,
+                "the proxy is short of memory and takes no new requests for the moment",
+            ),
+            Self::Defect => outcome(
+                500,
+                13,
+                "",
+                "internal_error",
+                "",
+                Us,
+                false,
+                Ignored,
+                "a defect of the proxy ended the request; it is in the log",
             ),
         }
     }

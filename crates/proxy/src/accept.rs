@@ -3,7 +3,6 @@
 //! Ports that are plain HTTP never come here. Read next: `connection.rs`, `http2.rs`, `tcp.rs`.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use meshwright_codec::{ProxyHeader, read_proxy_header};
@@ -35,9 +34,8 @@ enum Begun {
 }
 
 /// Serves a connection that does not begin with HTTP.
-pub(crate) async fn serve(worker: Rc<Worker>, slot: Rc<ListenerSlot>, tcp: TcpStream, peer: SocketAddr) {
+pub(crate) async fn serve(worker: Rc<Worker>, slot: Rc<ListenerSlot>, tcp: TcpStream, mut client: Client) {
     let view = slot.load();
-    let mut client = Client::new(&worker, &tcp, peer);
     let begin = Box::pin(tokio::time::timeout(worker.limits.head_timeout, begin(&worker, &view, &mut client, tcp)));
     let begun = match begin.await {
         Ok(Ok(begun)) => begun,

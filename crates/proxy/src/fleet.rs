@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -50,6 +51,17 @@ pub struct BoundListener {
     pub address: SocketAddr,
     /// What is spoken there: `http`, `https`, `tls` (handed on, or bytes inside) or `tcp`.
     pub scheme: &'static str,
+}
+
+/// What is turned away while memory is short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// Nothing.
+    None,
+    /// New connections.
+    Connections,
+    /// New connections, and new requests on those that are there.
+    Requests,
 }
 
 struct Handle {
@@ -147,9 +159,14 @@ impl Fleet {
         bound.values().cloned().collect()
     }
 
+    /// Turns away what `pressure` says, from now on.
+    pub fn set_pressure(&self, pressure: Pressure) {
+        self.shared.pressure.store(pressure as u8, Ordering::Relaxed);
+    }
+
     /// Downstream connections open now.
     pub fn connections(&self) -> usize {
-        self.shared.connections.load(std::sync::atomic::Ordering::Relaxed)
+        self.shared.connections.load(Ordering::Relaxed)
     }
 
     /// Tells every worker to stop accepting and to end when its connections have, or the drain timeout is over.

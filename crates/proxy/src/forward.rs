@@ -152,6 +152,9 @@ fn prepare(
         (None, Some(timeout)) if head.body.is_empty() => relay.deadlines.route = began.checked_add(timeout),
         (None, after_upload) => relay.deadlines.after_upload = after_upload,
     }
+    if exchange.is_grpc {
+        relay.allow_pauses();
+    }
     relay.upload.retain();
     let mut head_length = 0;
     if protocol == Protocol::Http1 {

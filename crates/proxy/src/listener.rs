@@ -6,18 +6,17 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use meshwright_snapshot::Listener;
-use meshwright_telemetry::{Counter, RefusalReason};
+use meshwright_telemetry::Counter;
 use meshwright_wire::net::{self, TcpListener, TcpStream};
 use meshwright_wire::{Link, Side, Transport};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::accept;
-use crate::connection::{self, Client, Connection};
+use crate::connection::{self, Client, Connection, Counted};
 use crate::view::View;
 use crate::worker::Worker;
 
@@ -166,20 +165,20 @@ fn start(
     connections: &mut JoinSet<()>,
 ) {
     worker.metrics.count(Counter::DownstreamConnectionsAccepted);
-    let open = worker.shared.connections.fetch_add(1, Ordering::Relaxed);
-    if open >= worker.limits.connections {
-        worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
-        worker.metrics.refuse(RefusalReason::ConnectionLimit);
-        worker.metrics.count(Counter::DownstreamConnectionsClosed);
-        return;
-    }
+    let counted = match Counted::enter(worker, peer.ip()) {
+        Ok(counted) => counted,
+        Err(reason) => {
+            worker.metrics.refuse(reason);
+            return worker.metrics.count(Counter::DownstreamConnectionsClosed);
+        }
+    };
     // Without it an answer may wait for an acknowledgement; failing means the peer is gone already.
     let _ = stream.set_nodelay(true);
+    let client = Client::new(counted, &stream, peer);
     if !accept::is_plain_http(worker, &slot.load().listener) {
-        connections.spawn_local(accept::serve(worker.clone(), slot.clone(), stream, peer));
+        connections.spawn_local(accept::serve(worker.clone(), slot.clone(), stream, client));
         return;
     }
-    let client = Client::new(worker, &stream, peer);
     let side = Side::Http1(Link::new(Transport::Tcp(stream), Vec::new()));
     connections.spawn_local(connection::serve(Connection::new(worker.clone(), slot.clone(), side, client)));
 }

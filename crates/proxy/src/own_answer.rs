@@ -36,7 +36,8 @@ pub(crate) async fn fail(connection: &mut Connection, exchange: &mut Exchange, f
     if exchange.answer_begun || failure.kind == FailureKind::DownstreamClosed {
         return After::Abort;
     }
-    let closes = failure.stage == Stage::Read;
+    // After a defect nobody knows what is still to come on the connection.
+    let closes = failure.stage == Stage::Read || failure.kind == FailureKind::Defect;
     let outcome = failure.kind.outcome();
     let explained;
     let mut body = if connection.worker.explain_errors {
@@ -56,7 +57,7 @@ pub(crate) async fn fail(connection: &mut Connection, exchange: &mut Exchange, f
         } else {
             head.become_local(outcome.status, content_type, body.len());
         }
-        if failure.kind == FailureKind::Overflow {
+        if matches!(failure.kind, FailureKind::Overflow | FailureKind::MemoryShort) {
             head.headers.push_known(HeaderName::XEnvoyOverloaded, b"true");
         }
     }

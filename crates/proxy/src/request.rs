@@ -2,6 +2,7 @@
 //!
 //! [`handle`] owns the record and turns every failure into an answer, so that [`proxy_request`] may use `?`.
 
+use std::pin::pin;
 use std::rc::Rc;
 
 use meshwright_message::{RequestHead, Scheme, Version};
@@ -10,22 +11,33 @@ use meshwright_route::{Found, Site};
 use meshwright_snapshot::{Action, Listener, ListenerKind, Route, VirtualHost};
 
 use crate::connection::{After, Connection};
+use crate::contained::{Panicked, contained};
 use crate::exchange::Exchange;
+use crate::fleet::Pressure;
 use crate::listener::ListenerView;
 use crate::{admit, forward, grpc, own_answer, respond};
 
 /// Serves one request: the outer shell.
 pub(crate) async fn handle(connection: &mut Connection, exchange: &mut Exchange) -> After {
-    match proxy_request(connection, exchange).await {
-        Ok(after) => after,
-        Err(failure) => Box::pin(own_answer::fail(connection, exchange, failure)).await,
-    }
+    let served = {
+        let request = pin!(proxy_request(connection, exchange));
+        contained(request).await
+    };
+    let failure = match served {
+        Ok(Ok(after)) => return after,
+        Ok(Err(failure)) => failure,
+        Err(Panicked) => Failure::new(Stage::Respond, FailureKind::Defect),
+    };
+    Box::pin(own_answer::fail(connection, exchange, failure)).await
 }
 
 /// Serves one request: the straight line.
 async fn proxy_request(connection: &mut Connection, exchange: &mut Exchange) -> Result<After, Failure> {
     exchange.record.head_is_valid = true;
     let listener = connection.slot.load();
+    if connection.worker.shared.pressure() >= Pressure::Requests {
+        return Err(Failure::new(Stage::Admit, FailureKind::MemoryShort));
+    }
     if connection.client.tls.is_some() {
         exchange.request.scheme = Scheme::Https;
     }

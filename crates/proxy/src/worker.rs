@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,10 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::exchange::Exchange;
-use crate::fleet::key_of;
+use crate::fleet::{Pressure, key_of};
 use crate::listener::{self, ListenerSlot, ListenerView};
 use crate::log::{AccessLog, Batch};
+use crate::sources::Sources;
 use crate::view::View;
 
 /// How often log lines are handed over.
@@ -37,6 +38,20 @@ const SPARE_EXCHANGES: usize = 4096;
 pub(crate) struct Shared {
     /// Downstream connections of the process; touched per connection.
     pub(crate) connections: AtomicUsize,
+    /// The same by source; touched per connection.
+    pub(crate) sources: Sources,
+    /// [`Pressure`] as a number; read per request, written a few times a second.
+    pub(crate) pressure: AtomicU8,
+}
+
+impl Shared {
+    pub(crate) fn pressure(&self) -> Pressure {
+        match self.pressure.load(Ordering::Relaxed) {
+            0 => Pressure::None,
+            1 => Pressure::Connections,
+            _ => Pressure::Requests,
+        }
+    }
 }
 
 /// What a worker is told.

@@ -103,6 +103,10 @@ closed_set! {
     RefusalReason {
         /// The limit of downstream connections is reached.
         ConnectionLimit,
+        /// The limit of connections from one source is reached.
+        SourceConnectionLimit,
+        /// The process is short of memory.
+        MemoryLimit,
         /// The request head did not arrive in time.
         HeadTimeout,
         /// A keep-alive connection stayed idle for too long.
@@ -168,6 +172,7 @@ impl RefusalReason {
             FailureKind::UnknownHost => Self::UnknownHost,
             FailureKind::StreamIdle => Self::StreamIdleTimeout,
             FailureKind::MisdirectedRequest => Self::MisdirectedRequest,
+            FailureKind::MemoryShort => Self::MemoryLimit,
             FailureKind::NoRoute
             | FailureKind::NoCluster
             | FailureKind::NoHealthyUpstream
@@ -177,6 +182,7 @@ impl RefusalReason {
             | FailureKind::UpstreamProtocol
             | FailureKind::Timeout
             | FailureKind::PerTryTimeout
+            | FailureKind::Defect
             | FailureKind::DownstreamClosed => return None,
         })
     }

@@ -188,6 +188,8 @@ pub(crate) const fn of_cluster_gauge(which: ClusterGauge) -> Family {
 pub(crate) const fn of_refusal(reason: RefusalReason) -> &'static str {
     match reason {
         RefusalReason::ConnectionLimit => "connection_limit",
+        RefusalReason::SourceConnectionLimit => "source_connection_limit",
+        RefusalReason::MemoryLimit => "memory_limit",
         RefusalReason::HeadTimeout => "head_timeout",
         RefusalReason::IdleTimeout => "idle_timeout",
         RefusalReason::StreamIdleTimeout => "stream_idle_timeout",

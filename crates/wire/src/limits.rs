@@ -23,6 +23,9 @@ pub struct Limits {
     pub discard: u64,
     /// Downstream connections at once, over all listeners and workers. Default: derived from `RLIMIT_NOFILE`.
     pub connections: usize,
+    /// The same from one source: an IPv4 address, or a /64 network of IPv6. Default: nine tenths
+    /// of `connections`.
+    pub connections_per_source: usize,
     /// Streams that one HTTP/2 connection of a client may have open. Default 100.
     pub streams: u32,
     /// As `stall_timeout`, for one stream of HTTP/2. Default 10 s.
@@ -44,6 +47,7 @@ impl Default for Limits {
             tunnel_idle_timeout: Duration::from_secs(3600),
             discard: 64 * 1024,
             connections: usize::MAX,
+            connections_per_source: usize::MAX,
             streams: 100,
             stream_stall_timeout: Duration::from_secs(10),
             stream_errors: 200,

@@ -14,6 +14,9 @@ use meshwright_message::{BodyLength, ResponseHead};
 use crate::http2::Stream;
 use crate::{Buffers, Deadline, Direction, Limits, Link, MoveError, Side};
 
+/// Bytes that a client must take of what waits for it, within the time for stalls, to be waited for longer.
+const REAL_PROGRESS: u64 = 16 * 1024;
+
 /// Why an exchange ended early.
 #[derive(Debug)]
 pub enum RelayError {
@@ -104,7 +107,10 @@ pub struct Relay {
     scan: HeadScan,
     /// When to give up.
     pub deadlines: Deadlines,
-    stalled_progress: u64,
+    /// The client need not send the rest of its request before it pauses (streaming calls).
+    may_pause: bool,
+    /// What had moved when one side was seen to stall.
+    stalled_at: Option<u64>,
 }
 
 impl Relay {
@@ -118,8 +124,14 @@ impl Relay {
             waited: false,
             scan: HeadScan::default(),
             deadlines: Deadlines::default(),
-            stalled_progress: 0,
+            may_pause: false,
+            stalled_at: None,
         }
+    }
+
+    /// The client may pause within its request for as long as it likes.
+    pub fn allow_pauses(&mut self) {
+        self.may_pause = true;
     }
 
     /// Starts again towards another endpoint: everything retained of the request is sent once more.
@@ -370,7 +382,15 @@ impl Relay {
         if down_done && up_done {
             return Poll::Ready(Ok(()));
         }
-        if self.upload.progress + self.download.progress != before || ends.deadline.at().is_none() {
+        let takes_none = self.upload.has_unsent() || self.download.has_unsent();
+        if takes_none {
+            if self.moves_on(true) || ends.deadline.at().is_none() {
+                ends.deadline.set_after(Instant::now(), stall_of(true, ends));
+            }
+        } else if self.stalled_at.take().is_some()
+            || self.upload.progress + self.download.progress != before
+            || ends.deadline.at().is_none()
+        {
             ends.deadline.set_after(Instant::now(), ends.limits.tunnel_idle_timeout);
         }
         ends.deadline.poll_over(cx).map(|()| Err(RelayError::Stalled))
@@ -387,10 +407,11 @@ impl Relay {
     /// Ready with the reason when the time for the answer is over, or one side has stalled.
     fn poll_timers(&mut self, cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Poll<RelayError> {
         let endpoint_stalls = !self.upload_broken && self.upload.has_unsent();
-        let owes = !self.upload.has_ended() && !self.upload_broken && !endpoint_stalls;
+        let owes = !self.may_pause && !self.upload.has_ended() && !self.upload_broken && !endpoint_stalls;
         let takes_none = self.download.has_unsent();
         let give_up = self.deadlines.next();
         if !owes && !takes_none && !endpoint_stalls {
+            self.stalled_at = None;
             let Some(at) = give_up else {
                 ends.deadline.clear();
                 return Poll::Pending;
@@ -398,11 +419,8 @@ impl Relay {
             ends.deadline.set(at);
             return ends.deadline.poll_over(cx).map(|()| self.deadlines.over());
         }
-        let progress = self.upload.progress + self.download.progress + 1;
-        if progress != self.stalled_progress || ends.deadline.at().is_none() {
-            self.stalled_progress = progress;
-            let stall = Instant::now()
-                + if ends.downstream.is_http2() { ends.limits.stream_stall_timeout } else { ends.limits.stall_timeout };
+        if self.moves_on(takes_none) || ends.deadline.at().is_none() {
+            let stall = Instant::now() + stall_of(takes_none, ends);
             ends.deadline.set(give_up.map_or(stall, |at| at.min(stall)));
         }
         let at = ends.deadline.at();
@@ -416,6 +434,23 @@ impl Relay {
             }
         })
     }
+
+    /// Whether there was progress since the last stall was noted, which begins a new time. A client that takes what waits for
+    /// it a few bytes at a time makes none: until the queue is empty only a real amount counts.
+    fn moves_on(&mut self, takes_none: bool) -> bool {
+        let moved = self.upload.progress + self.download.progress;
+        let enough = if takes_none { REAL_PROGRESS } else { 1 };
+        let moves_on = self.stalled_at.is_none_or(|at| moved >= at + enough);
+        if moves_on {
+            self.stalled_at = Some(moved);
+        }
+        moves_on
+    }
+}
+
+/// How long a client may take nothing, or send nothing of what it owes.
+fn stall_of(takes_none: bool, ends: &Ends<'_>) -> Duration {
+    if takes_none && ends.downstream.is_http2() { ends.limits.stream_stall_timeout } else { ends.limits.stall_timeout }
 }
 
 fn raw(limits: &Limits) -> Direction {

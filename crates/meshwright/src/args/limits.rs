@@ -15,6 +15,20 @@ pub struct LimitArgs {
     #[arg(long, value_name = "N", value_parser = value::positive, env = "MESHWRIGHT_MAX_CONNECTIONS")]
     pub max_connections: Option<u32>,
 
+    /// Connections from one source at one time: an IPv4 address, or a /64 network [default: nine tenths of --max-connections, all when those are fewer than 100]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = value::positive,
+        env = "MESHWRIGHT_MAX_CONNECTIONS_PER_SOURCE"
+    )]
+    pub max_connections_per_source: Option<u32>,
+
+    /// Resident memory from which new connections are turned away, and from a tenth more on new requests too [default: 80 % of
+    /// the memory of the container or machine]
+    #[arg(long, value_name = "SIZE", value_parser = value::size, env = "MESHWRIGHT_MAX_MEMORY")]
+    pub max_memory: Option<u64>,
+
     /// Time for a whole request head, from its first byte or, on a new connection, from its accept
     #[arg(
         long,
@@ -237,6 +251,9 @@ impl LimitArgs {
         limits.frames.continuations = self.max_continuations;
         if let Some(connections) = self.max_connections {
             limits.connections = usize::try_from(connections).unwrap_or(usize::MAX);
+        }
+        if let Some(connections) = self.max_connections_per_source {
+            limits.connections_per_source = usize::try_from(connections).unwrap_or(usize::MAX);
         }
         limits
     }

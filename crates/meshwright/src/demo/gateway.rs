@@ -56,6 +56,7 @@ pub async fn start(args: &DemoArgs, services: &[String]) -> anyhow::Result<Runni
         drain_timeout: DRAIN,
         explain_errors: true,
         proxy_protocol_ports: Vec::new(),
+        max_memory: None,
         log_level: logging::start(&args.log).map_err(|error| anyhow!(error))?,
     };
     match Running::start(settings).await? {

@@ -118,6 +118,9 @@ fn settings(
     if process.limits.max_connections.is_none() {
         limits.connections = system::connections_for(descriptors);
     }
+    if process.limits.max_connections_per_source.is_none() {
+        limits.connections_per_source = system::places_of_one_source(limits.connections);
+    }
     Ok(Settings {
         control,
         admin,
@@ -127,6 +130,7 @@ fn settings(
         drain_timeout: process.drain_timeout,
         explain_errors: process.explain_errors,
         proxy_protocol_ports: process.proxy_protocol_ports.clone(),
+        max_memory: process.limits.max_memory.or_else(system::usable_memory),
         log_level,
     })
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use meshwright_control::{Command, Control, Settings as ControlSettings};
 use meshwright_model::Diagnostic;
-use meshwright_proxy::{AccessLog, BoundListener, Fleet, Settings as FleetSettings};
+use meshwright_proxy::{AccessLog, BoundListener, Fleet, Pressure, Settings as FleetSettings};
 use meshwright_telemetry::Metrics;
 use meshwright_wire::Limits;
 use tokio::net::TcpListener;
@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::publisher::ToFleet;
+use super::system;
 use super::views::AdminViews;
 use crate::args::Face;
 use crate::logging::LogLevel;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub explain_errors: bool,
     /// Ports of listeners, as configured, whose connections begin with a PROXY header.
     pub proxy_protocol_ports: Vec<u16>,
+    /// Resident bytes from which clients are turned away; `None` is no limit.
+    pub max_memory: Option<u64>,
     /// Level of the process log.
     pub log_level: LogLevel,
 }
@@ -65,6 +68,27 @@ pub struct Running {
     commands: mpsc::Sender<Command>,
     draining: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
+}
+
+/// Time between two looks at the memory of the process.
+const MEMORY_LOOKS: Duration = Duration::from_millis(250);
+
+/// Turns clients away while the process is short of memory.
+async fn watch_memory(most: u64, fleet: Arc<Fleet>, stopped: impl Future<Output = ()>) {
+    let mut stopped = std::pin::pin!(stopped);
+    let mut before = Pressure::None;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(MEMORY_LOOKS) => {}
+            () = &mut stopped => return,
+        }
+        let now = system::pressure_of(system::resident_bytes().unwrap_or(0), most);
+        if now != before {
+            tracing::warn!(pressure = ?now, most, "memory: what is turned away has changed");
+            fleet.set_pressure(now);
+            before = now;
+        }
+    }
 }
 
 impl Running {
@@ -110,6 +134,9 @@ impl Running {
                 admin: admin_address,
             });
             tokio::spawn(serve_admin(listener, views, told(stopped.clone())));
+        }
+        if let Some(most) = settings.max_memory {
+            tokio::spawn(watch_memory(most, fleet.clone(), told(stopped.clone())));
         }
         let (commands, receiver) = mpsc::channel(1);
         tokio::spawn(control.run(receiver, told(stopped)));

@@ -13,7 +13,7 @@ use meshwright_telemetry::{ClusterGauges, ConfigGauges, Metrics, ProcessGauges, 
 use meshwright_traffic::AdminState;
 use rustix::process::{Resource, getrlimit};
 
-use super::dump;
+use super::{dump, system};
 use crate::logging::LogLevel;
 
 /// Read-only views of everything, and the few actions.
@@ -215,12 +215,10 @@ fn cluster_gauges(cluster: &Cluster) -> ClusterGauges {
 }
 
 fn process_gauges(started: SystemTime) -> ProcessGauges {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok();
-    let resident = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
     let descriptors = std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as u64);
     ProcessGauges {
         start: Some(started),
-        resident_bytes: resident.map(|pages| pages * rustix::param::page_size() as u64),
+        resident_bytes: system::resident_bytes(),
         open_descriptors: descriptors,
         max_descriptors: getrlimit(Resource::Nofile).current,
     }
