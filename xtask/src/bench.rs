@@ -7,10 +7,10 @@
 pub(crate) mod backend;
 pub(crate) mod child;
 mod histogram;
-mod http;
+pub(crate) mod http;
 pub(crate) mod load;
 mod measure;
-mod peer;
+pub(crate) mod peer;
 mod report;
 mod scenario;
 mod session;

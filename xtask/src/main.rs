@@ -1,9 +1,11 @@
 //! The project's own tasks: `cargo xtask tidy`, `cargo xtask test`, `cargo xtask tools`, `cargo xtask bench`.
 //!
 //! It knows the tree, the tools around it and other proxies; it does not know what is inside the product's crates and
-//! links none of them. Read next: `tidy.rs` for the house rules, `suite.rs` for the test run, `bench.rs` for the figures.
+//! links none of them but the test kit. Read next: `tidy.rs` for the house rules, `suite.rs` for the test run, `bench.rs` for
+//! the figures, `corpus.rs` for the hostile inputs.
 
 mod bench;
+mod corpus;
 mod install;
 mod suite;
 mod tidy;
@@ -31,6 +33,8 @@ enum Task {
     Tools,
     /// Measure CPU per request beside HAProxy, nginx and Envoy
     Bench(bench::BenchArguments),
+    /// Send the corpus of hostile inputs to other proxies too, and compare
+    Corpus(corpus::CorpusArguments),
     /// (child of `bench`) the origin server behind the proxies
     #[command(hide = true)]
     BenchBackend(bench::backend::BackendArguments),
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => suite::run(&arguments),
         Task::Tools => suite::install_tools(),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Corpus(arguments) => corpus::run(&arguments),
         Task::BenchBackend(arguments) => bench::backend::run(&arguments),
         Task::BenchLoad(arguments) => bench::load::run(&arguments),
         Task::BenchExec(arguments) => bench::child::become_program(&arguments),

@@ -29,14 +29,21 @@ pub struct Seen {
     pub garbage: Option<String>,
 }
 
+impl Seen {
+    /// How many of the answers are the origin's.
+    pub fn recorded(&self) -> usize {
+        self.answers.iter().filter(|answer| answer.header("recorded").is_some()).count()
+    }
+}
+
 /// How a proxy treated a case, from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Grade {
     /// As it must.
     Right,
-    /// Not as it must, but nobody is harmed: another status, a connection that is kept or closed, a refusal of what is right.
+    /// What is right was refused, changed or left without an answer.
     Other,
-    /// Something to be refused was served.
+    /// What is to be refused was served; a broken answer was passed on as a whole one.
     Served,
 }
 
@@ -47,12 +54,14 @@ pub struct Judge {
     pub address: SocketAddr,
     /// How long a peer that says nothing is listened to.
     pub silence: Duration,
+    /// How long a peer that said that it closes may take to do so.
+    pub closing: Duration,
 }
 
 impl Judge {
     /// A judge of the proxy that listens there.
     pub fn of(address: SocketAddr) -> Self {
-        Self { address, silence: SILENCE }
+        Self { address, silence: SILENCE, closing: SILENCE }
     }
 
     /// Sends a case in pieces and reads what comes.
@@ -82,7 +91,7 @@ impl Judge {
                     let closes = answer.says_close();
                     seen.answers.push(answer);
                     if closes {
-                        seen.closed = client.is_closed_within(self.silence);
+                        seen.closed = client.is_closed_within(self.closing);
                         break;
                     }
                 }
@@ -186,14 +195,16 @@ impl Case {
         if seen.closed { Ok(()) } else { Err("the connection stays open".to_owned()) }
     }
 
-    /// The grade of what was seen: as [`Case::judge`], and where that finds fault, whether it does harm.
+    /// The grade of what was seen. Unlike [`Case::judge`] it takes every way to refuse as right: each proxy has its own.
     pub fn grade(&self, seen: &Seen) -> Grade {
         if self.judge(seen).is_ok() {
             return Grade::Right;
         }
-        let refuses = matches!(self.end, End::Refused(_) | End::Broken);
+        if !matches!(self.end, End::Refused(_) | End::Broken) {
+            return Grade::Other;
+        }
         let served = seen.answers.iter().skip(self.forwarded.len()).any(|answer| answer.status < 400);
-        if refuses && served { Grade::Served } else { Grade::Other }
+        if served { Grade::Served } else { Grade::Right }
     }
 
     /// How many requests may reach the origin because of it.
@@ -263,6 +274,15 @@ impl AnswerCase {
             AnswerMust::FailOrDeliver(body) => failed || delivered(body),
         };
         if right { Ok(()) } else { Err(format!("the client saw {seen:?}, where {:?} is right", self.must)) }
+    }
+
+    /// The grade of what the client saw.
+    pub fn grade(&self, seen: &Result<Response, ReadError>) -> Grade {
+        match self.judge(seen) {
+            Ok(()) => Grade::Right,
+            Err(_) if self.must == AnswerMust::Fail && seen.is_ok() => Grade::Served,
+            Err(_) => Grade::Other,
+        }
     }
 
     /// The ways in which it is sent: whole, split at offsets, and byte by byte when it is short.

@@ -32,7 +32,7 @@ pub struct Reading {
 impl Reading {
     /// Reads the request at the beginning of `bytes`; `None` when its end is not there.
     pub fn of(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader { bytes, at: 0, reading: Reading::default() };
+        let mut reader = Reader { bytes, at: 0, old: false, reading: Reading::default() };
         reader.request()?;
         reader.reading.length = reader.at;
         Some(reader.reading)
@@ -54,6 +54,8 @@ impl Reading {
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// The version is HTTP/1.0.
+    old: bool,
     reading: Reading,
 }
 
@@ -68,7 +70,8 @@ impl Reader<'_> {
         while let Some(field) = self.field()? {
             self.reading.fields.push(field);
         }
-        if self.reading.values("host").len() != 1 {
+        let hosts = self.reading.values("host").len();
+        if hosts > 1 || (hosts == 0 && !self.old) {
             let hosts = self.reading.values("host").join(" | ");
             self.reading.fault("not exactly one Host", &hosts);
         }
@@ -90,11 +93,12 @@ impl Reader<'_> {
 
     fn request_line(&mut self, line: &str) {
         let words: Vec<&str> = line.split(' ').collect();
-        let canonical = matches!(words.as_slice(), [method, target, "HTTP/1.1"]
+        let canonical = matches!(words.as_slice(), [method, target, "HTTP/1.1" | "HTTP/1.0"]
             if is_token(method) && !target.is_empty() && target.chars().all(|one| ('\x21'..'\x7f').contains(&one) && one != '#'));
         if !canonical {
             self.reading.fault("a request line that has other readings", line);
         }
+        self.old = line.ends_with("HTTP/1.0");
         let mut words = line.split([' ', '\t', '\x0b', '\x0c', '\r']).filter(|word| !word.is_empty());
         self.reading.method = words.next().unwrap_or_default().to_owned();
         self.reading.target = words.next().unwrap_or_default().to_owned();
@@ -131,13 +135,13 @@ impl Reader<'_> {
             self.reading.fault("two framings", &format!("{lengths:?} {codings:?}"));
         }
         if let Some(coding) = codings.first() {
-            if coding != "chunked" {
+            if !coding.eq_ignore_ascii_case("chunked") || self.old {
                 self.reading.fault("a coding other than chunked", coding);
             }
             return self.chunks();
         }
         let Some(length) = lengths.first() else { return Some(()) };
-        if length != &length.parse::<u64>().map_or(String::new(), |number| number.to_string()) {
+        if length.starts_with('+') || length.parse::<u64>().is_err() {
             self.reading.fault("a length that is no plain number", length);
         }
         let length = length.trim_start_matches('+').parse().unwrap_or(0);
@@ -219,7 +223,8 @@ mod tests {
             "\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n",
             "GET / HTTP/1.1\nhost: x\r\n\r\n",
             "GET  / HTTP/1.1\r\nhost: x\r\n\r\n",
-            "GET / HTTP/1.0\r\nhost: x\r\n\r\n",
+            "GET / HTTP/1.2\r\nhost: x\r\n\r\n",
+            "GET / HTTP/1.0\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
             "GET /#a HTTP/1.1\r\nhost: x\r\n\r\n",
             "GET / HTTP/1.1\r\n\r\n",
             "GET / HTTP/1.1\r\nhost: x\r\nhost: x\r\n\r\n",
@@ -228,7 +233,7 @@ mod tests {
             "GET / HTTP/1.1\r\nhost: x\r\na: b\0c\r\n\r\n",
             "GET / HTTP/1.1\r\nhost: x\r\na: b\rc: d\r\n\r\n",
             "GET / HTTP/1.1\r\nhost: x\r\ncontent_length: 0\r\n\r\n",
-            "GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 00\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: x\r\ncontent-length: +0\r\n\r\n",
             "GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n",
             "GET / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
             "GET / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0;a=b\r\n\r\n",

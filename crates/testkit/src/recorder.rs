@@ -38,7 +38,8 @@ pub struct Tally {
 /// - `/switch/STATUS` is answered with that status; after 101 every byte comes back,
 /// - `/answers/NUMBER/SPLIT` gets that answer of the corpus, in two pieces split there, or byte by byte (`all`),
 ///
-/// and everything else is answered with 200 and the request's own bytes.
+/// and everything else is answered with 200 and the request's own bytes. Each answer that is none of the corpus has a field
+/// `recorded`.
 pub struct Recorder {
     origin: Origin,
     tally: Arc<Mutex<Tally>>,
@@ -153,7 +154,8 @@ impl Recording<'_> {
     }
 
     fn answer(&mut self, status: &str, lines: &str, body: &[u8]) -> io::Result<()> {
-        let head = format!("HTTP/1.1 {status} Recorded\r\n{lines}content-length: {}\r\n\r\n", body.len());
+        let head =
+            format!("HTTP/1.1 {status} Recorded\r\n{lines}recorded: yes\r\ncontent-length: {}\r\n\r\n", body.len());
         self.connection.send([head.as_bytes(), body].concat())
     }
 

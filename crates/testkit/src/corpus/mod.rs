@@ -13,6 +13,50 @@ mod sequences;
 
 pub use answers::{AnswerCase, AnswerMust, Ending, answers};
 
+/// The rows that are data, and what each is about.
+pub const ROWS: [(&str, &str); 40] = [
+    ("A1", "Content-Length and Transfer-Encoding in one request"),
+    ("A2", "Content-Lengths that differ"),
+    ("A3", "Content-Lengths that are equal"),
+    ("A4", "an empty Content-Length"),
+    ("A5", "a Content-Length that is no plain number"),
+    ("A6", "a Content-Length in another spelling"),
+    ("A7", "names that are almost Content-Length"),
+    ("A8", "lists of transfer codings"),
+    ("A9", "transfer codings other than chunked"),
+    ("A10", "Transfer-Encoding that only some servers recognise"),
+    ("A11", "framing in HTTP/1.0"),
+    ("A12", "chunk sizes that are no number"),
+    ("A13", "ends of chunk size lines"),
+    ("A14", "chunk extensions"),
+    ("A15", "ends of chunks and of chunked bodies"),
+    ("A16", "well-framed chunks"),
+    ("A17", "trailers"),
+    ("A18", "line ends and empty lines"),
+    ("A19", "line ends inside fields"),
+    ("A20", "folded lines"),
+    ("A21", "bodies of methods that have none as a rule"),
+    ("A22", "answers before the body was read"),
+    ("A23", "expectations"),
+    ("A24", "pipelines"),
+    ("A25", "upgrades that are not granted"),
+    ("A26", "fields that Connection names"),
+    ("A27", "answers that are no answers"),
+    ("A28", "answers that end at the wrong place"),
+    ("A29", "answers before the end of the request"),
+    ("B1", "hosts"),
+    ("B2", "targets with an authority"),
+    ("B3", "request lines"),
+    ("B4", "methods"),
+    ("B5", "sizes"),
+    ("B6", "field names"),
+    ("B7", "control bytes in values"),
+    ("B8", "bytes beyond ASCII in values"),
+    ("B9", "paths"),
+    ("B11", "long lists"),
+    ("B12", "what would spoil a log"),
+];
+
 /// A request inside another message. Whoever lets it out has been split.
 pub(crate) const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -225,6 +269,13 @@ mod tests {
         for case in answers() {
             assert!(names.insert((case.row, case.name.to_owned())), "{} {}", case.row, case.name);
         }
+    }
+
+    #[test]
+    fn every_row_has_its_title_and_its_cases() {
+        let used: BTreeSet<&str> =
+            requests().iter().map(|case| case.row).chain(answers().iter().map(|case| case.row)).collect();
+        assert_eq!(used, ROWS.iter().map(|(row, _)| *row).collect());
     }
 
     #[test]

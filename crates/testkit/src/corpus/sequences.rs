@@ -157,12 +157,11 @@ fn upgrades() -> Vec<Case> {
     let mut cases = Vec::new();
     let lines = "Connection: Upgrade\r\nUpgrade: foo\r\n";
     let behind = || Expected::new("GET", "/two", "");
-    for (id, status) in [("CVE-2024-23326: answered", 200), ("refused", 403), ("told to upgrade", 426), ("failed", 500)]
-    {
+    for (id, status) in [("answered", 200), ("refused", 403), ("told to upgrade", 426), ("failed", 500)] {
         let target = format!("/switch/{status}");
         let expected = || vec![Expected::new("GET", &target, "").answered(status), behind()];
         let text = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{lines}\r\n{}", plain("GET", "/two"));
-        cases.push(forwarded("A25", format!("{id}, with a request behind it"), text, expected()));
+        cases.push(forwarded("A25", format!("CVE-2024-23326: {id}, with a request behind it"), text, expected()));
         let text = format!("GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: foo\r\n\r\n{}", plain("GET", "/two"));
         cases.push(forwarded("A25", format!("{id}, not named in Connection"), text, expected()));
         let text = format!("{}{}", sized("POST", &target, lines, SMUGGLED), plain("GET", "/two"));
@@ -213,7 +212,7 @@ fn nominations() -> Vec<Case> {
     let expected =
         Expected::new("GET", "/p", "").without(&["keep-alive", "proxy-connection", "te", "proxy-authorization"]);
     cases.push(forwarded("A26", "fields of this hop", text, vec![expected]));
-    for (name, value) in [("no token", "a b"), ("in quotes", "\"close\""), ("with a control byte", "close\x02")] {
+    for (name, value) in [("no token", "a b"), ("quotes", "\"close\""), ("a control byte", "close\x02")] {
         let text = format!("GET /p HTTP/1.1\r\nHost: x\r\nConnection: {value}\r\n\r\n");
         cases.push(refused("A26", format!("Connection with {name}"), text));
     }
