@@ -110,6 +110,10 @@ impl Walker<'_, '_> {
     fn value(&mut self, ty: &'static Type, node: &Node, place: &Place, name: &str) -> Data {
         match ty {
             Type::Anything => Data::Anything,
+            Type::Secret => match &node.value {
+                Value::Scalar(scalar) => Data::Text(scalar.text.clone()),
+                _ => Data::Invalid,
+            },
             Type::Message(message) => self.record(message, node, place.clone()),
             Type::List(inner) => self.list(inner, node, place, name),
             Type::Map(inner) => self.map(inner, node, place),

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use meshwright_model::{Diagnostic, ObjectRef, Origin, Severity};
+use meshwright_model::{Diagnostic, ObjectRef, Origin, Reference, Severity};
 
 use crate::node::Place;
 
@@ -102,6 +102,17 @@ pub(crate) struct Reporter<'a> {
 }
 
 impl Reporter<'_> {
+    /// A name that leads out of the configuration, with its place.
+    pub fn reference(&self, place: &Place, name: &str) -> Reference {
+        Reference {
+            name: name.to_owned(),
+            origin: self.subject.origin(place),
+            length: place.span.length.max(1),
+            object: self.subject.object.clone(),
+            path: place.path.to_string(),
+        }
+    }
+
     /// Adds a finding at a place; its path is the place's unless it has one already.
     pub fn add(&mut self, place: &Place, mut diagnostic: Diagnostic) {
         if diagnostic.path.is_empty() {
@@ -110,6 +121,10 @@ impl Reporter<'_> {
         diagnostic.origin = Some(self.subject.origin(place));
         diagnostic.length = place.span.length.max(1);
         diagnostic.object.clone_from(&self.subject.object);
+        if diagnostic.object.as_ref().is_some_and(|object| object.kind == "Secret") {
+            // Whatever was written may be a part of a key.
+            diagnostic.value = None;
+        }
         self.findings.add(self.subject.index, diagnostic);
     }
 }

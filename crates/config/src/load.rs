@@ -38,7 +38,7 @@ pub fn load(sources: &[Source], options: &Options) -> Outcome {
         virtual_services: objects.virtual_services.into_iter().map(|object| object.model).collect(),
         destination_rules,
         services,
-        secrets: Vec::new(),
+        secrets: objects.secrets.into_iter().filter_map(|object| object.model).collect(),
     });
     Outcome { mesh, diagnostics }
 }

@@ -116,6 +116,7 @@ fn type_name(ty: &Type) -> String {
         Type::Duration => "duration".to_owned(),
         Type::DurationOrZero => "duration, 0s allowed".to_owned(),
         Type::Bytes => "base64".to_owned(),
+        Type::Secret => "secret string".to_owned(),
         Type::Word(words) => words.values.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" | "),
         Type::List(inner) => format!("list of {}", type_name(inner)),
         Type::Map(inner) => format!("map of {}", type_name(inner)),

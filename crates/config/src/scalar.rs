@@ -143,7 +143,12 @@ pub(crate) fn base64(scalar: &Scalar) -> Result<Data, Box<Diagnostic>> {
             .with_suggestion("encode the bytes with `base64`, or use the string form of the field");
         Box::new(finding)
     };
-    let digits = scalar.text.trim_end_matches('=');
+    base64_bytes(&scalar.text).map(Data::Bytes).ok_or_else(refuse)
+}
+
+/// Base64 decoded, with or without padding, in either alphabet of RFC 4648; `None` for anything else.
+pub(crate) fn base64_bytes(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim_end_matches('=');
     let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
     let mut buffer: u32 = 0;
     let mut bits = 0;
@@ -154,7 +159,7 @@ pub(crate) fn base64(scalar: &Scalar) -> Result<Data, Box<Diagnostic>> {
             b'0'..=b'9' => byte - b'0' + 52,
             b'+' | b'-' => 62,
             b'/' | b'_' => 63,
-            _ => return Err(refuse()),
+            _ => return None,
         };
         buffer = (buffer << 6) | u32::from(value);
         bits += 6;
@@ -163,10 +168,7 @@ pub(crate) fn base64(scalar: &Scalar) -> Result<Data, Box<Diagnostic>> {
             bytes.push(((buffer >> bits) & 0xff) as u8);
         }
     }
-    if digits.len() % 4 == 1 {
-        return Err(refuse());
-    }
-    Ok(Data::Bytes(bytes))
+    (digits.len() % 4 != 1).then_some(bytes)
 }
 
 #[cfg(test)]

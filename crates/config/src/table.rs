@@ -20,6 +20,8 @@ pub(crate) enum Type {
     DurationOrZero,
     /// Base64.
     Bytes,
+    /// A string that no finding repeats; what is no string is left out.
+    Secret,
     /// One of these names; also by number.
     Word(&'static Words),
     /// A list.

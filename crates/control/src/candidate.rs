@@ -2,9 +2,10 @@
 
 use meshwright_config as config;
 use meshwright_model::{Diagnostic, Origin};
-use meshwright_snapshot::{Snapshot, compile};
+use meshwright_snapshot::{CompileOptions, Snapshot, compile};
 
 use crate::Settings;
+use crate::certificates::Certificates;
 use crate::resolution::Plan;
 
 /// A configuration that was read but not published.
@@ -17,13 +18,19 @@ pub(crate) struct Candidate {
 pub(crate) fn candidate(
     settings: &Settings,
     sources: &[config::Source],
-    names: &Plan,
+    (names, certificates): (&Plan, &mut Certificates),
     previous: Option<&Snapshot>,
 ) -> Result<Candidate, Vec<Diagnostic>> {
     let config::Outcome { mesh, mut diagnostics } = config::load(sources, &settings.config_options);
     let Some(mesh) = mesh else { return Err(diagnostics) };
     let resolved = names.endpoint_sets(&mesh);
-    match compile(mesh, &resolved, &settings.compile_options, previous) {
+    let (credentials, mut unreadable) = certificates.gather(&mesh);
+    if !unreadable.is_empty() {
+        diagnostics.append(&mut unreadable);
+        return Err(diagnostics);
+    }
+    let options = CompileOptions { credentials, ..settings.compile_options.clone() };
+    match compile(mesh, &resolved, &options, previous) {
         Ok((snapshot, mut warnings)) => {
             diagnostics.append(&mut warnings);
             Ok(Candidate { snapshot, warnings: diagnostics })

@@ -23,6 +23,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::candidate::{Candidate, blank, candidate, is_blank};
+use crate::certificates::Certificates;
 use crate::debounce::Debounce;
 use crate::resolution::{Lookup, Plan, names_of};
 use crate::resolver::Resolver;
@@ -43,7 +44,9 @@ pub struct Settings {
     pub stdin: Option<Vec<u8>>,
     /// Namespace and services of the command line.
     pub config_options: config::Options,
-    /// Addresses, labels and namespace of the process.
+    /// Where credentials are looked for that are not in the files (`--credentials`); `None` is nowhere.
+    pub credentials: Option<PathBuf>,
+    /// Addresses, labels and namespace of the process. Its credentials are read here and need not be given.
     pub compile_options: CompileOptions,
     /// Reload when files change.
     pub watch: bool,
@@ -85,9 +88,10 @@ pub struct Control {
     watch: Option<FileWatch>,
     watch_retry: Option<Instant>,
     debounce: Debounce,
+    certificates: Certificates,
     /// Texts of pipes and devices; they are the same at every reload.
     kept: OnceOnly,
-    /// Of the texts tried last; `None` when they could not be read.
+    /// Of the texts tried last; `None` when they could not be read. Certificates are compared apart from them.
     fingerprint: Option<u64>,
 }
 
@@ -106,10 +110,13 @@ impl Control {
         let now = Instant::now();
         // The watch comes first: a change between reading and watching would go unseen.
         let mut watch = start_watch(&settings);
-        let coverage = watch.as_mut().map(|watch| watch.set_directories(watched_directories(&settings.paths)));
+        if let Some(watch) = &mut watch {
+            watch.set_directories(watched_directories(&settings.paths));
+        }
         let sources = read_sources(&settings.paths, settings.stdin.as_deref())?;
         let names = Plan::default();
-        let Candidate { snapshot, warnings } = candidate(&settings, &sources, &names, None)?;
+        let mut certificates = Certificates::new(settings.credentials.clone());
+        let Candidate { snapshot, warnings } = candidate(&settings, &sources, (&names, &mut certificates), None)?;
         let snapshot = Arc::new(snapshot);
         publisher.publish(Arc::clone(&snapshot)).map_err(|mut refusals| {
             let mut findings = warnings.clone();
@@ -140,10 +147,12 @@ impl Control {
             looked_up: HashMap::new(),
             sweeps: SweepPlan::default(),
             watch,
-            watch_retry: coverage.filter(|coverage| !coverage.complete).map(|_| now + WATCH_RETRY),
+            watch_retry: None,
+            certificates,
             debounce: Debounce::default(),
             fingerprint: Some(fingerprint(&sources)),
         };
+        control.watch_directories(now);
         control.follow(now);
         Ok((control, warnings))
     }
@@ -208,7 +217,8 @@ impl Control {
         self.start_lookups(now);
     }
 
-    /// Reads everything and applies it as one transaction. Without `forced`, the texts tried last are left alone.
+    /// Reads everything and applies it as one transaction. Without `forced`, what was tried last is left alone while neither
+    /// texts nor certificates have changed.
     fn reload(&mut self, forced: bool) {
         let now = Instant::now();
         let sources = read_again(&self.settings.paths, self.settings.stdin.as_deref(), &self.kept);
@@ -225,13 +235,20 @@ impl Control {
             }
         };
         let fingerprint = Some(fingerprint(&sources));
-        if fingerprint == self.fingerprint && !forced {
+        if fingerprint == self.fingerprint && !forced && !self.certificates.changed() {
             return;
+        }
+        if forced {
+            self.certificates.forget_system_roots();
         }
         self.fingerprint = fingerprint;
         self.resolver.reset();
         let previous = self.handle.snapshot();
-        let Candidate { snapshot, warnings } = match candidate(&self.settings, &sources, &self.names, Some(&previous)) {
+        let inputs = (&self.names, &mut self.certificates);
+        let candidate = candidate(&self.settings, &sources, inputs, Some(&previous));
+        // Certificates that were not asked for before have directories of their own.
+        self.watch_directories(now);
+        let Candidate { snapshot, warnings } = match candidate {
             Ok(candidate) => candidate,
             Err(findings) => return self.refused(findings, true),
         };
@@ -295,7 +312,9 @@ impl Control {
 
     fn watch_directories(&mut self, now: Instant) {
         let Some(watch) = &mut self.watch else { return };
-        let coverage = watch.set_directories(watched_directories(&self.settings.paths));
+        let mut directories = watched_directories(&self.settings.paths);
+        directories.extend(self.certificates.watched_directories());
+        let coverage = watch.set_directories(directories);
         self.watch_retry = (!coverage.complete).then_some(now + WATCH_RETRY);
         if coverage.gained {
             self.debounce.handle_event(now);

@@ -4,9 +4,11 @@
 //! by their time to live, ends ejections that are over and carries out what operators say about endpoints ([`Handle`]).
 //! It does not know listeners, connections or requests: those belong to whoever implements [`Publisher`].
 //! Every timed part is a pure core that is asked when it wants to be woken (`debounce.rs`, `resolution.rs`, `sweep.rs`); the
-//! one loop that wakes them is in `control.rs`. Read next: `control.rs`, then `source.rs` and `watch.rs`.
+//! one loop that wakes them is in `control.rs`. Read next: `control.rs`, then `source.rs`, `certificates.rs`
+//! and `watch.rs`.
 
 mod candidate;
+mod certificates;
 mod control;
 mod debounce;
 mod endpoint_action;
@@ -18,6 +20,7 @@ mod status;
 mod sweep;
 mod watch;
 
+pub use certificates::certificates_of;
 pub use control::{Command, Control, Publisher, Settings};
 pub use endpoint_action::{ActionError, AuditEntry, EndpointAction};
 pub use handle::Handle;

@@ -194,12 +194,17 @@ pub(crate) fn watched_directories(paths: &[PathBuf]) -> BTreeMap<PathBuf, Intere
     }
     let mut directories: BTreeMap<PathBuf, Interest> =
         entries.into_iter().map(|(directory, names)| (directory, Interest::Entries(names))).collect();
-    directories.extend(everything.into_iter().map(|directory| (directory, Interest::Everything)));
+    directories.extend(interests_of(everything));
     directories
 }
 
+/// Every change in each of `directories` matters.
+pub(crate) fn interests_of(directories: BTreeSet<PathBuf>) -> BTreeMap<PathBuf, Interest> {
+    directories.into_iter().map(|directory| (directory, Interest::Everything)).collect()
+}
+
 /// The directory that `path` is in; `.` for a bare name.
-fn parent(path: &Path) -> PathBuf {
+pub(crate) fn parent(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
         Some(parent) => parent.to_owned(),

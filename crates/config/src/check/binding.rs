@@ -13,6 +13,7 @@ use crate::record::Record;
 pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
     for object in &world.objects.virtual_services {
         gateways_exist(world, object, findings);
+        streams_need_a_gateway(object, findings);
     }
     mesh_hosts_once(world, findings);
     gateways_agree(world, findings);
@@ -21,7 +22,9 @@ pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
 /// IST0101 and IST0132.
 fn gateways_exist(world: &World<'_>, object: &Object<VirtualService>, findings: &mut Findings) {
     let mut reporter = Reporter { findings, subject: &object.subject };
-    let in_matches = object.spec.records("http").flat_map(|route| route.records("match"));
+    let lists = ["http", "tls", "tcp"];
+    let in_matches =
+        lists.into_iter().flat_map(|list| object.spec.records(list)).flat_map(|route| route.records("match"));
     let mut seen: HashSet<&str> = HashSet::new();
     for record in std::iter::once(&object.spec).chain(in_matches) {
         for (item, text) in record.texts("gateways") {
@@ -47,6 +50,29 @@ fn gateways_exist(world: &World<'_>, object: &Object<VirtualService>, findings: 
                 _ => {}
             }
         }
+    }
+}
+
+/// Between services only HTTP is routed: a connection that is passed on as bytes does not say which service it is for.
+fn streams_need_a_gateway(object: &Object<VirtualService>, findings: &mut Findings) {
+    if !object.model.gateways.contains(&GatewayRef::Mesh) {
+        return;
+    }
+    let mut reporter = Reporter { findings, subject: &object.subject };
+    for field in ["tls", "tcp"].into_iter().filter(|field| !object.spec.list(field).is_empty()) {
+        let effect = match object.model.gateways.len() {
+            1 => "no connection is routed by it",
+            _ => "it works at its gateways; connections between services are not routed by it",
+        };
+        let finding = Diagnostic::warning(
+            "not-supported",
+            format!("`{field}` routes of the mesh are not supported by this version"),
+        )
+        .with_value("mesh")
+        .with_allowed(format!("`gateways` with a gateway that has a {} port", field.to_uppercase()))
+        .with_effect(effect)
+        .with_suggestion("name a gateway in `gateways`, or remove the routes");
+        reporter.add(&object.spec.key_of(field), finding);
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use meshwright_model::{DestinationRule, Diagnostic, EndpointAddress, Service, host};
+use meshwright_model::{
+    ClientTlsPolicy, DestinationRule, Diagnostic, EndpointAddress, PortProtocol, Service, TrafficPolicy, host,
+};
 
 use super::World;
 use super::binding::{MAX_SUGGESTED, missing};
@@ -63,9 +65,13 @@ pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
     let rules = RuleIndex::new(world);
     for object in &world.objects.virtual_services {
         let mut reporter = Reporter { findings, subject: &object.subject };
-        for destination in object.spec.records("http").flat_map(|route| route.records("route")) {
-            if let Some(destination) = destination.record("destination") {
-                destination_exists(world, &rules, destination, &object.namespace, &mut reporter);
+        for list in ["http", "tls", "tcp"] {
+            for destination in object.spec.records(list).flat_map(|route| route.records("route")) {
+                if let Some(record) = destination.record("destination") {
+                    let traffic = if list == "http" { Traffic::Requests } else { Traffic::Connections };
+                    let place = Place { world, rules: &rules, namespace: &object.namespace };
+                    destination_exists(&place, traffic, record, &mut reporter);
+                }
             }
         }
     }
@@ -74,14 +80,33 @@ pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
     }
 }
 
+/// What a destination gets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Traffic {
+    Requests,
+    Connections,
+}
+
+impl Traffic {
+    /// What becomes of it without a destination.
+    fn lost(self, why: &str) -> String {
+        match self {
+            Self::Requests => format!("requests get 503 NC: {why}"),
+            Self::Connections => format!("connections are closed: {why}"),
+        }
+    }
+}
+
+/// Where a destination is written.
+struct Place<'a> {
+    world: &'a World<'a>,
+    rules: &'a RuleIndex<'a>,
+    namespace: &'a str,
+}
+
 /// IST0101 and IST0112.
-fn destination_exists(
-    world: &World<'_>,
-    rules: &RuleIndex<'_>,
-    record: &Record,
-    namespace: &str,
-    reporter: &mut Reporter<'_>,
-) {
+fn destination_exists(place: &Place<'_>, traffic: Traffic, record: &Record, reporter: &mut Reporter<'_>) {
+    let Place { world, rules, namespace } = *place;
     let Some(written) = record.text("host").filter(|host| !host.is_empty()) else { return };
     let lower = written.to_ascii_lowercase();
     let lower = lower.strip_suffix('.').unwrap_or(&lower);
@@ -91,11 +116,10 @@ fn destination_exists(
     }
     let service = world.service(lower, namespace);
     if let Some(subset) = record.text("subset").filter(|subset| name::is_dns_label(subset)) {
-        subset_exists(&rules.rules(world, lower, namespace), record, (lower, subset), reporter);
+        subset_exists(&rules.rules(world, lower, namespace), record, (lower, subset, traffic), reporter);
     }
     let Some(service) = service else {
-        let effect = "requests get 503 NC: there is no such service";
-        let mut finding = missing("host", written, &world.names, effect);
+        let mut finding = missing("host", written, &world.names, &traffic.lost("there is no such service"));
         let known = finding.suggestion.as_deref().is_some_and(|text| text.starts_with("did you mean"));
         if !known {
             finding =
@@ -111,14 +135,15 @@ fn destination_exists(
             if !known {
                 let text = format!("{written}:{number}");
                 let list: Vec<String> = numbers.iter().map(u16::to_string).collect();
-                let effect = "requests get 503 NC: the service has no such port";
-                let finding = missing("port", &text, &[], effect)
+                let finding = missing("port", &text, &[], &traffic.lost("the service has no such port"))
                     .with_value(number.to_string())
                     .with_allowed(list.join(", "))
                     .with_suggestion("use a port of the service");
                 let place =
                     record.record("port").map_or_else(|| record.place_of("port"), |port| port.place_of("number"));
                 reporter.add(&place, finding);
+            } else if traffic == Traffic::Requests {
+                speaks_tls(service, number, &rules.rules(world, lower, namespace), record, reporter);
             }
         }
         None if numbers.len() > 1 => {
@@ -129,7 +154,10 @@ fn destination_exists(
             let finding = Diagnostic::warning("IST0112", message)
                 .with_value(written)
                 .with_allowed("`port: {number: N}` with a port of the service")
-                .with_effect("the port that the request came in on is used; requests on other ports get 503 NC")
+                .with_effect(format!(
+                    "the port that it came in on is used; else {}",
+                    traffic.lost("there is no such port")
+                ))
                 .with_suggestion(format!("add `port: {{number: {}}}`", numbers[0]));
             reporter.add(&record.place_of("host"), finding);
         }
@@ -137,19 +165,51 @@ fn destination_exists(
     }
 }
 
+/// Requests to a port that says HTTPS or TLS need a rule that makes it so, or they are sent in clear text.
+fn speaks_tls(
+    service: &Service,
+    number: i64,
+    rules: &[&DestinationRule],
+    record: &Record,
+    reporter: &mut Reporter<'_>,
+) {
+    let port = service.ports.iter().find(|port| i64::from(port.number) == number);
+    let Some(port) = port.filter(|port| matches!(port.protocol, PortProtocol::Https | PortProtocol::Tls)) else {
+        return;
+    };
+    let originates = |policy: &TrafficPolicy| {
+        let of_ports = policy.port_level.iter().filter_map(|own| own.tls.as_ref());
+        policy.tls.iter().chain(of_ports).any(|tls| matches!(tls, ClientTlsPolicy::Originate(_)))
+    };
+    let any = rules.iter().any(|rule| {
+        originates(&rule.traffic_policy) || rule.subsets.iter().any(|subset| originates(&subset.traffic_policy))
+    });
+    if any {
+        return;
+    }
+    let message = format!("port {} of {} speaks TLS, and no DestinationRule begins it", port.number, service.host);
+    let finding = Diagnostic::warning("clear-text-to-tls", message)
+        .with_value(port.number.to_string())
+        .with_allowed("a DestinationRule for the host with `trafficPolicy: {tls: {mode: SIMPLE}}`")
+        .with_effect("requests are sent in clear text, which the service does not understand")
+        .with_suggestion("add the DestinationRule");
+    let place = record.record("port").map_or_else(|| record.place_of("port"), |port| port.place_of("number"));
+    reporter.add(&place, finding);
+}
+
 fn subset_exists(
     rules: &[&DestinationRule],
     record: &Record,
-    (host, subset): (&str, &str),
+    (host, subset, traffic): (&str, &str, Traffic),
     reporter: &mut Reporter<'_>,
 ) {
     if rules.iter().any(|rule| rule.subsets.iter().any(|known| known.name == subset)) {
         return;
     }
     let names: Vec<&str> = rules.iter().flat_map(|rule| &rule.subsets).map(|subset| subset.name.as_str()).collect();
-    let effect = "requests get 503 NC: no DestinationRule of the host declares the subset";
+    let effect = traffic.lost("no DestinationRule of the host declares the subset");
     let text = format!("{host}+{subset}");
-    let mut finding = missing("host+subset in destinationrule", &text, &names, effect).with_value(subset);
+    let mut finding = missing("host+subset in destinationrule", &text, &names, &effect).with_value(subset);
     finding.suggestion = Some(match crate::text::nearest(subset, names) {
         Some(near) => format!("did you mean {near}?"),
         None => format!(

@@ -106,10 +106,11 @@ static SLICE_PORT: Message = message(
 /// Label of a slice that names its service.
 pub(crate) const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
-/// Protocols that are HTTP here, with a warning for those that want HTTP/2.
+/// Names of protocols, as `appProtocol`, port names and `ServiceEntry` ports have them.
 const HTTP: [&str; 3] = ["http", "kubernetes.io/ws", "kubernetes.io/wss"];
 const HTTP2: [&str; 4] = ["http2", "grpc", "grpc-web", "kubernetes.io/h2c"];
-const OTHER: [&str; 9] = ["tcp", "udp", "https", "tls", "mongo", "redis", "mysql", "http_proxy", "sctp"];
+const STREAMS: [&str; 6] = ["https", "tls", "tcp", "mongo", "redis", "mysql"];
+const OTHER: [&str; 3] = ["udp", "http_proxy", "sctp"];
 
 /// A Kubernetes service before its endpoints are joined.
 #[derive(Clone, Debug)]
@@ -198,7 +199,7 @@ fn read_service_ports(spec: &Record, reporter: &mut Reporter<'_>) -> Vec<(Servic
             if protocol == PortProtocol::Other {
                 continue;
             }
-            if ports[index].0.protocol == PortProtocol::Http {
+            if ports[index].0.protocol != PortProtocol::Other {
                 let finding = Diagnostic::error("duplicate-name", format!("the service port {number} is given twice"))
                     .with_value(number.to_string())
                     .with_allowed("every port number once for a transport protocol")
@@ -245,12 +246,14 @@ fn judge_protocol(record: &Record, field: &str, name: &str, reporter: &mut Repor
         return Some(PortProtocol::Http);
     }
     if HTTP2.contains(&lower.as_str()) {
-        let finding = Diagnostic::warning("not-supported", format!("{name} is spoken as HTTP/1.1 by this version"))
-            .with_value(name)
-            .with_effect("services that insist on HTTP/2 cannot be called")
-            .with_suggestion("let the service speak HTTP/1.1 on this port");
-        reporter.add(&record.place_of(field), finding);
-        return Some(PortProtocol::Http);
+        return Some(PortProtocol::Http2);
+    }
+    if STREAMS.contains(&lower.as_str()) {
+        return Some(match lower.as_str() {
+            "https" => PortProtocol::Https,
+            "tls" => PortProtocol::Tls,
+            _ => PortProtocol::Tcp,
+        });
     }
     OTHER.contains(&lower.as_str()).then(|| other_protocol(record, field, name, reporter))
 }
@@ -258,7 +261,7 @@ fn judge_protocol(record: &Record, field: &str, name: &str, reporter: &mut Repor
 fn other_protocol(record: &Record, field: &str, name: &str, reporter: &mut Reporter<'_>) -> PortProtocol {
     let finding = Diagnostic::warning("not-supported", format!("{name} ports are not routed by this version"))
         .with_value(name)
-        .with_allowed("HTTP")
+        .with_allowed("HTTP, HTTP2, GRPC, HTTPS, TLS or TCP")
         .with_effect("requests cannot be sent to this port")
         .with_suggestion("name the port `http` (or set its protocol to HTTP) if it speaks HTTP");
     reporter.add(&record.place_of(field), finding);
@@ -271,8 +274,13 @@ pub(super) fn read_protocol(record: &Record, field: &str, reporter: &mut Reporte
     if let Some(protocol) = judge_protocol(record, field, written, reporter) {
         return protocol;
     }
-    let known: Vec<String> =
-        HTTP[..1].iter().chain(&HTTP2[..3]).chain(&OTHER).map(|name| name.to_ascii_uppercase()).collect();
+    let known: Vec<String> = HTTP[..1]
+        .iter()
+        .chain(&HTTP2[..3])
+        .chain(&STREAMS)
+        .chain(&OTHER)
+        .map(|name| name.to_ascii_uppercase())
+        .collect();
     let mut finding = Diagnostic::error("unknown-value", format!("unsupported protocol: {written}"))
         .with_value(written)
         .with_allowed(known.join(", "))

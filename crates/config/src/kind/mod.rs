@@ -7,13 +7,14 @@ pub(crate) mod destination_rule;
 pub(crate) mod gateway;
 pub(crate) mod kubernetes;
 mod other;
+pub(crate) mod secret;
 pub(crate) mod service_entry;
 pub(crate) mod virtual_service;
 pub(crate) mod workload_entry;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use meshwright_model::{DestinationRule, Diagnostic, Gateway, ObjectRef, Origin, VirtualService};
+use meshwright_model::{DestinationRule, Diagnostic, Gateway, ObjectRef, Origin, Secret, VirtualService};
 
 use crate::field;
 use crate::finding::{Findings, Reporter, Subject};
@@ -81,6 +82,12 @@ pub(crate) static KINDS: &[Kind] = &[
         message: &kubernetes::ENDPOINT_SLICE,
         doc: "Endpoints of a Kubernetes service.",
     },
+    Kind {
+        name: "Secret",
+        api_versions: &["v1"],
+        message: &secret::DOCUMENT,
+        doc: "Certificates and keys for TLS, named by `credentialName`.",
+    },
 ];
 
 /// `apiVersion` of every document.
@@ -145,6 +152,8 @@ pub(crate) struct Objects {
     pub services: Vec<Object<kubernetes::KubernetesService>>,
     /// Kubernetes endpoint slices.
     pub slices: Vec<Object<kubernetes::Slice>>,
+    /// Secrets with certificates; `None` for others.
+    pub secrets: Vec<Object<Option<Secret>>>,
     /// Whether some document could not be made an object; then "not found" would be a guess.
     pub incomplete: bool,
     known: HashMap<ObjectRef, Origin>,
@@ -229,7 +238,8 @@ pub(crate) fn read(
         "ServiceEntry" => objects.service_entries.push(service_entry::read(document, &mut reporter)),
         "WorkloadEntry" => objects.workload_entries.push(workload_entry::read(document, &mut reporter)),
         "Service" => objects.services.push(kubernetes::read_service(document, &mut reporter)),
-        _ => objects.slices.push(kubernetes::read_slice(document, &mut reporter)),
+        "EndpointSlice" => objects.slices.push(kubernetes::read_slice(document, &mut reporter)),
+        _ => objects.secrets.push(secret::read(document, &mut reporter)),
     }
 }
 

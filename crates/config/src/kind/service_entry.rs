@@ -24,7 +24,7 @@ static SPEC: Message = message(
         ignored(
             "location",
             Type::Word(&LOCATION),
-            "Inside or outside of the mesh; calls are in clear text either way.",
+            "Inside or outside of the mesh; a DestinationRule decides about TLS either way.",
         ),
         full(
             "resolution",
@@ -34,7 +34,12 @@ static SPEC: Message = message(
         full("endpoints", Type::List(&Type::Message(&workload_entry::WORKLOAD)), "Endpoints."),
         full("workloadSelector", Type::Message(&SELECTOR), "WorkloadEntry documents that are its endpoints."),
         full("exportTo", TEXTS, "Namespaces that see it; `*` works, other values have no effect."),
-        warned("subjectAltNames", TEXTS, "Names in certificates.", "no certificate is asked for"),
+        warned(
+            "subjectAltNames",
+            TEXTS,
+            "Names in certificates.",
+            "names are those of trafficPolicy.tls in a DestinationRule",
+        ),
     ],
 );
 
@@ -42,7 +47,7 @@ static SERVICE_PORT: Message = message(
     "ServicePort",
     &[
         full("number", PORT, "Port number that callers name."),
-        full("protocol", Type::Text, "HTTP, or another protocol, which is not routed by this version."),
+        full("protocol", Type::Text, "HTTP, HTTP2, GRPC, GRPC-WEB, HTTPS, TLS, TCP, MONGO, REDIS or MYSQL."),
         full("name", Type::Text, "Name, unique in the service."),
         full("targetPort", PORT, "Port of the endpoints, when it differs."),
     ],

@@ -130,18 +130,6 @@ fn every_mistake_in_a_destination_rule_is_named_at_its_place() {
             error("choice", "spec.trafficPolicy.loadBalancer.consistentHash", "cannot both be given"),
         ),
         (
-            policy("tls: {mode: §SIMPLE}"),
-            error("not-supported", "spec.trafficPolicy.tls.mode", "TLS mode SIMPLE to services is not supported"),
-        ),
-        (
-            policy("tls: {§mode: MUTUAL}"),
-            error(
-                "tls-settings",
-                "spec.trafficPolicy.tls.clientCertificate",
-                "client certificate required for mutual tls",
-            ),
-        ),
-        (
             policy("{tunnel: {}, §proxyProtocol: {version: V1}}"),
             error("choice", "spec.trafficPolicy.proxyProtocol", "tunnel and proxyProtocol must not be set together"),
         ),
@@ -200,14 +188,6 @@ fn what_has_another_effect_than_one_may_think_is_a_warning() {
         (
             policy("loadBalancer: {simple: §LEAST_CONN}"),
             warning("deprecated", "spec.trafficPolicy.loadBalancer.simple", "LEAST_CONN is deprecated"),
-        ),
-        (
-            policy("connectionPool: {http: {h2UpgradePolicy: §UPGRADE}}"),
-            warning(
-                "not-supported",
-                "spec.trafficPolicy.connectionPool.http.h2UpgradePolicy",
-                "h2UpgradePolicy: UPGRADE",
-            ),
         ),
     ];
     for (spec, expected) in &cases {

@@ -1,7 +1,5 @@
 //! What is asked of a `Gateway`.
 
-use meshwright_model::ServerProtocol;
-
 use crate::case::{error, expect, gateway, mesh, warning};
 
 const HTTP: &str = "port: {number: 80, name: http, protocol: HTTP}";
@@ -93,67 +91,10 @@ fn every_mistake_in_a_gateway_is_named_at_its_place() {
 }
 
 #[test]
-fn tls_settings_are_checked_although_the_port_is_not_opened_yet() {
-    let cases = [
-        ("§mode: SIMPLE", "serverCertificate", "SIMPLE requires a server certificate"),
-        ("§mode: SIMPLE, serverCertificate: a", "privateKey", "SIMPLE requires a private key"),
-        ("§mode: MUTUAL, serverCertificate: a, privateKey: b", "caCertificates", "MUTUAL requires a client CA bundle"),
-        (
-            "mode: §ISTIO_MUTUAL, credentialName: a",
-            "mode",
-            "ISTIO_MUTUAL TLS cannot have associated server certificate",
-        ),
-        (
-            "§mode: SIMPLE, credentialName: a, serverCertificate: b, privateKey: c",
-            "",
-            "only one of credential_name, credential_names, server_certificate/private_key, tls_certificates",
-        ),
-    ];
-    for (tls, field, phrase) in cases {
-        let text = gateway(&format!(
-            "servers:\n- port: {{number: 443, name: https, protocol: HTTPS}}\n  hosts: ['*']\n  tls: {{{tls}}}"
-        ));
-        let path = match field {
-            "" => "spec.servers[0].tls".to_owned(),
-            field => format!("spec.servers[0].tls.{field}"),
-        };
-        expect(&text, &error("tls-settings", path.leak(), phrase));
-    }
-}
-
-#[test]
-fn a_tls_port_is_kept_as_unsupported_with_a_warning() {
-    let text = gateway(
-        "servers:\n- port: {number: 443, name: https, protocol: §HTTPS}\n  hosts: ['*']\n  tls: {mode: SIMPLE, \
-         credentialName: a}",
-    );
-    expect(&text, &warning("not-supported", "spec.servers[0].port.protocol", "HTTPS servers are not supported"));
-    let mesh = mesh(&text.replace('§', ""));
-    assert_eq!(mesh.gateways[0].servers[0].protocol, ServerProtocol::Unsupported);
-}
-
-#[test]
-fn ports_that_want_http2_are_opened_for_http1_with_a_warning() {
-    for protocol in ["HTTP2", "GRPC", "GRPC-WEB"] {
-        let text =
-            gateway(&format!("servers:\n- port: {{number: 80, name: a, protocol: §{protocol}}}\n  hosts: ['*']"));
-        expect(&text, &warning("not-supported", "spec.servers[0].port.protocol", "served as HTTP/1.1"));
-        assert_eq!(mesh(&text.replace('§', "")).gateways[0].servers[0].protocol, ServerProtocol::Http);
-    }
-}
-
-#[test]
 fn what_has_no_effect_on_a_gateway_is_said() {
     expect(
         &gateway("servers:\n- port: {number: 80, name: a, protocol: HTTP, §targetPort: 8080}\n  hosts: ['*']"),
         &warning("not-supported", "spec.servers[0].port.targetPort", "targetPort"),
-    );
-    expect(
-        &gateway(
-            "servers:\n- port: {number: 443, name: a, protocol: HTTPS}\n  hosts: ['*']\n  tls: {httpsRedirect: §true, \
-             mode: SIMPLE, credentialName: c}",
-        ),
-        &warning("ineffective", "spec.servers[0].tls.httpsRedirect", "tls.httpsRedirect should only be used with http"),
     );
 }
 

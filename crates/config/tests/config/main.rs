@@ -12,5 +12,7 @@ mod properties;
 mod reference;
 mod samples;
 mod services;
+mod streams;
+mod tls;
 mod union;
 mod virtual_service;

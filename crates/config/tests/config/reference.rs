@@ -24,7 +24,16 @@ fn the_list_says_what_is_supported() {
     let names: Vec<&str> = kinds.iter().map(|kind| kind.kind).collect();
     assert_eq!(
         names,
-        ["Gateway", "VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry", "Service", "EndpointSlice"]
+        [
+            "Gateway",
+            "VirtualService",
+            "DestinationRule",
+            "ServiceEntry",
+            "WorkloadEntry",
+            "Service",
+            "EndpointSlice",
+            "Secret"
+        ]
     );
     let support = |path: &str| kinds[1].fields.iter().find(|field| field.path == path).map(|field| field.support);
     assert_eq!(support("spec.http[].match[].uri.prefix"), Some(FieldSupport::Full));

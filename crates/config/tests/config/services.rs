@@ -148,8 +148,8 @@ fn a_service_entry_that_cannot_be_served_is_said_to_be() {
             warning("not-supported", "spec.endpoints[0].address", "unix sockets are not supported"),
         ),
         (
-            "hosts: [a.b]\nports: [{number: 443, name: https, protocol: §HTTPS}]\nresolution: DNS".to_owned(),
-            warning("not-supported", "spec.ports[0].protocol", "HTTPS ports are not routed"),
+            "hosts: [a.b]\nports: [{number: 443, name: https, protocol: §UDP}]\nresolution: DNS".to_owned(),
+            warning("not-supported", "spec.ports[0].protocol", "UDP ports are not routed"),
         ),
     ];
     for (spec, expected) in &cases {
@@ -227,16 +227,12 @@ fn kubernetes_services_are_checked() {
             warning("not-supported", "spec.sessionAffinity", "ClientIP"),
         ),
         (
-            "ports: [{port: 80, name: §grpc-api}]",
-            warning("not-supported", "spec.ports[0].name", "grpc is spoken as HTTP/1.1"),
-        ),
-        (
             "ports: [{port: 80, name: a, protocol: §UDP}]",
             warning("not-supported", "spec.ports[0].protocol", "UDP ports"),
         ),
         (
-            "ports: [{port: 80, name: a, appProtocol: §redis}]",
-            warning("not-supported", "spec.ports[0].appProtocol", "redis ports"),
+            "ports: [{port: 80, name: a, appProtocol: §udp}]",
+            warning("not-supported", "spec.ports[0].appProtocol", "udp ports"),
         ),
     ];
     for (spec, expected) in &cases {
@@ -284,7 +280,7 @@ fn endpoint_slices_are_joined_to_their_service_by_label_and_port_name() {
     assert_eq!(service.endpoints[0].labels.len(), 1);
     assert_eq!(service.socket_port(&service.endpoints[0], 80), 8080);
     assert_eq!(service.socket_port(&service.endpoints[0], 9), 99);
-    assert_eq!(service.ports[2].protocol, PortProtocol::Other);
+    assert_eq!(service.ports[2].protocol, PortProtocol::Tcp);
     expect(
         &format!("§{}", slice("endpoints: []")),
         &warning("unused-endpoints", "", "there is no Service \"a\" in namespace default"),

@@ -59,7 +59,7 @@ fn every_mistake_at_the_top_is_named_at_its_place() {
         ),
         (
             format!("hosts: [a]\n{http}\n§tcp: [{{route: [{{destination: {{host: a}}}}]}}]"),
-            warning("not-supported", "spec.tcp", "`tcp` is not supported"),
+            warning("not-supported", "spec.tcp", "`tcp` routes of the mesh"),
         ),
     ];
     for (spec, expected) in &cases {

@@ -1,4 +1,4 @@
-//! `DestinationRule`: host and subsets; policies are in `policy.rs`.
+//! `DestinationRule`: host and subsets; policies are in `policy.rs`, `outlier.rs` and `tls.rs`.
 //!
 //! Knows one document. Rules for the same host are joined in `merge.rs`; whether the host exists is asked in `check.rs`.
 
@@ -9,6 +9,7 @@ mod locality;
 mod outlier;
 mod policy;
 mod table;
+mod tls;
 
 use std::collections::HashMap;
 

@@ -2,10 +2,12 @@
 //!
 //! 0 in a limit counts as unset, as in Istio, and is said to.
 
-use meshwright_model::{ConnectionPool, Diagnostic, LoadBalancer, LocalitySetting, PortPolicy, TrafficPolicy};
+use meshwright_model::{
+    ConnectionPool, Diagnostic, LoadBalancer, LocalitySetting, PortPolicy, ProxyProtocol, TrafficPolicy,
+};
 
 use super::super::port_number;
-use super::{load_balancer, outlier};
+use super::{load_balancer, outlier, tls};
 use crate::finding::Reporter;
 use crate::record::Record;
 
@@ -23,13 +25,12 @@ pub(super) fn read(owner: &Record, reporter: &mut Reporter<'_>) -> TrafficPolicy
             reporter,
         );
     }
-    check_tls(record, reporter);
     let mut policy = TrafficPolicy {
         load_balancer: load_balancer::read(record, reporter),
         connection_pool: read_connection_pool(record, reporter),
         outlier_detection: outlier::read(record, reporter),
-        tls: None,
-        proxy_protocol: None,
+        tls: tls::read(record, reporter),
+        proxy_protocol: read_proxy_protocol(record),
         port_level: Vec::new(),
     };
     if record.has("tunnel") && record.has("proxyProtocol") {
@@ -79,19 +80,19 @@ fn read_port_policy(record: &Record, whole: &TrafficPolicy, reporter: &mut Repor
     if let Some(port) = port {
         port_number(port, "number", reporter)?;
     }
-    check_tls(record, reporter);
     let policy = PortPolicy {
         port: number,
         load_balancer: load_balancer::read(record, reporter),
         connection_pool: read_connection_pool(record, reporter),
         outlier_detection: outlier::read(record, reporter),
-        tls: None,
+        tls: tls::read(record, reporter),
     };
     check_failover(policy.load_balancer.as_ref(), policy.outlier_detection.is_some(), record, reporter);
     let lost = [
         ("loadBalancer", whole.load_balancer.is_some() && policy.load_balancer.is_none()),
         ("connectionPool", whole.connection_pool.is_some() && policy.connection_pool.is_none()),
         ("outlierDetection", whole.outlier_detection.is_some() && policy.outlier_detection.is_none()),
+        ("tls", whole.tls.is_some() && policy.tls.is_none() && !record.has("tls")),
     ];
     let lost: Vec<&str> = lost.iter().filter(|(_, lost)| *lost).map(|(name, _)| *name).collect();
     if !lost.is_empty() {
@@ -103,6 +104,14 @@ fn read_port_policy(record: &Record, whole: &TrafficPolicy, reporter: &mut Repor
         reporter.add(&record.place, finding);
     }
     Some(policy)
+}
+
+fn read_proxy_protocol(record: &Record) -> Option<ProxyProtocol> {
+    let block = record.record("proxyProtocol")?;
+    Some(match block.word("version") {
+        Some("V2") => ProxyProtocol::Version2,
+        _ => ProxyProtocol::Version1,
+    })
 }
 
 /// Without ejection nobody notices that the near endpoints fail, so that nothing would ever go elsewhere.
@@ -143,6 +152,12 @@ fn read_connection_pool(owner: &Record, reporter: &mut Reporter<'_>) -> Option<C
         pool.max_retries = limit(http, "maxRetries", "max retries", reporter);
         pool.idle_timeout = http.duration("idleTimeout").or(pool.idle_timeout);
         check_protocol(http, reporter);
+        pool.upgrade_to_http2 = http.word("h2UpgradePolicy") == Some("UPGRADE");
+        pool.use_client_protocol = http.boolean("useClientProtocol") == Some(true);
+        pool.max_concurrent_streams = limit(http, "maxConcurrentStreams", "max concurrent streams", reporter);
+        pool.http2_keepalive = http
+            .record("http2KeepAlive")
+            .and_then(|keepalive| Some((keepalive.duration("interval")?, keepalive.duration("timeout")?)));
     }
     check_proportion(&pool, block, reporter);
     Some(pool)
@@ -184,14 +199,6 @@ fn check_protocol(http: &Record, reporter: &mut Reporter<'_>) {
             .with_suggestion("remove one of them");
         reporter.add(&http.place_of("useClientProtocol"), finding);
     }
-    if upgrade {
-        let finding = Diagnostic::warning("not-supported", "h2UpgradePolicy: UPGRADE is not supported by this version")
-            .with_value("UPGRADE")
-            .with_allowed("DEFAULT or DO_NOT_UPGRADE")
-            .with_effect("HTTP/1.1 is spoken to the service")
-            .with_suggestion("remove it");
-        reporter.add(&http.place_of("h2UpgradePolicy"), finding);
-    }
     if let Some(keepalive) = http.record("http2KeepAlive") {
         for (field, called) in [("interval", "interval"), ("timeout", "timeout")] {
             if !keepalive.has(field) {
@@ -218,31 +225,4 @@ fn check_proportion(pool: &ConnectionPool, block: &Record, reporter: &mut Report
     let place =
         block.record("http").map_or_else(|| block.place.clone(), |http| http.place_of("http1MaxPendingRequests"));
     reporter.add(&place, finding);
-}
-
-/// TLS to the service is not there yet; leaving it out would send in clear text what was meant to be protected.
-fn check_tls(record: &Record, reporter: &mut Reporter<'_>) {
-    let Some(tls) = record.record("tls") else { return };
-    let mode = tls.word("mode").unwrap_or("DISABLE");
-    if mode == "DISABLE" {
-        return;
-    }
-    let text = |name: &str| tls.text(name).is_some_and(|text| !text.is_empty());
-    let finding =
-        Diagnostic::error("not-supported", format!("TLS mode {mode} to services is not supported by this version"))
-            .with_value(mode)
-            .with_allowed("DISABLE")
-            .with_effect("without it requests would be sent in clear text")
-            .with_suggestion("remove the block or write `mode: DISABLE` if clear text is acceptable");
-    reporter.add(&tls.place_of("mode"), finding);
-    if mode == "MUTUAL" && !text("credentialName") {
-        for (field, called) in [("clientCertificate", "client certificate"), ("privateKey", "private key")] {
-            if !text(field) {
-                let finding = Diagnostic::error("tls-settings", format!("{called} required for mutual tls"))
-                    .with_allowed("clientCertificate and privateKey, or credentialName")
-                    .with_suggestion(format!("add {field}"));
-                reporter.add(&tls.place.field(field), finding);
-            }
-        }
-    }
 }

@@ -49,10 +49,10 @@ static TRAFFIC_POLICY: Message = message(
         full("connectionPool", Type::Message(&CONNECTION_POOL), "Limits and timeouts."),
         full("outlierDetection", Type::Message(&OUTLIER_DETECTION), "Ejection of failing endpoints."),
         full("circuitBreaker", Type::Message(&OUTLIER_DETECTION), "Not Istio's: an alias of outlierDetection."),
-        full("tls", Type::Message(&TLS), "TLS to the service; only DISABLE works."),
+        full("tls", Type::Message(&TLS), "TLS to the service; clear text when absent."),
         full("portLevelSettings", Type::List(&Type::Message(&PORT_POLICY)), "Policies of single ports."),
         warned("tunnel", Type::Message(&TUNNEL), "Tunnel to the service.", "connections are made directly"),
-        warned("proxyProtocol", Type::Message(&PROXY_PROTOCOL), "PROXY header.", "no PROXY header is sent"),
+        full("proxyProtocol", Type::Message(&PROXY_PROTOCOL), "A PROXY header at the start of every connection."),
         warned("retryBudget", Type::Message(&RETRY_BUDGET), "Share of retries.", "only maxRetries limits retries"),
     ],
 );
@@ -65,7 +65,7 @@ static PORT_POLICY: Message = message(
         full("connectionPool", Type::Message(&CONNECTION_POOL), "Limits and timeouts."),
         full("outlierDetection", Type::Message(&OUTLIER_DETECTION), "Ejection of failing endpoints."),
         full("circuitBreaker", Type::Message(&OUTLIER_DETECTION), "Not Istio's: an alias of outlierDetection."),
-        full("tls", Type::Message(&TLS), "TLS to the service; only DISABLE works."),
+        full("tls", Type::Message(&TLS), "TLS to the service; clear text when absent."),
     ],
 );
 
@@ -203,10 +203,10 @@ static POOL_HTTP: Message = message(
         full("maxRequestsPerConnection", INT32, "Requests that one connection serves; 1 switches keep-alive off."),
         full("maxRetries", INT32, "Retries in flight."),
         full("idleTimeout", Type::DurationOrZero, "Time that an unused connection is kept; 1h by default."),
-        full("h2UpgradePolicy", Type::Word(&UPGRADE_POLICY), "Whether to speak HTTP/2 to the service."),
+        full("h2UpgradePolicy", Type::Word(&UPGRADE_POLICY), "UPGRADE speaks HTTP/2 to ports that do not say so."),
         full("useClientProtocol", Type::Boolean, "Speak what the client speaks."),
-        warned("maxConcurrentStreams", INT32, "Streams of an HTTP/2 connection.", "HTTP/1.1 is spoken to services"),
-        warned("http2KeepAlive", Type::Message(&HTTP2_KEEPALIVE), "HTTP/2 pings.", "HTTP/1.1 is spoken to services"),
+        full("maxConcurrentStreams", INT32, "Requests that one HTTP/2 connection carries at once; 100 by default."),
+        full("http2KeepAlive", Type::Message(&HTTP2_KEEPALIVE), "HTTP/2 pings; off by default."),
     ],
 );
 
@@ -243,15 +243,15 @@ static OUTLIER_DETECTION: Message = message(
 static TLS: Message = message(
     "ClientTLSSettings",
     &[
-        full("mode", Type::Word(&TLS_MODES), "DISABLE; other modes are errors in this version."),
-        full("clientCertificate", Type::Text, "Certificate file."),
-        full("privateKey", Type::Text, "Key file."),
-        full("caCertificates", Type::Text, "File of authorities."),
-        full("credentialName", Type::Text, "Secret."),
-        full("subjectAltNames", TEXTS, "Names accepted in the certificate."),
-        full("sni", Type::Text, "Server name that is asked for."),
-        full("insecureSkipVerify", Type::Boolean, "Do not verify the certificate."),
-        full("caCrl", Type::Text, "File of revoked certificates."),
+        full("mode", Type::Word(&TLS_MODES), "DISABLE, SIMPLE or MUTUAL; ISTIO_MUTUAL is an error in this version."),
+        full("clientCertificate", Type::Text, "Own certificate for MUTUAL, a PEM file."),
+        full("privateKey", Type::Text, "Its key, a PEM file that is not encrypted."),
+        full("caCertificates", Type::Text, "Authorities of the service, a PEM file; those of the system when absent."),
+        full("credentialName", Type::Text, "Secret with the authorities, and for MUTUAL the certificate and key."),
+        full("subjectAltNames", TEXTS, "Names of which the certificate must have one, instead of the server name."),
+        full("sni", Type::Text, "Server name that is asked for; the host of the service by default."),
+        full("insecureSkipVerify", Type::Boolean, "Take any certificate; a warning says so."),
+        full("caCrl", Type::Text, "Revoked certificates, a PEM file."),
     ],
 );
 
@@ -268,7 +268,7 @@ static TUNNEL: Message = message(
 );
 
 static PROXY_PROTOCOL: Message =
-    message("ProxyProtocol", &[full("version", Type::Word(&PROXY_VERSIONS), "Version of the PROXY protocol.")]);
+    message("ProxyProtocol", &[full("version", Type::Word(&PROXY_VERSIONS), "V1 (text, the default) or V2 (binary).")]);
 
 static PROXY_VERSIONS: Words = Words { what: "version", values: &[("V1", 0), ("V2", 1)] };
 

@@ -1,6 +1,8 @@
 //! What a route does: destinations with weights, redirect, direct response, rewrite.
 
-use meshwright_model::{Destination, Diagnostic, DirectResponse, Redirect, RedirectPort, Rewrite, WeightedDestination};
+use meshwright_model::{
+    Destination, Diagnostic, DirectResponse, HeaderOperations, Redirect, RedirectPort, Rewrite, WeightedDestination,
+};
 
 use super::super::port_number;
 use super::{condition, headers};
@@ -20,11 +22,7 @@ pub(super) fn read_destinations(route: &Record, reporter: &mut Reporter<'_>) -> 
     let mut weights = Vec::new();
     for record in route.records("route") {
         let destination = read_destination(record, reporter);
-        let operations = headers::read(record, reporter);
-        let mut header_operations = operations.headers;
-        if let Some((host, _)) = operations.host {
-            header_operations.request_set.push(("host".to_owned(), host));
-        }
+        let header_operations = read_headers(record, reporter);
         let weight = record.whole("weight").unwrap_or(0);
         weights.push(weight);
         if weight < 0 {
@@ -43,6 +41,19 @@ pub(super) fn read_destinations(route: &Record, reporter: &mut Reporter<'_>) -> 
         check_weights(route, &weights, reporter);
     }
     destinations
+}
+
+/// Header changes of a destination; those of `tls` and `tcp` routes have none.
+fn read_headers(record: &Record, reporter: &mut Reporter<'_>) -> HeaderOperations {
+    if record.message.field("headers").is_none() {
+        return HeaderOperations::default();
+    }
+    let operations = headers::read(record, reporter);
+    let mut headers = operations.headers;
+    if let Some((host, _)) = operations.host {
+        headers.request_set.push(("host".to_owned(), host));
+    }
+    headers
 }
 
 fn check_weights(route: &Record, weights: &[i64], reporter: &mut Reporter<'_>) {

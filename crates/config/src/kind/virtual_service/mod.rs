@@ -1,13 +1,14 @@
 //! `VirtualService`: hosts and gateways; the routes are in the files beside.
 //!
 //! Knows one document: whether hosts, gateways, services and subsets exist is asked in `check.rs`.
-//! Read next: `route.rs`, `condition.rs`, `action.rs`, `headers.rs`, `retry.rs`.
+//! Read next: `route.rs`, `condition.rs`, `action.rs`, `headers.rs`, `retry.rs`, `stream.rs`.
 
 mod action;
 mod condition;
 mod headers;
 mod retry;
 mod route;
+mod stream;
 mod table;
 
 use std::collections::{HashMap, HashSet};
@@ -37,14 +38,16 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
         .enumerate()
         .filter_map(|(index, route)| route::read(route, index, &document.namespace, reporter))
         .collect();
+    let tls = stream::read_tls(&spec, &hosts, &document.namespace, reporter);
+    let tcp = stream::read_tcp(&spec, &document.namespace, reporter);
     let virtual_service = VirtualService {
         name: document.name(),
         namespace: document.namespace.clone(),
         hosts,
         gateways,
         http,
-        tls: Vec::new(),
-        tcp: Vec::new(),
+        tls,
+        tcp,
         origin: document.origin(),
     };
     document.object(spec, virtual_service)

@@ -19,17 +19,11 @@ pub(super) static SPEC: Message = message(
         full("hosts", TEXTS, "Hosts that it is for: names, `*.suffix`, or `*` at gateways."),
         full("gateways", TEXTS, "Gateways that it binds to, `name` or `namespace/name`; `mesh` when absent."),
         full("http", Type::List(&Type::Message(&HTTP_ROUTE)), "Routes in order; the first that matches wins."),
-        warned(
-            "tls",
-            Type::List(&Type::Message(&TLS_ROUTE)),
-            "Routes for TLS connections that are passed through.",
-            "no TLS connection is routed by it",
-        ),
-        warned(
+        full("tls", Type::List(&Type::Message(&TLS_ROUTE)), "Routes for TLS that a gateway passes on, by server name."),
+        full(
             "tcp",
             Type::List(&Type::Message(&TCP_ROUTE)),
-            "Routes for TCP connections.",
-            "no TCP connection is routed by it",
+            "Routes for connections to TCP and TLS ports of a gateway.",
         ),
         full("exportTo", TEXTS, "Namespaces that see it; `*` works, other values have no effect."),
     ],
@@ -282,42 +276,71 @@ static HEADER_OPERATIONS: Message = message(
 static TLS_ROUTE: Message = message(
     "TLSRoute",
     &[
-        full("match", Type::List(&Type::Message(&TLS_MATCH)), "Conditions."),
-        full("route", Type::List(&Type::Message(&ROUTE_DESTINATION)), "Destinations."),
+        full("match", Type::List(&Type::Message(&TLS_MATCH)), "Alternatives, at least one."),
+        full("route", Type::List(&Type::Message(&ROUTE_DESTINATION)), "Destinations with weights, per connection."),
     ],
 );
 
-static TLS_MATCH: Message = message(
-    "TLSMatchAttributes",
-    &[
-        full("sniHosts", TEXTS, "Server names."),
-        full("destinationSubnets", TEXTS, "Destination networks."),
-        full("port", PORT, "Port."),
-        full("sourceLabels", TEXT_MAP, "Labels of the caller."),
-        full("gateways", TEXTS, "Gateways."),
-        full("sourceNamespace", Type::Text, "Namespace of the caller."),
+static TLS_MATCH: Message = Message {
+    name: "TLSMatchAttributes",
+    fields: &[
+        full("sniHosts", TEXTS, "Server names or `*.suffix`, each covered by a host of the virtual service."),
+        full("destinationSubnets", TEXTS, "Networks of the address that the client connected to."),
+        full("port", PORT, "Port that the client connected to."),
+        refused(
+            "sourceLabels",
+            TEXT_MAP,
+            "Labels of the calling workload.",
+            "without the condition the rule would match every caller",
+        ),
+        full("gateways", TEXTS, "Overrides the gateways of the virtual service."),
+        refused(
+            "sourceNamespace",
+            Type::Text,
+            "Namespace of the calling workload.",
+            "without the condition the rule would match every caller",
+        ),
     ],
-);
+    one_of: &[],
+    no_null: true,
+};
 
 static TCP_ROUTE: Message = message(
     "TCPRoute",
     &[
-        full("match", Type::List(&Type::Message(&L4_MATCH)), "Conditions."),
-        full("route", Type::List(&Type::Message(&ROUTE_DESTINATION)), "Destinations."),
+        full("match", Type::List(&Type::Message(&L4_MATCH)), "Alternatives; absent matches everything."),
+        full("route", Type::List(&Type::Message(&ROUTE_DESTINATION)), "Destinations with weights, per connection."),
     ],
 );
 
-static L4_MATCH: Message = message(
-    "L4MatchAttributes",
-    &[
-        full("destinationSubnets", TEXTS, "Destination networks."),
-        full("port", PORT, "Port."),
-        full("sourceLabels", TEXT_MAP, "Labels of the caller."),
-        full("gateways", TEXTS, "Gateways."),
-        full("sourceNamespace", Type::Text, "Namespace of the caller."),
-        full("sourceSubnet", Type::Text, "Never implemented by Istio."),
+static L4_MATCH: Message = Message {
+    name: "L4MatchAttributes",
+    fields: &[
+        full("destinationSubnets", TEXTS, "Networks of the address that the client connected to."),
+        full("port", PORT, "Port that the client connected to."),
+        refused(
+            "sourceLabels",
+            TEXT_MAP,
+            "Labels of the calling workload.",
+            "without the condition the rule would match every caller",
+        ),
+        full("gateways", TEXTS, "Overrides the gateways of the virtual service."),
+        refused(
+            "sourceNamespace",
+            Type::Text,
+            "Namespace of the calling workload.",
+            "without the condition the rule would match every caller",
+        ),
+        refused(
+            "sourceSubnet",
+            Type::Text,
+            "Never implemented by Istio.",
+            "without the condition the rule would match every caller",
+        ),
     ],
-);
+    one_of: &[],
+    no_null: true,
+};
 
 static ROUTE_DESTINATION: Message = message(
     "RouteDestination",

@@ -1,17 +1,21 @@
-//! `Gateway`: its table and what is asked of it.
+//! `Gateway`: its table and what is asked of it; TLS settings are in `tls.rs`.
 //!
 //! Knows one document. Which virtual services bind, and what several gateways do to one port, is in `check.rs`.
+
+mod tls;
+
+pub(crate) use tls::address_as_server_name;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use meshwright_model::{Diagnostic, Gateway, Server, ServerHost, ServerProtocol};
+use meshwright_model::{Diagnostic, Gateway, Server, ServerHost};
 
 use super::{API_VERSION, Document, KIND, METADATA, Object, STATUS};
 use crate::finding::Reporter;
 use crate::name;
 use crate::record::{Item, Record};
-use crate::table::{Message, PORT, TEXT_MAP, TEXTS, Type, Words, full, ignored, message, warned};
+use crate::table::{Message, PORT, TEXT_MAP, TEXTS, Type, full, ignored, message, warned};
 use crate::text::nearest;
 
 pub(super) static DOCUMENT: Message =
@@ -31,7 +35,7 @@ static SERVER: Message = message(
         full("port", Type::Message(&PORT_MESSAGE), "The port that is opened."),
         full("bind", Type::Text, "IP address to listen on instead of the process default."),
         full("hosts", TEXTS, "Hosts served there: `name`, `*.suffix`, `*`, each with an optional `namespace/`."),
-        full("tls", Type::Message(&TLS), "TLS settings; `httpsRedirect` works on HTTP ports."),
+        full("tls", Type::Message(&tls::TABLE), "TLS settings of HTTPS and TLS ports; `httpsRedirect` on HTTP ports."),
         ignored("defaultEndpoint", Type::Text, "Never implemented by Istio."),
         full("name", Type::Text, "Name of the server, for people."),
     ],
@@ -41,60 +45,11 @@ static PORT_MESSAGE: Message = message(
     "Port",
     &[
         full("number", PORT, "Port number, 1 to 65535."),
-        full("protocol", Type::Text, "HTTP, HTTPS, HTTP2, GRPC, GRPC-WEB, TCP, TLS or MONGO."),
+        full("protocol", Type::Text, "HTTP, HTTP2, GRPC, GRPC-WEB, HTTPS, TLS, TCP, MONGO, REDIS or MYSQL."),
         full("name", Type::Text, "Name of the port, unique in the gateway."),
         warned("targetPort", PORT, "Deprecated.", "targetPort has no impact on Gateways"),
     ],
 );
-
-static TLS: Message = message(
-    "ServerTLSSettings",
-    &[
-        full("httpsRedirect", Type::Boolean, "Answer 301 to https for every host of this HTTP port."),
-        full("mode", Type::Word(&TLS_MODES), "How TLS is ended; checked, the port is not opened by this version."),
-        full("serverCertificate", Type::Text, "Certificate file."),
-        full("privateKey", Type::Text, "Key file."),
-        full("caCertificates", Type::Text, "File of authorities for client certificates."),
-        full("caCrl", Type::Text, "File of revoked certificates."),
-        full("credentialName", Type::Text, "Secret with certificate and key."),
-        full("credentialNames", TEXTS, "Secrets with certificates and keys."),
-        full("caCertCredentialName", Type::Text, "Secret with authorities for client certificates."),
-        full("tlsCertificates", Type::List(&Type::Message(&TLS_CERTIFICATE)), "Certificate and key files."),
-        full("subjectAltNames", TEXTS, "Names accepted in client certificates."),
-        full("verifyCertificateSpki", TEXTS, "Hashes of accepted client keys."),
-        full("verifyCertificateHash", TEXTS, "Hashes of accepted client certificates."),
-        full("insecureSkipVerify", Type::Boolean, "Do not verify client certificates."),
-        full("minProtocolVersion", Type::Word(&TLS_VERSIONS), "Oldest TLS version."),
-        full("maxProtocolVersion", Type::Word(&TLS_VERSIONS), "Newest TLS version."),
-        full("cipherSuites", TEXTS, "Cipher suites of TLS 1.2 and older."),
-    ],
-);
-
-static TLS_CERTIFICATE: Message = message(
-    "TLSCertificate",
-    &[
-        full("serverCertificate", Type::Text, "Certificate file."),
-        full("privateKey", Type::Text, "Key file."),
-        full("caCertificates", Type::Text, "File of authorities."),
-    ],
-);
-
-static TLS_MODES: Words = Words {
-    what: "TLS mode",
-    values: &[
-        ("PASSTHROUGH", 0),
-        ("SIMPLE", 1),
-        ("MUTUAL", 2),
-        ("AUTO_PASSTHROUGH", 3),
-        ("ISTIO_MUTUAL", 4),
-        ("OPTIONAL_MUTUAL", 5),
-    ],
-};
-
-static TLS_VERSIONS: Words = Words {
-    what: "TLS version",
-    values: &[("TLS_AUTO", 0), ("TLSV1_0", 1), ("TLSV1_1", 2), ("TLSV1_2", 3), ("TLSV1_3", 4)],
-};
 
 /// All protocols that Istio takes, upper-case.
 const PROTOCOLS: &[&str] =
@@ -172,32 +127,24 @@ fn read_server(server: &Record, namespace: &str, reporter: &mut Reporter<'_>) ->
     };
     let number = super::port_number(port, "number", reporter);
     let protocol = read_protocol(port, reporter)?;
-    check_tls(server, &protocol, reporter);
     let redirect = server.record("tls").and_then(|tls| tls.boolean("httpsRedirect")).unwrap_or(false);
-    let plain = plain_http(&protocol);
-    if !plain {
-        let finding =
-            Diagnostic::warning("not-supported", format!("{protocol} servers are not supported by this version"))
-                .with_value(protocol.clone())
-                .with_allowed("HTTP, HTTP2, GRPC or GRPC-WEB")
-                .with_effect("the port is not opened")
-                .with_suggestion("end TLS in front of this gateway and use protocol HTTP, or wait for a later version");
-        reporter.add(&port.place_of("protocol"), finding);
-    } else if protocol != "HTTP" {
-        let finding = Diagnostic::warning("not-supported", format!("{protocol} is served as HTTP/1.1 by this version"))
+    let served = tls::read(server, &protocol, reporter);
+    if protocol == "HTTP_PROXY" {
+        let finding = Diagnostic::warning("not-supported", "HTTP_PROXY servers are not supported by this version")
             .with_value(protocol.clone())
-            .with_effect("the port is opened; clients that insist on HTTP/2 cannot use it")
-            .with_suggestion("use HTTP/1.1 clients, or protocol HTTP");
+            .with_allowed("HTTP, HTTP2, GRPC, GRPC-WEB, HTTPS, TLS, TCP, MONGO, REDIS or MYSQL")
+            .with_effect("the port is not opened")
+            .with_suggestion("use protocol HTTP if clients send ordinary requests");
         reporter.add(&port.place_of("protocol"), finding);
     }
     Some(Server {
         port: number?,
         port_name: port.text_or_empty("name").to_owned(),
-        protocol: if plain { ServerProtocol::Http } else { ServerProtocol::Unsupported },
+        protocol: served.protocol,
         bind,
         hosts,
-        tls: None,
-        https_redirect: plain && redirect,
+        tls: served.settings,
+        https_redirect: plain_http(&protocol) && redirect,
         origin: reporter.subject.origin(&server.place),
     })
 }
@@ -301,94 +248,4 @@ fn host_of(text: &str, own: &str) -> Result<ServerHost, String> {
         name::host_problem(pattern).map_or(Ok(()), Err)?;
     }
     Ok(ServerHost { namespace, pattern: pattern.to_ascii_lowercase() })
-}
-
-fn check_tls(server: &Record, protocol: &str, reporter: &mut Reporter<'_>) {
-    let tls_port = matches!(protocol, "HTTPS" | "TLS");
-    let Some(tls) = server.record("tls") else {
-        if tls_port && !server.has("tls") {
-            let finding = Diagnostic::error("missing-field", "server must have TLS settings for HTTPS/TLS protocols")
-                .with_allowed("`tls` with a mode")
-                .with_effect("there would be no certificate to show to clients")
-                .with_suggestion("add `tls: {mode: SIMPLE, credentialName: my-certificate}`");
-            reporter.add(&server.place.field("tls"), finding);
-        }
-        return;
-    };
-    if !tls_port {
-        let more = tls.fields.iter().find(|(name, _)| *name != "httpsRedirect");
-        if let Some((name, item)) = more.filter(|_| plain_http(protocol)) {
-            let finding =
-                Diagnostic::error("tls-on-plain-port", "server cannot have TLS settings for plain text HTTP ports")
-                    .with_value(*name)
-                    .with_allowed("only httpsRedirect on a plain HTTP port")
-                    .with_suggestion("use protocol HTTPS, or remove the field");
-            reporter.add(&item.place, finding);
-        }
-        return;
-    }
-    if tls.boolean("httpsRedirect") == Some(true) {
-        let finding = Diagnostic::warning("ineffective", "tls.httpsRedirect should only be used with http servers")
-            .with_value("true")
-            .with_effect("nothing is redirected here")
-            .with_suggestion("put it on the server with protocol HTTP");
-        reporter.add(&tls.place_of("httpsRedirect"), finding);
-    }
-    check_certificates(tls, reporter);
-}
-
-/// Which certificates a mode needs and which it must not have.
-fn check_certificates(tls: &Record, reporter: &mut Reporter<'_>) {
-    let mode = tls.word("mode").unwrap_or("PASSTHROUGH");
-    let text = |name: &str| tls.text(name).is_some_and(|text| !text.is_empty());
-    let refuse = |place, message: String, allowed: &str, suggestion: &str, reporter: &mut Reporter<'_>| {
-        let finding = Diagnostic::error("tls-settings", message)
-            .with_value(mode)
-            .with_allowed(allowed)
-            .with_effect("no TLS connection could be made")
-            .with_suggestion(suggestion);
-        reporter.add(&place, finding);
-    };
-    let files = text("serverCertificate") || text("privateKey");
-    let sources = [
-        ("credentialName", text("credentialName")),
-        ("credentialNames", !tls.list("credentialNames").is_empty()),
-        ("serverCertificate/privateKey", files),
-        ("tlsCertificates", !tls.list("tlsCertificates").is_empty()),
-    ];
-    let given: Vec<&str> = sources.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
-    if mode == "ISTIO_MUTUAL" {
-        if !given.is_empty() || text("caCertificates") {
-            let message = "ISTIO_MUTUAL TLS cannot have associated server certificate".to_owned();
-            refuse(tls.place_of("mode"), message, "no certificate fields", "remove the certificate fields", reporter);
-        }
-        return;
-    }
-    if !matches!(mode, "SIMPLE" | "MUTUAL" | "OPTIONAL_MUTUAL") {
-        return;
-    }
-    if given.len() > 1 {
-        let message = format!(
-            "only one of credential_name, credential_names, server_certificate/private_key, tls_certificates should be \
-             specified; given are {}",
-            given.join(" and ")
-        );
-        refuse(tls.place.clone(), message, "one source of certificates", "remove all but one", reporter);
-        return;
-    }
-    if matches!(given.first(), None | Some(&"serverCertificate/privateKey")) {
-        for (field, what) in [("serverCertificate", "server certificate"), ("privateKey", "private key")] {
-            if !text(field) {
-                let message = format!("{mode} requires a {what}");
-                let suggestion = "add serverCertificate and privateKey, or credentialName";
-                refuse(tls.place.field(field), message, "a file, or credentialName", suggestion, reporter);
-            }
-        }
-    }
-    let authorities = text("caCertificates") || text("caCertCredentialName") || text("credentialName");
-    if mode == "MUTUAL" && !authorities && tls.list("credentialNames").is_empty() {
-        let message = format!("{mode} requires a client CA bundle");
-        let suggestion = "add caCertificates, or a secret `<credentialName>-cacert`";
-        refuse(tls.place.field("caCertificates"), message, "a file of authorities", suggestion, reporter);
-    }
 }
