@@ -96,6 +96,10 @@ impl<'a> Findings<'a> {
 
     /// The line a finding points at, and the bytes in it to underline.
     fn excerpt(&self, finding: &Diagnostic) -> Option<Excerpt> {
+        // The line may hold a key.
+        if finding.object.as_ref().is_some_and(|object| object.kind == "Secret") {
+            return None;
+        }
         let origin = finding.origin.as_ref().filter(|origin| origin.line > 0)?;
         let text = self.sources.get(&origin.source)?;
         let line = text.split(|byte| *byte == b'\n').nth(number(origin.line) - 1)?;

@@ -67,7 +67,10 @@ fn check(args: &MeshArgs, stdin: Option<&[u8]>) -> Checked {
     let mut summary = None;
     if let Some(mesh) = outcome.mesh {
         let text = summarise(&mesh, sources.len());
+        let (credentials, unreadable) = meshwright_control::certificates_of(&mesh, args.credentials.as_deref());
+        findings.extend(unreadable);
         let compile_options = CompileOptions {
+            credentials,
             port_map: args.port_map(),
             mesh_bind: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             namespace: args.namespace.clone(),

@@ -166,6 +166,11 @@ impl<'a> Vault<'a> {
         };
         let revoked = self.optional_file(settings.revoked.as_ref(), effect);
         let (pairs, authorities, revoked) = (pairs?, authorities?, revoked?);
+        let of_system = authorities.is_none() && !settings.insecure_skip_verify;
+        if of_system && self.outside.system_roots.is_empty() {
+            self.no_system_roots(settings, effect);
+            return None;
+        }
         let trust = match &authorities {
             _ if settings.insecure_skip_verify => Trust::Anybody,
             Some(authorities) => Trust::Authorities(authorities),
@@ -198,6 +203,17 @@ impl<'a> Vault<'a> {
         };
         self.clients.insert(tls.fingerprint(), Arc::clone(&tls));
         Some(tls)
+    }
+
+    fn no_system_roots(&mut self, settings: &ClientTlsSettings, effect: &str) {
+        let message = "no caCertificates are given, and the system has no trusted authorities";
+        let finding = settings
+            .block
+            .finding(Severity::Error, "certificate", message)
+            .with_allowed("caCertificates, credentialName, or the package ca-certificates of the system")
+            .with_effect(effect)
+            .with_suggestion("add `caCertificates: FILE`, or set SSL_CERT_FILE for this process");
+        self.diagnostics.push(finding);
     }
 
     fn refuse(&mut self, place: Option<&Reference>, problem: &Problem, effect: &str) {

@@ -375,9 +375,9 @@ impl Drop for Meshwright {
     }
 }
 
-/// `http://IP:PORT`, where every interface means this machine.
+/// `http://IP:PORT`, or with another scheme, where every interface means this machine.
 fn address(url: &str) -> SocketAddr {
-    let text = url.strip_prefix("http://").unwrap_or(url);
+    let text = url.split_once("://").map_or(url, |(_, address)| address);
     let mut address: SocketAddr = text.parse().unwrap_or_else(|_| panic!("not an address: {url}"));
     if address.ip().is_unspecified() {
         address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));

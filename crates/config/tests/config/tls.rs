@@ -17,7 +17,7 @@ fn tls(protocol: &str, settings: &str) -> String {
 }
 
 fn settings(text: &str) -> ServerTlsSettings {
-    *mesh(&tls("HTTPS", text)).gateways[0].servers[0].tls.clone().unwrap()
+    *mesh(&tls("HTTPS", text)).gateways[0].servers[0].tls.clone().expect("TLS settings")
 }
 
 const FILES: &str = "serverCertificate: a.crt, privateKey: /b.key";

@@ -23,6 +23,7 @@ Examples:
   meshwright run -f mesh.d/ --locality eu-west/a \
       --service 'user-service=10.0.0.1:80;locality=eu-west/a,10.1.0.1:80;locality=eu-west/b'
   meshwright run -f mesh.d/ --access-log text:/var/log/meshwright/access.log --drain-timeout 60s
+  meshwright run -f mesh.d/ --credentials /etc/meshwright/credentials --map-port 443=8443
 
 Signals: SIGHUP reads the configuration again; SIGTERM and SIGINT drain and end, a second one ends at once.";
 
@@ -90,6 +91,10 @@ pub struct MeshArgs {
         env = "MESHWRIGHT_MAP_PORT"
     )]
     port_mappings: Vec<PortMapping>,
+
+    /// Directory of certificates by credentialName: NAME/tls.crt, NAME/tls.key and NAME/ca.crt, or NAME.crt and NAME.key
+    #[arg(long, value_name = "DIR", env = "MESHWRIGHT_CREDENTIALS")]
+    pub credentials: Option<PathBuf>,
 
     /// Namespace of this process and of objects that name none
     #[arg(short, long, default_value = "default", value_parser = value::namespace, env = "MESHWRIGHT_NAMESPACE")]

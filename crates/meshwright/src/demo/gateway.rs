@@ -38,6 +38,7 @@ pub async fn start(args: &DemoArgs, services: &[String]) -> anyhow::Result<Runni
         paths: vec![PathBuf::from("-")],
         stdin: Some(CONFIGURATION.as_bytes().to_vec()),
         config_options: Options { services: services.map_err(|error| anyhow!(error))?, ..Options::default() },
+        credentials: None,
         compile_options: CompileOptions {
             bind: HERE,
             port_map: BTreeMap::from([(GATEWAY_PORT, free_port(GATEWAY_PORT)?)]),

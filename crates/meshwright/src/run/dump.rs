@@ -7,6 +7,7 @@
 mod load_balancer;
 mod policy;
 mod rules;
+mod stream;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -56,6 +57,8 @@ fn of_listener(snapshot: &Snapshot, listener: &Listener, configured: &Configured
         "port": listener.port,
         "origin": place(&listener.origin),
         "unknown_host_status": listener.unknown_host.outcome().status,
+        "tls": listener.tls.as_ref().map(|tls| stream::of_tls(snapshot, tls)),
+        "tcp": listener.tcp.as_ref().map(|tcp| stream::of_tcp(snapshot, tcp)),
         "virtual_hosts": virtual_hosts,
     })
 }
@@ -135,12 +138,24 @@ fn of_server(server: &Server) -> Value {
     json!({
         "port": server.port,
         "port_name": server.port_name,
+        "protocol": protocol(server.protocol),
         "served": server.protocol != ServerProtocol::Unsupported,
         "bind": server.bind.map(|ip| ip.to_string()),
         "hosts": hosts,
         "https_redirect": server.https_redirect,
         "origin": place(&server.origin),
     })
+}
+
+fn protocol(protocol: ServerProtocol) -> &'static str {
+    match protocol {
+        ServerProtocol::Http => "HTTP",
+        ServerProtocol::Https => "HTTPS",
+        ServerProtocol::Tls => "TLS",
+        ServerProtocol::Passthrough => "TLS passed on",
+        ServerProtocol::Tcp => "TCP",
+        ServerProtocol::Unsupported => "not served",
+    }
 }
 
 /// `file:line:column`, or the flag.

@@ -44,6 +44,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         paths: args.mesh.files.clone(),
         stdin,
         config_options: Options { namespace: args.mesh.namespace.clone(), services: args.mesh.services.clone() },
+        credentials: args.mesh.credentials.clone(),
         compile_options: CompileOptions {
             bind: args.bind,
             port_map: args.mesh.port_map(),
@@ -70,6 +71,7 @@ pub fn proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
         paths: vec![PathBuf::from("-")],
         stdin: Some(proxy_configuration(&args.lb).into_bytes()),
         config_options: Options { services: vec![service], ..Options::default() },
+        credentials: None,
         compile_options: CompileOptions {
             bind: args.from.ip(),
             port_map: [(PROXY_PORT, args.from.port())].into(),

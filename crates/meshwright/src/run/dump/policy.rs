@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use meshwright_model::{
-    ConnectionPool, DestinationRule, EndpointPorts, EndpointSet, OutlierDetection, PortProtocol, Resolution, Service,
-    Subset, TrafficPolicy,
+    ClientTlsPolicy, ConnectionPool, DestinationRule, EndpointPorts, EndpointSet, OutlierDetection, PortProtocol,
+    ProxyProtocol, Resolution, Service, Subset, TrafficPolicy, UpstreamProtocol,
 };
 use meshwright_snapshot::{Cluster, Snapshot};
 use meshwright_traffic::{Group, Limits, OutlierPolicy};
 use serde_json::{Value, json};
 
-use super::{load_balancer, place, seconds};
+use super::{load_balancer, place, seconds, stream};
 
 pub(super) fn of_cluster(cluster: &Cluster) -> Value {
     let endpoints: Vec<Value> = cluster
@@ -37,6 +37,15 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Value {
         "max_requests_per_connection": cluster.max_requests_per_connection,
         "max_connection_duration": cluster.max_connection_duration.map(seconds),
         "tcp_keepalive": cluster.tcp_keepalive.map(of_keepalive),
+        "protocol": match cluster.protocol {
+            UpstreamProtocol::Http1 => "HTTP/1.1",
+            UpstreamProtocol::Http2 => "HTTP/2",
+            UpstreamProtocol::FollowClient => "of the client",
+        },
+        "max_concurrent_streams": cluster.max_concurrent_streams,
+        "http2_keepalive": cluster.http2_keepalive.map(of_http2_keepalive),
+        "proxy_protocol": cluster.proxy_protocol.map(of_proxy_protocol),
+        "tls": cluster.tls.as_deref().map(stream::of_client),
         "endpoints": endpoints,
     })
 }
@@ -176,6 +185,7 @@ fn of_traffic_policy(policy: &TrafficPolicy) -> Value {
                 "load_balancer": port.load_balancer.as_ref().map(load_balancer::of),
                 "connection_pool": port.connection_pool.as_ref().map(of_connection_pool),
                 "outlier_detection": port.outlier_detection.as_ref().map(of_outlier_detection),
+                "tls": port.tls.as_ref().map(of_tls),
             })
         })
         .collect();
@@ -183,8 +193,25 @@ fn of_traffic_policy(policy: &TrafficPolicy) -> Value {
         "load_balancer": policy.load_balancer.as_ref().map(load_balancer::of),
         "connection_pool": policy.connection_pool.as_ref().map(of_connection_pool),
         "outlier_detection": policy.outlier_detection.as_ref().map(of_outlier_detection),
+        "tls": policy.tls.as_ref().map(of_tls),
+        "proxy_protocol": policy.proxy_protocol.map(of_proxy_protocol),
         "port_level_settings": ports,
     })
+}
+
+/// The mode.
+fn of_tls(tls: &ClientTlsPolicy) -> &str {
+    match tls {
+        ClientTlsPolicy::Disable => "DISABLE",
+        ClientTlsPolicy::Originate(settings) => &settings.block.name,
+    }
+}
+
+fn of_proxy_protocol(version: ProxyProtocol) -> &'static str {
+    match version {
+        ProxyProtocol::Version1 => "V1",
+        ProxyProtocol::Version2 => "V2",
+    }
 }
 
 fn of_connection_pool(pool: &ConnectionPool) -> Value {
@@ -198,7 +225,15 @@ fn of_connection_pool(pool: &ConnectionPool) -> Value {
         "idle_timeout": pool.idle_timeout.map(seconds),
         "tcp_keepalive": pool.tcp_keepalive.map(of_keepalive),
         "max_connection_duration": pool.max_connection_duration.map(seconds),
+        "upgrade_to_http2": pool.upgrade_to_http2,
+        "use_client_protocol": pool.use_client_protocol,
+        "max_concurrent_streams": pool.max_concurrent_streams,
+        "http2_keepalive": pool.http2_keepalive.map(of_http2_keepalive),
     })
+}
+
+fn of_http2_keepalive((interval, timeout): (Duration, Duration)) -> Value {
+    json!({ "interval": seconds(interval), "timeout": seconds(timeout) })
 }
 
 fn of_outlier_detection(detection: &OutlierDetection) -> Value {
