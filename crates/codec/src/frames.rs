@@ -22,8 +22,9 @@ pub struct FrameLimits {
     pub pings: u32,
     /// SETTINGS and GOAWAY per second. Default 10.
     pub settings: u32,
-    /// PRIORITY, unknown frames, DATA of at most 8 bytes that ends no stream, and WINDOW_UPDATE beyond one for each 256 bytes
-    /// that were sent to the peer: per second, all together. Default 100.
+    /// PRIORITY, unknown frames, and what a peer has reason to send only so often: WINDOW_UPDATE beyond one for each 256 bytes
+    /// that were sent to it; DATA that ends no stream and is empty or, from a client, has at most 8 bytes and comes oftener than
+    /// one for each 16 bytes that were sent to it. Per second, all together. Default 100.
     pub glitches: u32,
     /// CONTINUATION frames of one header block. Default 8.
     pub continuations: u32,
@@ -67,8 +68,14 @@ impl FrameFlood {
 const BYTES_PER_PING: u64 = 4096;
 /// Bytes sent to the peer for which it may send one WINDOW_UPDATE.
 const BYTES_PER_WINDOW_UPDATE: u64 = 256;
-/// DATA of at most so many bytes without padding is tiny.
+/// DATA of a client of at most so many bytes without padding is tiny. That of a server is what a client asked for, however small
+/// its messages are.
 const TINY_DATA: usize = 8;
+/// Bytes sent to the peer for which it may send one tiny DATA: calls with small messages (an empty one of gRPC has five bytes,
+/// a ping of WebSocket six) are answered, and a flood is not.
+const BYTES_PER_TINY_DATA: u64 = 16;
+/// Tiny DATA that a peer may have saved up.
+const MOST_TINY_DATA: u64 = 500;
 
 /// Meters what one peer of a connection sends.
 #[derive(Debug)]
@@ -85,14 +92,17 @@ pub struct FrameMeter {
     pings: Bucket,
     settings: Bucket,
     glitches: Bucket,
+    /// The longest DATA that counts as tiny.
+    tiny: usize,
     ping_credit: u64,
     window_credit: u64,
+    data_credit: u64,
 }
 
 impl FrameMeter {
     /// A meter at the beginning of what a client sends, its connection preface included.
     pub fn of_client(limits: FrameLimits) -> Self {
-        Self { skip: PREFACE, ..Self::of_server(limits) }
+        Self { skip: PREFACE, tiny: TINY_DATA, ..Self::of_server(limits) }
     }
 
     /// A meter at the beginning of what a server sends.
@@ -108,8 +118,10 @@ impl FrameMeter {
             pings: Bucket::default(),
             settings: Bucket::default(),
             glitches: Bucket::default(),
+            tiny: 0,
             ping_credit: 0,
             window_credit: 0,
+            data_credit: 0,
         }
     }
 
@@ -117,6 +129,7 @@ impl FrameMeter {
     pub fn sent(&mut self, bytes: usize) {
         self.ping_credit = self.ping_credit.saturating_add(bytes as u64).min(BYTES_PER_PING * 1000);
         self.window_credit = self.window_credit.saturating_add(bytes as u64).min(BYTES_PER_WINDOW_UPDATE * 100_000);
+        self.data_credit = self.data_credit.saturating_add(bytes as u64).min(BYTES_PER_TINY_DATA * MOST_TINY_DATA);
     }
 
     /// Looks at the next bytes that the peer sent, however they are split. `now` is asked when something is counted.
@@ -187,7 +200,7 @@ impl FrameMeter {
     }
 
     fn data(&mut self, length: usize, now: &impl Fn() -> Instant) -> Result<(), FrameFlood> {
-        if length <= TINY_DATA { self.glitch(now) } else { Ok(()) }
+        if length > self.tiny || spend(&mut self.data_credit, BYTES_PER_TINY_DATA) { Ok(()) } else { self.glitch(now) }
     }
 
     fn glitch(&mut self, now: &impl Fn() -> Instant) -> Result<(), FrameFlood> {
@@ -258,7 +271,7 @@ mod tests {
         assert_eq!(passes(8, 0, &[0; 4], at), 100, "WINDOW_UPDATE");
         assert_eq!(passes(0xbe, 0, &[0; 40], at), 100, "unknown");
         assert_eq!(passes(0, 0, &[], at), 100, "empty DATA");
-        assert_eq!(passes(0, 0, &[1], at), 100, "tiny DATA");
+        assert_eq!(passes(0, 0, &[1], at), 100_000, "tiny DATA of a server");
         let mut padded = vec![0; 256];
         padded[0] = 255;
         assert_eq!(passes(0, 8, &padded, at), 100, "DATA of nothing but padding");
@@ -267,6 +280,20 @@ mod tests {
         assert_eq!(passes(0, 1, &[0; 2], at), 100_000, "DATA that ends a stream");
         assert_eq!(passes(6, 1, &[0; 8], at), 100_000, "answers to our PING");
         assert_eq!(passes(1, 4, &[0; 10], at), 100_000, "HEADERS");
+    }
+
+    #[test]
+    fn tiny_data_of_a_client_passes_as_often_as_it_is_answered() {
+        let at = start();
+        let call = frame(0, 0, &[0; 5]);
+        let mut meter = FrameMeter::of_client(FrameLimits::default());
+        assert!(meter.observe(&[0; PREFACE], || at).is_ok());
+        for number in 0..10_000 {
+            assert!(meter.observe(&call, || at).is_ok(), "call {number}");
+            meter.sent(40);
+        }
+        let flood = (0..10_000).take_while(|_| meter.observe(&call, || at).is_ok()).count();
+        assert_eq!(flood, 599, "what was saved up, and what was left of the budget");
     }
 
     /// How many of the pings that are sent at these times (in milliseconds) pass, after `sent` bytes were sent.

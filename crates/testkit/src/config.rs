@@ -1,5 +1,6 @@
 //! YAML for the process under test, in a directory of its own that goes away with it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -104,5 +105,23 @@ spec:
   host: {host}
   trafficPolicy: {policy}
 "
+    )
+}
+
+/// A ServiceEntry for `host` with one endpoint of this machine, on port 80 with this protocol (`HTTP`, `HTTP2`, `GRPC`).
+pub fn service_entry(host: &str, protocol: &str, address: SocketAddr) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: {host}}}
+spec:
+  hosts: [{host}]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{{number: 80, name: port, protocol: {protocol}}}]
+  endpoints: [{{address: {}, ports: {{port: {}}}}}]
+",
+        address.ip(),
+        address.port(),
     )
 }

@@ -6,6 +6,7 @@
 //! [`Config`] (its YAML); [`Http2Client`] and [`Http2Origin`] with [`Grpc`] and [`WebSocket`] on top; [`Authority`] and
 //! [`TlsClient`] for TLS; for hostile inputs [`corpus`], [`Judge`] and [`Recorder`].
 
+mod ask;
 mod certificates;
 mod channel;
 mod client;
@@ -28,12 +29,13 @@ mod websocket;
 
 use std::time::{Duration, Instant};
 
+pub use ask::{Ask, Client, Speaks};
 pub use certificates::{Authority, Issued, Leaf};
 pub use client::{RawClient, ReadError};
-pub use config::{Config, GATEWAY, destination_rule, gateway_routes, gateway_to, indent, mesh_routes};
+pub use config::{Config, GATEWAY, destination_rule, gateway_routes, gateway_to, indent, mesh_routes, service_entry};
 pub use grpc::{Grpc, GrpcCall, GrpcEnd};
 pub use http2::{
-    Ask, Http2Body, Http2Client, Http2Exchange, Http2Failure, Http2Origin, Http2Sender, Http2Settings, Http2Stream,
+    Http2Body, Http2Client, Http2Exchange, Http2Failure, Http2Origin, Http2Sender, Http2Settings, Http2Stream,
 };
 pub use judge::{Grade, Judge, Seen};
 pub use message::{Response, parse_chunked};

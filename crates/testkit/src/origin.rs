@@ -351,6 +351,11 @@ impl OriginConnection {
         let _ = SockRef::from(self.stream.socket()).set_linger(Some(Duration::ZERO));
     }
 
+    /// How long a write may wait for the peer, instead of for ever; then it fails.
+    pub fn set_write_timeout(&self, most: Duration) {
+        let _ = self.stream.socket().set_write_timeout(Some(most));
+    }
+
     /// Waits until the peer closes, dropping what it sends; true when it did, false after `most`.
     pub fn wait_for_close(&mut self, most: Duration) -> bool {
         let _ = self.stream.socket().set_read_timeout(Some(most));

@@ -12,98 +12,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Ping, PingPong};
-use http::{Request, Uri};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsConnector;
 
-use super::{Http2Body, Http2Failure, Http2Sender, Http2Settings, list_of, map_of, runtime, wait, wait_at_most};
+use super::{Http2Body, Http2Failure, Http2Sender, Http2Settings, list_of, runtime, wait, wait_at_most};
 use crate::tls::{TlsClient, TlsFacts};
-use crate::{Response, holds_within};
-
-/// A request that is being put together.
-#[derive(Clone, Debug)]
-pub struct Ask {
-    method: String,
-    scheme: String,
-    authority: String,
-    path: String,
-    protocol: Option<String>,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-    trailers: Vec<(String, String)>,
-    open: bool,
-}
-
-impl Ask {
-    /// A GET.
-    pub fn get(authority: &str, path: &str) -> Self {
-        Self {
-            method: "GET".to_owned(),
-            scheme: "http".to_owned(),
-            authority: authority.to_owned(),
-            path: path.to_owned(),
-            protocol: None,
-            headers: Vec::new(),
-            body: Vec::new(),
-            trailers: Vec::new(),
-            open: false,
-        }
-    }
-
-    /// A POST with a body.
-    pub fn post(authority: &str, path: &str, body: impl Into<Vec<u8>>) -> Self {
-        Self { body: body.into(), ..Self::get(authority, path) }.method("POST")
-    }
-
-    /// Extended CONNECT (RFC 8441) for this protocol, left open.
-    pub fn extended_connect(authority: &str, path: &str, protocol: &str) -> Self {
-        Self { protocol: Some(protocol.to_owned()), ..Self::get(authority, path) }.method("CONNECT").left_open()
-    }
-
-    /// With this method.
-    pub fn method(mut self, method: &str) -> Self {
-        method.clone_into(&mut self.method);
-        self
-    }
-
-    /// With this `:scheme`; without this it is `http`.
-    pub fn scheme(mut self, scheme: &str) -> Self {
-        scheme.clone_into(&mut self.scheme);
-        self
-    }
-
-    /// With a further field.
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// With a trailer field.
-    pub fn trailer(mut self, name: &str, value: &str) -> Self {
-        self.trailers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// With a direction that stays open behind the body; only for [`Http2Client::start`].
-    pub fn left_open(mut self) -> Self {
-        self.open = true;
-        self
-    }
-
-    fn head(&self) -> Request<()> {
-        let uri = Uri::builder().scheme(self.scheme.as_str()).authority(self.authority.as_str());
-        let uri = uri.path_and_query(self.path.as_str()).build().expect("a URI");
-        let mut head = Request::builder().method(self.method.as_str()).uri(uri).body(()).expect("a request");
-        *head.headers_mut() = map_of(&self.headers);
-        if let Some(protocol) = &self.protocol {
-            head.extensions_mut().insert(h2::ext::Protocol::from(protocol.as_str()));
-        }
-        head
-    }
-}
+use crate::{Ask, Response, holds_within};
 
 /// How the connection ended, when it has.
 type Ended = Arc<Mutex<Option<Result<(), Http2Failure>>>>;

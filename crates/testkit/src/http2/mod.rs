@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::runtime::{Builder, Handle};
 
 use crate::PATIENCE;
-pub use client::{Ask, Http2Client, Http2Exchange};
+pub use client::{Http2Client, Http2Exchange};
 pub use origin::{Http2Origin, Http2Stream};
 pub use streams::{Http2Body, Http2Sender};
 
@@ -111,7 +111,7 @@ fn wait_at_most<T>(time: Duration, future: impl Future<Output = T>) -> Option<T>
     runtime().block_on(async { tokio::time::timeout(time, future).await.ok() })
 }
 
-fn map_of(fields: &[(String, String)]) -> HeaderMap {
+pub(crate) fn map_of(fields: &[(String, String)]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in fields {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a field name");

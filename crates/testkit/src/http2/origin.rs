@@ -123,11 +123,11 @@ impl Http2Origin {
         })
     }
 
-    /// Answers 200 with the first `length` bytes of the pattern.
+    /// Answers 200 with the first `length` bytes of the pattern, and says how many.
     pub fn sends_pattern(length: u64) -> Self {
         Self::start(move |stream| {
             stream.request()?;
-            stream.head(200, &[])?;
+            stream.head(200, &[("content-length", &length.to_string())])?;
             let mut pattern = Pattern::default();
             while pattern.total() < length {
                 let most = usize::try_from(length - pattern.total()).unwrap_or(usize::MAX);
