@@ -73,6 +73,10 @@ fn endpoint(cluster: &str, view: &EndpointView, out: &mut String) {
     if let Some(time) = view.ejected_for {
         push(out, format_args!("{cluster}::{address}::ejected_for_ms::{}", time.as_millis()));
     }
+    if let (Some(time), Some(cause)) = (view.ejection_ends_in, &view.ejection_cause) {
+        push(out, format_args!("{cluster}::{address}::ejection_ends_in_ms::{}", time.as_millis()));
+        push(out, format_args!("{cluster}::{address}::ejection_cause::{cause}"));
+    }
     for (key, value) in [
         ("ejections", view.ejections),
         ("consecutive_5xx", u64::from(view.consecutive_5xx)),

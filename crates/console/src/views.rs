@@ -128,6 +128,11 @@ pub struct EndpointView {
     /// How long it has been kept out; in JSON `ejected_for_ms`, whole milliseconds.
     #[serde(rename = "ejected_for_ms", serialize_with = "as_millis")]
     pub ejected_for: Option<Duration>,
+    /// Time until it may come back; in JSON `ejection_ends_in_ms`, whole milliseconds.
+    #[serde(rename = "ejection_ends_in_ms", serialize_with = "as_millis")]
+    pub ejection_ends_in: Option<Duration>,
+    /// What it is kept out for.
+    pub ejection_cause: Option<String>,
     /// How often it has been ejected.
     pub ejections: u64,
     /// 5xx answers in a row.

@@ -50,6 +50,8 @@ impl Views for Process {
                     admin: AdminState::Draining,
                     ejected: true,
                     ejected_for: Some(Duration::from_micros(1_500_900)),
+                    ejection_ends_in: Some(Duration::from_millis(28_500)),
+                    ejection_cause: Some("5 server errors in a row".to_owned()),
                     ejections: 2,
                     consecutive_5xx: 5,
                     ..endpoint("[::1]:9002")
@@ -122,6 +124,8 @@ fn endpoint(address: &str) -> EndpointView {
         admin: AdminState::Enabled,
         ejected: false,
         ejected_for: None,
+        ejection_ends_in: None,
+        ejection_cause: None,
         ejections: 0,
         consecutive_5xx: 0,
         consecutive_gateway_errors: 0,
@@ -265,6 +269,8 @@ async fn clusters_are_lines_like_envoys_or_json() {
         "127.0.0.1:9001::label.version::v1",
         "[::1]:9002::health_flags::/failed_outlier_check/admin_draining",
         "[::1]:9002::ejected_for_ms::1500",
+        "[::1]:9002::ejection_ends_in_ms::28500",
+        "[::1]:9002::ejection_cause::5 server errors in a row",
         "[::1]:9002::consecutive_5xx::5",
     ] {
         let line = format!("{CLUSTER}::{line}");
@@ -285,7 +291,8 @@ async fn clusters_are_lines_like_envoys_or_json() {
         serde_json::json!({
         "address": "[::1]:9002", "weight": 1, "labels": { "version": "v1" }, "locality": "", "priority": 0,
         "latency_us": 2500, "in_flight": 4, "admin": "draining",
-        "ejected": true, "ejected_for_ms": 1500, "ejections": 2, "consecutive_5xx": 5,
+        "ejected": true, "ejected_for_ms": 1500, "ejection_ends_in_ms": 28_500,
+        "ejection_cause": "5 server errors in a row", "ejections": 2, "consecutive_5xx": 5,
         "consecutive_gateway_errors": 0, "consecutive_local_origin_failures": 0 })
     );
     assert_eq!(admin.get("/clusters?format=xml").await.status, 400);

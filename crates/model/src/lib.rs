@@ -26,8 +26,8 @@ pub use load_balancer::{
 };
 pub use mesh::{Gateway, GatewayRef, Mesh, Server, ServerHost, ServerProtocol};
 pub use policy::{
-    ConnectionPool, DestinationRule, OutlierDetection, PortPolicy, ProxyProtocol, Subset, TrafficPolicy,
-    UpstreamProtocol,
+    ConnectionPool, DestinationRule, FailurePercentageDetection, OutlierDetection, PortPolicy, ProxyProtocol, Subset,
+    SuccessRateDetection, TrafficPolicy, UpstreamProtocol,
 };
 pub use route::{
     Destination, DirectResponse, HeaderMatch, HeaderOperations, HttpMatch, HttpRoute, Redirect, RedirectPort, RetryOn,

@@ -130,10 +130,19 @@ pub struct OutlierDetection {
     pub split_local_origin: bool,
     /// Local failures in a row, only with `split_local_origin`. Default 5.
     pub consecutive_local_origin_failures: u32,
-    /// Time between sweeps that end ejections. Default 10 s.
+    /// Statuses that are errors, sorted; `None` is every 5xx.
+    pub error_statuses: Option<Vec<u16>>,
+    /// Ejection of endpoints that succeed much less often than the others. Default off.
+    pub success_rate: Option<SuccessRateDetection>,
+    /// Ejection of endpoints that fail too often. Default off.
+    pub failure_percentage: Option<FailurePercentageDetection>,
+    /// Time between sweeps that end ejections and compare endpoints. Default 10 s.
     pub interval: Duration,
-    /// Ejection lasts this times the number of ejections in a row, capped at the larger of this and 300 s. Default 30 s.
+    /// Ejection lasts this times the number of ejections in a row, capped at the larger of this and the longest.
+    /// Default 30 s.
     pub base_ejection_time: Duration,
+    /// The longest ejection. Default 300 s.
+    pub max_ejection_time: Duration,
     /// Share of endpoints that may be out at once, in percent; one always may. Default 10.
     pub max_ejection_percent: u32,
     /// Below this share of healthy endpoints, in percent, ejection is ignored. Default 0.
@@ -147,10 +156,48 @@ impl Default for OutlierDetection {
             consecutive_gateway_errors: 0,
             split_local_origin: false,
             consecutive_local_origin_failures: 5,
+            error_statuses: None,
+            success_rate: None,
+            failure_percentage: None,
             interval: Duration::from_secs(10),
             base_ejection_time: Duration::from_secs(30),
+            max_ejection_time: Duration::from_secs(300),
             max_ejection_percent: 10,
             min_health_percent: 0,
         }
+    }
+}
+
+/// Success rates are compared with `mean - factor x standard deviation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SuccessRateDetection {
+    /// Endpoints with enough requests that are needed. Default 5.
+    pub minimum_hosts: u32,
+    /// Requests in an interval that an endpoint needs. Default 100.
+    pub request_volume: u32,
+    /// The factor in thousandths. Default 1900.
+    pub stdev_factor: u32,
+}
+
+impl Default for SuccessRateDetection {
+    fn default() -> Self {
+        Self { minimum_hosts: 5, request_volume: 100, stdev_factor: 1900 }
+    }
+}
+
+/// Shares of failures are compared with a fixed one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailurePercentageDetection {
+    /// The share in percent. Default 85.
+    pub threshold: u32,
+    /// Endpoints with enough requests that are needed. Default 5.
+    pub minimum_hosts: u32,
+    /// Requests in an interval that an endpoint needs. Default 50.
+    pub request_volume: u32,
+}
+
+impl Default for FailurePercentageDetection {
+    fn default() -> Self {
+        Self { threshold: 85, minimum_hosts: 5, request_volume: 50 }
     }
 }

@@ -488,12 +488,10 @@ pub(crate) fn observe(cluster: &WorkerCluster, host: usize, observation: Observa
     let endpoint = of.addresses[host];
     match event {
         OutlierEvent::Ejected { duration, cause, .. } => {
-            cluster.metrics.count(ClusterCounter::OutlierEjections);
             tracing::info!(cluster = %of.name, %endpoint, ?duration, %cause, "endpoint ejected");
         }
-        OutlierEvent::Refused { reason, .. } => {
-            cluster.metrics.count(ClusterCounter::OutlierEjectionsRefused);
-            tracing::info!(cluster = %of.name, %endpoint, %reason, "endpoint not ejected although it fails");
+        OutlierEvent::Refused { cause, reason, .. } => {
+            tracing::info!(cluster = %of.name, %endpoint, %cause, %reason, "endpoint not ejected although it fails");
         }
         OutlierEvent::Returned { .. } => tracing::info!(cluster = %of.name, %endpoint, "endpoint returned"),
     }

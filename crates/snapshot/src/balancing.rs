@@ -1,13 +1,15 @@
 //! From what a destination rule says about load balancing to what `meshwright-traffic` works with: the policy, the groups
-//! of near and far hosts, and what of a request decides about its host. It does not balance.
+//! of near and far hosts, what of a request decides about its host, and when failing hosts are ejected. It does not balance.
 
 use std::collections::BTreeMap;
 
 use meshwright_model::{
     Algorithm, ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, LocalityFailover, LocalitySetting,
+    OutlierDetection,
 };
 use meshwright_traffic::{
-    Distribution, Failover, Group, HostSet, InFlight, LocalityRule, Place, Policy, TableKind, Warmup,
+    Distribution, Failover, FailurePercentagePolicy, Group, HostSet, InFlight, LocalityRule, OutlierPolicy, Place,
+    Policy, SuccessRatePolicy, TableKind, Warmup,
 };
 
 use crate::cluster::{ClusterSpec, Member};
@@ -57,6 +59,31 @@ pub(crate) fn policy(algorithm: &Algorithm) -> Policy {
             },
             bound: *balance_factor,
         },
+    }
+}
+
+/// Outlier detection in the words of `meshwright-traffic`.
+pub(crate) fn outlier_policy(detection: &OutlierDetection) -> OutlierPolicy {
+    OutlierPolicy {
+        consecutive_5xx: detection.consecutive_5xx,
+        consecutive_gateway_errors: detection.consecutive_gateway_errors,
+        split_local_origin: detection.split_local_origin,
+        consecutive_local_origin_failures: detection.consecutive_local_origin_failures,
+        error_statuses: detection.error_statuses.as_deref().map(Box::from),
+        success_rate: detection.success_rate.map(|rule| SuccessRatePolicy {
+            minimum_hosts: rule.minimum_hosts,
+            request_volume: rule.request_volume,
+            stdev_factor: rule.stdev_factor,
+        }),
+        failure_percentage: detection.failure_percentage.map(|rule| FailurePercentagePolicy {
+            threshold: rule.threshold,
+            minimum_hosts: rule.minimum_hosts,
+            request_volume: rule.request_volume,
+        }),
+        interval: detection.interval,
+        base_ejection_time: detection.base_ejection_time,
+        max_ejection_time: detection.max_ejection_time,
+        max_ejection_percent: detection.max_ejection_percent,
     }
 }
 

@@ -11,9 +11,7 @@ use std::time::Duration;
 use meshwright_identity::ClientTls;
 use meshwright_model::{EndpointSet, OutlierDetection, ProxyProtocol, Service, UpstreamProtocol};
 use meshwright_telemetry::DestinationLabels;
-use meshwright_traffic::{
-    Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, OutlierPolicy, Policy, Usage,
-};
+use meshwright_traffic::{Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, Policy, Usage};
 
 use crate::Snapshot;
 use crate::balancing::{self, Affinity, Caller};
@@ -251,15 +249,11 @@ fn detector(policy: Option<&OutlierDetection>, previous: Option<&Arc<Cluster>>) 
     {
         return Some(Arc::clone(detector));
     }
-    Some(Arc::new(OutlierDetector::new(OutlierPolicy {
-        consecutive_5xx: policy.consecutive_5xx,
-        consecutive_gateway_errors: policy.consecutive_gateway_errors,
-        split_local_origin: policy.split_local_origin,
-        consecutive_local_origin_failures: policy.consecutive_local_origin_failures,
-        interval: policy.interval,
-        base_ejection_time: policy.base_ejection_time,
-        max_ejection_percent: policy.max_ejection_percent,
-    })))
+    let policy = balancing::outlier_policy(policy);
+    Some(Arc::new(match previous.and_then(|previous| previous.outlier.as_ref()) {
+        Some(before) => OutlierDetector::following(policy, before),
+        None => OutlierDetector::new(policy),
+    }))
 }
 
 /// Labels of the destination, from labels that all hosts have in common; those of the subset when there is no host.

@@ -78,10 +78,6 @@ closed_set! {
         UpstreamRqTimeout,
         /// The timeout of one try ended that try.
         UpstreamRqPerTryTimeout,
-        /// Outlier detection ejected an endpoint.
-        OutlierEjections,
-        /// An ejection was not carried out because of the maximal share of ejected endpoints.
-        OutlierEjectionsRefused,
     }
 }
 

@@ -79,6 +79,38 @@ pub(crate) const EJECTIONS_ACTIVE: Family = gauge(
     "envoy_cluster_outlier_detection_ejections_active",
     "Endpoints that outlier detection keeps out at this moment.",
 );
+pub(crate) const EJECTIONS_TOTAL: Family =
+    counter("envoy_cluster_outlier_detection_ejections_enforced_total", "Ejections of endpoints.");
+pub(crate) const EJECTIONS_OVERFLOW: Family = counter(
+    "envoy_cluster_outlier_detection_ejections_overflow",
+    "Ejections not carried out because of the maximal share of ejected endpoints.",
+);
+pub(crate) const EJECTIONS_CONSECUTIVE_5XX: Family =
+    counter("envoy_cluster_outlier_detection_ejections_enforced_consecutive_5xx", "Ejections after errors in a row.");
+pub(crate) const EJECTIONS_CONSECUTIVE_GATEWAY: Family = counter(
+    "envoy_cluster_outlier_detection_ejections_enforced_consecutive_gateway_failure",
+    "Ejections after gateway errors in a row.",
+);
+pub(crate) const EJECTIONS_CONSECUTIVE_LOCAL: Family = counter(
+    "envoy_cluster_outlier_detection_ejections_enforced_consecutive_local_origin_failure",
+    "Ejections after local failures in a row.",
+);
+pub(crate) const EJECTIONS_SUCCESS_RATE: Family = counter(
+    "envoy_cluster_outlier_detection_ejections_enforced_success_rate",
+    "Ejections of endpoints that succeeded less often than the others.",
+);
+pub(crate) const EJECTIONS_LOCAL_SUCCESS_RATE: Family = counter(
+    "envoy_cluster_outlier_detection_ejections_enforced_local_origin_success_rate",
+    "Ejections of endpoints that were reached less often than the others.",
+);
+pub(crate) const EJECTIONS_FAILURE_PERCENTAGE: Family = counter(
+    "envoy_cluster_outlier_detection_ejections_enforced_failure_percentage",
+    "Ejections of endpoints that failed too often.",
+);
+pub(crate) const EJECTIONS_LOCAL_FAILURE_PERCENTAGE: Family = counter(
+    "envoy_cluster_outlier_detection_ejections_enforced_local_origin_failure_percentage",
+    "Ejections of endpoints that were not reached too often.",
+);
 pub(crate) const CX_OPEN: Family =
     gauge("envoy_cluster_circuit_breakers_default_cx_open", "1 while the connection limit is reached.");
 pub(crate) const PENDING_OPEN: Family = gauge(
@@ -161,13 +193,6 @@ pub(crate) const fn of_cluster_counter(which: ClusterCounter) -> Family {
         ClusterCounter::UpstreamRqPerTryTimeout => {
             counter("envoy_cluster_upstream_rq_per_try_timeout", "Tries ended by the timeout of a try.")
         }
-        ClusterCounter::OutlierEjections => {
-            counter("envoy_cluster_outlier_detection_ejections_enforced_total", "Ejections of endpoints.")
-        }
-        ClusterCounter::OutlierEjectionsRefused => counter(
-            "envoy_cluster_outlier_detection_ejections_overflow",
-            "Ejections not carried out because of the maximal share of ejected endpoints.",
-        ),
     }
 }
 

@@ -43,6 +43,8 @@ pub struct ClusterGauges {
     pub membership_healthy: u64,
     /// Endpoints that outlier detection keeps out at this moment.
     pub ejections_active: u64,
+    /// Ejections there were.
+    pub ejections: EjectionTotals,
     /// The connection limit is reached.
     pub connections_open: bool,
     /// The limit of pending requests is reached.
@@ -51,6 +53,40 @@ pub struct ClusterGauges {
     pub requests_open: bool,
     /// The retry limit is reached.
     pub retries_open: bool,
+}
+
+/// Ejections by outlier detection, by what led to them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EjectionTotals {
+    /// Errors in a row.
+    pub consecutive_5xx: u64,
+    /// Gateway errors in a row.
+    pub consecutive_gateway_failure: u64,
+    /// Local failures in a row.
+    pub consecutive_local_origin_failure: u64,
+    /// A success rate below that of the others.
+    pub success_rate: u64,
+    /// The same of local failures.
+    pub local_origin_success_rate: u64,
+    /// Too large a share of failures.
+    pub failure_percentage: u64,
+    /// The same of local failures.
+    pub local_origin_failure_percentage: u64,
+    /// Not carried out because of the maximal share of ejected endpoints.
+    pub refused: u64,
+}
+
+impl EjectionTotals {
+    /// Ejections whatever led to them.
+    pub fn all(&self) -> u64 {
+        self.consecutive_5xx
+            + self.consecutive_gateway_failure
+            + self.consecutive_local_origin_failure
+            + self.success_rate
+            + self.local_origin_success_rate
+            + self.failure_percentage
+            + self.local_origin_failure_percentage
+    }
 }
 
 /// State of the process; what is `None` is left out.

@@ -8,14 +8,14 @@
 //! - [`Host`], [`HostSet`], [`Group`]: the endpoints of a cluster, near and far, with their shared facts ([`HostState`]) and verdicts
 //!   ([`HostVerdict`]).
 //! - [`Balancer`]: one worker's choice among them. Each algorithm is one file in `balance/`.
-//! - [`OutlierDetector`]: ejection of hosts that fail in a row.
+//! - [`OutlierDetector`]: ejection of hosts that fail in a row, or more often than the others.
 //! - [`CircuitBreaker`]: stops calls to what fails or is slow. Its policy and presets are in `breaker/policy.rs`.
 //! - [`Limits`], [`Usage`]: how much may be open or in flight.
 //! - [`Backoff`]: the pause before a retry; [`ActiveBudget`], [`RetryBudget`]: how many retries there may be.
 //! - [`AdaptiveLimit`]: a limit of concurrency that learns from latency; [`ShedPolicy`]: who is refused first.
 //! - [`TokenBucket`]: so many per time. [`LatencyQuantile`]: when a call is late enough to be hedged.
 //!
-//! Read next: `balance/mod.rs` and `outlier.rs`.
+//! Read next: `balance/mod.rs` and `outlier/mod.rs`.
 
 mod adaptive;
 mod backoff;
@@ -55,7 +55,10 @@ pub use host_set::{HostSet, InFlight};
 pub use latency::LatencyQuantile;
 pub use limits::{Limits, Usage};
 pub use locality::{Distribution, Failover, Labels, LocalityRule, Place};
-pub use outlier::{EjectionCause, EjectionRefusal, Observation, OutlierDetector, OutlierEvent, OutlierPolicy};
+pub use outlier::{
+    EjectionCause, EjectionCounts, EjectionKind, EjectionRefusal, FailurePercentagePolicy, Observation,
+    OutlierDetector, OutlierEvent, OutlierPolicy, SuccessRatePolicy,
+};
 pub use rate::{Rate, TokenBucket};
 pub use shed::{Criticality, ShedPolicy};
 pub use verdict::HostVerdict;

@@ -1,5 +1,5 @@
 //! How much a cluster may have open or in flight, and how much it has. Shared by all workers of the process. Does not
-//! know what waits or who is refused: that is the data plane's. Read next: `outlier.rs`.
+//! know what waits or who is refused: that is the data plane's. Read next: `outlier/mod.rs`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

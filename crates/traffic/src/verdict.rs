@@ -1,11 +1,13 @@
 //! What a cluster thinks of one of its hosts: the ejected flag, errors in a row, the history of ejections. Knows no
-//! policy: thresholds and times are in `outlier.rs`. Read next: `outlier.rs`.
+//! policy: thresholds and times are in `outlier/policy.rs`. Read next: `outlier/mod.rs`.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::EjectionCause;
 use crate::host::availability_changed;
+use crate::outlier::Tally;
 
 /// The verdict about one (service, port, subset, address), shared by all workers; it survives reloads.
 ///
@@ -20,6 +22,10 @@ pub struct HostVerdict {
     pub(crate) server_errors: AtomicU32,
     pub(crate) gateway_errors: AtomicU32,
     pub(crate) local_origin_failures: AtomicU32,
+    /// Tries since the last sweep, when hosts are compared; local failures only when they are not counted apart.
+    pub(crate) tally: Tally,
+    /// Tries since the last sweep by whether there was an answer, when local failures are counted apart.
+    pub(crate) local_tally: Tally,
     /// Guards the history below for a few instructions, on ejection, on sweep and for admin pages; never per request.
     history: Mutex<History>,
 }
@@ -31,6 +37,8 @@ pub(crate) struct History {
     pub(crate) since: Option<Instant>,
     /// Factor of the next ejection time; grows with each ejection, shrinks with each healthy interval.
     pub(crate) multiplier: u32,
+    /// When the present ejection ends at the earliest, and what led to it.
+    pub(crate) ends: Option<(Instant, EjectionCause)>,
     /// All ejections there ever were.
     pub(crate) total: u64,
     /// When it joined its cluster, or came back from its last ejection: slow start counts from here.
@@ -51,6 +59,11 @@ impl HostVerdict {
     /// Since when it is out.
     pub fn ejected_since(&self) -> Option<Instant> {
         self.history().since
+    }
+
+    /// When the present ejection ends at the earliest (with the first sweep after that), and what led to it.
+    pub fn ejection_ends(&self) -> Option<(Instant, EjectionCause)> {
+        self.history().ends
     }
 
     /// How many times the base ejection time the last ejection took (0 when all is forgiven).
@@ -83,6 +96,7 @@ impl HostVerdict {
         let mut history = self.history();
         self.set_ejected(false);
         history.since = None;
+        history.ends = None;
         history.multiplier = 0;
         drop(history);
         self.reset_counters();

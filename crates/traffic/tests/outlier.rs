@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use meshwright_traffic::{
-    EjectionCause, EjectionRefusal, Host, HostSet, Observation, OutlierDetector, OutlierEvent, OutlierPolicy,
+    EjectionCause, EjectionKind, EjectionRefusal, FailurePercentagePolicy, Host, HostSet, Observation, OutlierDetector,
+    OutlierEvent, OutlierPolicy, SuccessRatePolicy,
 };
 use proptest::prelude::*;
 
@@ -199,6 +200,99 @@ fn workers_that_report_at_once_eject_once_and_stay_within_the_percentage() {
     assert_eq!(ejections.into_inner(), 4);
 }
 
+/// Reports so many tries of each host, of which so many failed.
+fn interval(detector: &OutlierDetector, hosts: &HostSet, tries: &[(u32, u32)], failure: Observation, now: Instant) {
+    for (index, (total, failed)) in tries.iter().enumerate() {
+        for number in 0..*total {
+            let observation = if number < *failed { failure } else { Observation::Success };
+            assert_eq!(detector.observe(hosts, index, observation, now), None);
+        }
+    }
+}
+
+fn comparing() -> OutlierPolicy {
+    OutlierPolicy {
+        consecutive_5xx: 0,
+        success_rate: Some(SuccessRatePolicy::default()),
+        max_ejection_percent: 50,
+        ..OutlierPolicy::default()
+    }
+}
+
+#[test]
+fn a_host_that_succeeds_much_less_often_than_the_others_is_ejected_at_the_end_of_the_interval() {
+    let (hosts, detector, now) = (set(6), OutlierDetector::new(comparing()), start());
+    let tries = [(100, 1), (100, 2), (100, 1), (100, 30), (100, 0), (99, 99)];
+    interval(&detector, &hosts, &tries, Observation::Status(503), now);
+    // 99, 98, 99, 70 and 100 have the mean 93.2 and the deviation 11.62; the last host has too few requests.
+    let cause = EjectionCause::SuccessRate { local_origin: false, rate: 7_000, threshold: 7_113 };
+    assert_eq!(detector.sweep(&hosts, now), [OutlierEvent::Ejected { index: 3, duration: 30 * SECOND, cause }]);
+    assert_eq!(cause.to_string(), "success rate 70.00 % is below 71.13 %, which the other hosts allow");
+    assert_eq!(detector.counts().ejected(EjectionKind::SuccessRate), 1);
+    assert_eq!(detector.sweep(&hosts, now + 10 * SECOND), [], "every interval begins anew");
+}
+
+#[test]
+fn too_few_hosts_with_enough_requests_are_not_compared() {
+    let (hosts, detector, now) = (set(6), OutlierDetector::new(comparing()), start());
+    let tries = [(100, 0), (100, 0), (100, 0), (100, 90), (99, 0), (99, 0)];
+    interval(&detector, &hosts, &tries, Observation::Status(503), now);
+    assert_eq!(detector.sweep(&hosts, now), []);
+}
+
+#[test]
+fn a_host_that_fails_too_often_is_ejected_even_when_all_do() {
+    let policy = OutlierPolicy {
+        success_rate: None,
+        failure_percentage: Some(FailurePercentagePolicy { threshold: 50, ..FailurePercentagePolicy::default() }),
+        ..comparing()
+    };
+    let (hosts, detector, now) = (set(5), OutlierDetector::new(policy), start());
+    interval(&detector, &hosts, &[(50, 25), (50, 24), (50, 25), (50, 50), (50, 0)], Observation::Status(500), now);
+    let events = detector.sweep(&hosts, now);
+    let reason = EjectionRefusal::MaxEjectionPercent { ejected: 2, hosts: 5, percent: 50 };
+    let cause = |percentage| EjectionCause::FailurePercentage { local_origin: false, percentage, threshold: 50 };
+    let expected = [
+        OutlierEvent::Ejected { index: 0, duration: 30 * SECOND, cause: cause(5_000) },
+        OutlierEvent::Ejected { index: 2, duration: 30 * SECOND, cause: cause(5_000) },
+        OutlierEvent::Refused { index: 3, cause: cause(10_000), reason },
+    ];
+    assert_eq!(events, expected);
+    assert_eq!(detector.counts().refused(), 1);
+}
+
+#[test]
+fn split_local_failures_are_compared_apart() {
+    let policy = OutlierPolicy { split_local_origin: true, consecutive_local_origin_failures: 0, ..comparing() };
+    let (hosts, detector, now) = (set(5), OutlierDetector::new(policy), start());
+    interval(&detector, &hosts, &[(200, 0), (200, 0), (200, 0), (200, 0), (200, 90)], Observation::LocalOrigin, now);
+    let events = detector.sweep(&hosts, now);
+    let [OutlierEvent::Ejected { index: 4, cause, .. }] = events[..] else { panic!("{events:?}") };
+    assert_eq!(cause.kind(), EjectionKind::LocalOriginSuccessRate);
+}
+
+#[test]
+fn what_counts_as_an_error_can_be_chosen() {
+    let policy = OutlierPolicy { error_statuses: Some([429, 503].into()), ..OutlierPolicy::default() };
+    let (hosts, detector, now) = (set(2), OutlierDetector::new(policy), start());
+    assert_eq!(repeat(&detector, &hosts, 0, &[Observation::Status(500); 9], now), []);
+    assert_eq!(repeat(&detector, &hosts, 0, &[Observation::Status(429); 5], now).len(), 1);
+}
+
+#[test]
+fn the_cap_of_ejection_times_can_be_chosen_and_a_new_policy_counts_on() {
+    let policy = OutlierPolicy { consecutive_5xx: 1, max_ejection_time: 45 * SECOND, ..OutlierPolicy::default() };
+    let (hosts, detector, mut now) = (set(1), OutlierDetector::new(policy.clone()), start());
+    for seconds in [30, 45, 45] {
+        let event = detector.observe(&hosts, 0, Observation::Status(500), now);
+        assert!(matches!(event, Some(OutlierEvent::Ejected { duration, .. }) if duration == seconds * SECOND));
+        now += seconds * SECOND;
+        detector.sweep(&hosts, now);
+    }
+    let after = OutlierDetector::following(OutlierPolicy { consecutive_5xx: 2, ..policy }, &detector);
+    assert_eq!(after.counts().ejected(EjectionKind::Consecutive5xx), 3);
+}
+
 /// What happens in a random history.
 #[derive(Clone, Debug)]
 enum Step {
@@ -232,6 +326,7 @@ fn any_policy() -> impl Strategy<Value = OutlierPolicy> {
             interval: 10 * SECOND,
             base_ejection_time: Duration::from_secs(base),
             max_ejection_percent,
+            ..OutlierPolicy::default()
         },
     )
 }
@@ -273,6 +368,39 @@ impl Model {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// The documented formulas over floating point lists.
+    #[test]
+    fn hosts_are_compared_as_documented(
+        tries in prop::collection::vec((0u32..60, 0u32..60), 1..9),
+        minimum_hosts in 1u32..6,
+        request_volume in 1u32..30,
+        stdev_factor in 0u32..3_000,
+        threshold in 1u32..=100,
+    ) {
+        let policy = OutlierPolicy {
+            success_rate: Some(SuccessRatePolicy { minimum_hosts, request_volume, stdev_factor }),
+            failure_percentage: Some(FailurePercentagePolicy { threshold, minimum_hosts, request_volume }),
+            max_ejection_percent: 100,
+            ..comparing()
+        };
+        let tries: Vec<(u32, u32)> = tries.into_iter().map(|(total, failed)| (total, failed.min(total))).collect();
+        let (hosts, detector, now) = (set(tries.len()), OutlierDetector::new(policy), start());
+        interval(&detector, &hosts, &tries, Observation::Status(500), now);
+        detector.sweep(&hosts, now);
+        let rate = |(total, failed): (u32, u32)| 100.0 * f64::from(total - failed) / f64::from(total);
+        let rates: Vec<f64> = tries.iter().copied().filter(|tried| tried.0 >= request_volume).map(rate).collect();
+        let count = rates.len() as f64;
+        let mean = rates.iter().sum::<f64>() / count;
+        let deviation = (rates.iter().map(|rate| (rate - mean) * (rate - mean)).sum::<f64>() / count).sqrt();
+        let least = mean - deviation * f64::from(stdev_factor) / 1000.0;
+        for (host, tried) in hosts.hosts().iter().zip(tries) {
+            let takes_part = tried.0 >= request_volume && rates.len() >= minimum_hosts as usize;
+            let close = takes_part && (rate(tried) - least).abs() < 1e-9;
+            let out = takes_part && (rate(tried) < least || 100.0 - rate(tried) >= f64::from(threshold));
+            prop_assert!(close || host.verdict.is_ejected() == out, "{:?} {} {}", tried, rate(tried), least);
+        }
+    }
 
     #[test]
     fn any_history_goes_as_the_slow_model_says(

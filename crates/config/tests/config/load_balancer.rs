@@ -184,6 +184,19 @@ fn annotations_name_what_istio_has_no_field_for() {
 }
 
 #[test]
+fn an_annotation_brings_what_envoy_compares() {
+    let text = "success-rate; success-rate-request-volume=20; failure-percentage=60; max-ejection-time=10m";
+    let mesh = mesh(&annotated(&format!("meshwright.io/outlier-detection: '{text}'"), ""));
+    let detection = mesh.destination_rules[0].traffic_policy.outlier_detection.clone().expect("detection");
+    let rate = detection.success_rate.expect("rates are compared");
+    assert_eq!((rate.minimum_hosts, rate.request_volume, rate.stdev_factor), (5, 20, 1900));
+    let share = detection.failure_percentage.expect("shares are compared");
+    assert_eq!((share.threshold, share.minimum_hosts, share.request_volume), (60, 5, 50));
+    assert_eq!(detection.max_ejection_time, Duration::from_secs(600));
+    assert_eq!(detection.consecutive_5xx, 5);
+}
+
+#[test]
 fn every_mistake_in_an_annotation_is_named_at_its_place() {
     let at = |rest: &'static str| -> &'static str { format!("metadata.annotations[\"meshwright.io/{rest}\"]").leak() };
     let cases = [
@@ -195,6 +208,11 @@ fn every_mistake_in_an_annotation_is_named_at_its_place() {
         ),
         ("§meshwright.io/session-cookie: 'a; age=1'", error("annotation", at("session-cookie"), "neither ttl=TIME")),
         ("§meshwright.io/session-cookie: 'a; ttl=1'", error("annotation", at("session-cookie"), "no time")),
+        ("§meshwright.io/outlier-detection: success", error("annotation", at("outlier-detection"), "no setting")),
+        (
+            "§meshwright.io/outlier-detection: failure-percentage=101",
+            error("annotation", at("outlier-detection"), "not in range 1..100"),
+        ),
         ("§meshwright.io/service-type: database", warning("service-type", at("service-type"), "no rule for services")),
     ];
     for (text, expected) in &cases {

@@ -9,8 +9,8 @@ use meshwright_console as console;
 use meshwright_control::{ActionError, EndpointAction, Handle};
 use meshwright_proxy::Fleet;
 use meshwright_snapshot::{Cluster, ListenerKind};
-use meshwright_telemetry::{ClusterGauges, ConfigGauges, Metrics, ProcessGauges, ScrapeGauges};
-use meshwright_traffic::AdminState;
+use meshwright_telemetry::{ClusterGauges, ConfigGauges, EjectionTotals, Metrics, ProcessGauges, ScrapeGauges};
+use meshwright_traffic::{AdminState, EjectionCounts, EjectionKind};
 use rustix::process::{Resource, getrlimit};
 
 use super::{dump, system};
@@ -180,6 +180,7 @@ fn endpoint_view(cluster: &Cluster, index: usize, now: Instant) -> console::Endp
         AdminState::Draining => console::AdminState::Draining,
         AdminState::Disabled => console::AdminState::Disabled,
     };
+    let ends = host.verdict.ejection_ends();
     console::EndpointView {
         address: cluster.addresses[index],
         weight: host.weight,
@@ -191,6 +192,8 @@ fn endpoint_view(cluster: &Cluster, index: usize, now: Instant) -> console::Endp
         admin,
         ejected: host.verdict.is_ejected(),
         ejected_for: host.verdict.ejected_since().map(|since| now.saturating_duration_since(since)),
+        ejection_ends_in: ends.map(|(at, _)| at.saturating_duration_since(now)),
+        ejection_cause: ends.map(|(_, cause)| cause.to_string()),
         ejections: host.verdict.total_ejections(),
         consecutive_5xx: host.verdict.consecutive_5xx(),
         consecutive_gateway_errors: host.verdict.consecutive_gateway_errors(),
@@ -207,10 +210,24 @@ fn cluster_gauges(cluster: &Cluster) -> ClusterGauges {
         membership_total: cluster.addresses.len() as u64,
         membership_healthy: cluster.hosts.healthy() as u64,
         ejections_active: ejected as u64,
+        ejections: cluster.outlier.as_ref().map(|detector| ejections(detector.counts())).unwrap_or_default(),
         connections_open: reached(limits.max_connections, usage.connections()),
         pending_open: reached(limits.max_pending, usage.pending()),
         requests_open: reached(limits.max_requests, usage.requests()),
         retries_open: reached(limits.max_retries, usage.retries()),
+    }
+}
+
+fn ejections(counts: &EjectionCounts) -> EjectionTotals {
+    EjectionTotals {
+        consecutive_5xx: counts.ejected(EjectionKind::Consecutive5xx),
+        consecutive_gateway_failure: counts.ejected(EjectionKind::ConsecutiveGatewayErrors),
+        consecutive_local_origin_failure: counts.ejected(EjectionKind::ConsecutiveLocalOriginFailures),
+        success_rate: counts.ejected(EjectionKind::SuccessRate),
+        local_origin_success_rate: counts.ejected(EjectionKind::LocalOriginSuccessRate),
+        failure_percentage: counts.ejected(EjectionKind::FailurePercentage),
+        local_origin_failure_percentage: counts.ejected(EjectionKind::LocalOriginFailurePercentage),
+        refused: counts.refused(),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Annotations of a destination rule under `meshwright.io/`: load balancing that Istio's schema has no field for. Another
 //! implementation reads the same document and leaves them alone. Read next: `load_balancer.rs`.
 
-use meshwright_model::{Algorithm, ConsistentHash, Diagnostic, HashCookie, LoadBalancer, LocalitySetting};
+use meshwright_model::{
+    Algorithm, ConsistentHash, Diagnostic, HashCookie, LocalitySetting, OutlierDetection, TrafficPolicy,
+};
 
 use super::consistent_hash::is_attribute;
 use crate::finding::Reporter;
@@ -17,15 +19,27 @@ struct Annotation {
     name: &'static str,
     allowed: fn() -> String,
     example: &'static str,
-    apply: fn(&str, &mut LoadBalancer) -> Result<(), String>,
+    apply: fn(&str, &mut TrafficPolicy) -> Result<(), String>,
 }
 
 static ANNOTATIONS: &[Annotation] = &[
     Annotation {
+        name: "outlier-detection",
+        allowed: || {
+            "success-rate, success-rate-minimum-hosts=N, success-rate-request-volume=N, success-rate-stdev-factor=N, \
+             failure-percentage=PERCENT, failure-percentage-minimum-hosts=N, failure-percentage-request-volume=N, \
+             max-ejection-time=TIME; with `;` between them"
+                .to_owned()
+        },
+        example: "success-rate; failure-percentage=85; max-ejection-time=10m",
+        apply: |value, policy| outliers(value, policy.outlier_detection.get_or_insert_default()),
+    },
+    Annotation {
         name: "load-balancer",
         allowed: || balancing::names().join(", "),
         example: "PEAK_EWMA",
-        apply: |value, balancer| {
+        apply: |value, policy| {
+            let balancer = policy.load_balancer.get_or_insert_default();
             let preset = balancing::preset(value).ok_or_else(|| format!("there is no load balancer {value:?}"))?;
             balancer.algorithm = preset.algorithm;
             if balancer.locality == LocalitySetting::Unset {
@@ -38,8 +52,8 @@ static ANNOTATIONS: &[Annotation] = &[
         name: "service-type",
         allowed: balancing::service_types,
         example: "cpu-intensive",
-        apply: |value, balancer| {
-            balancer.algorithm = balancing::of_service_type(value);
+        apply: |value, policy| {
+            policy.load_balancer.get_or_insert_default().algorithm = balancing::of_service_type(value);
             Ok(())
         },
     },
@@ -47,7 +61,8 @@ static ANNOTATIONS: &[Annotation] = &[
         name: "hash-balance-factor",
         allowed: || "a whole number from 100 to 10000: percent of the average load".to_owned(),
         example: "150",
-        apply: |value, balancer| {
+        apply: |value, policy| {
+            let balancer = policy.load_balancer.get_or_insert_default();
             let factor = value.parse().ok().filter(|factor| (100..=10_000).contains(factor));
             let factor = factor.ok_or_else(|| format!("{value:?} is no balance factor"))?;
             let Algorithm::ConsistentHash(ConsistentHash { balance_factor, .. }) = &mut balancer.algorithm else {
@@ -61,15 +76,15 @@ static ANNOTATIONS: &[Annotation] = &[
         name: "session-cookie",
         allowed: || "NAME, then `; ttl=TIME` and `; path=PATH` as needed".to_owned(),
         example: "session; ttl=1h; path=/",
-        apply: |value, balancer| {
-            balancer.session = Some(cookie(value)?);
+        apply: |value, policy| {
+            policy.load_balancer.get_or_insert_default().session = Some(cookie(value)?);
             Ok(())
         },
     },
 ];
 
-/// Applies the annotations of a document to the load balancer of the whole destination.
-pub(super) fn apply(document: &Record, balancer: &mut Option<LoadBalancer>, reporter: &mut Reporter<'_>) {
+/// Applies the annotations of a document to the policy of the whole destination.
+pub(super) fn apply(document: &Record, policy: &mut TrafficPolicy, reporter: &mut Reporter<'_>) {
     let Some(metadata) = document.record("metadata") else { return };
     // In the order of the table, so that a factor finds its table whatever the order of the annotations.
     let mut given: Vec<(usize, Place, &str)> = Vec::new();
@@ -85,7 +100,7 @@ pub(super) fn apply(document: &Record, balancer: &mut Option<LoadBalancer>, repo
     given.sort_by_key(|(index, ..)| *index);
     for (index, place, value) in given {
         let annotation = &ANNOTATIONS[index];
-        if let Err(message) = (annotation.apply)(value, balancer.get_or_insert_default()) {
+        if let Err(message) = (annotation.apply)(value, policy) {
             let finding = Diagnostic::error("annotation", message)
                 .with_value(value)
                 .with_allowed((annotation.allowed)())
@@ -143,4 +158,39 @@ fn cookie(text: &str) -> Result<HashCookie, String> {
         }
     }
     Ok(cookie)
+}
+
+/// What Istio's outlier detection has no fields for, in Envoy's names.
+fn outliers(text: &str, detection: &mut OutlierDetection) -> Result<(), String> {
+    for part in text.split(';').map(str::trim) {
+        let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        let number = || value.parse::<u32>().map_err(|_| format!("{value:?} is no whole number for {key}"));
+        match key {
+            "success-rate" if value.is_empty() => {
+                detection.success_rate.get_or_insert_default();
+            }
+            "success-rate-minimum-hosts" => detection.success_rate.get_or_insert_default().minimum_hosts = number()?,
+            "success-rate-request-volume" => detection.success_rate.get_or_insert_default().request_volume = number()?,
+            "success-rate-stdev-factor" => detection.success_rate.get_or_insert_default().stdev_factor = number()?,
+            "failure-percentage" => {
+                let threshold = number()?;
+                if !(1..=100).contains(&threshold) {
+                    return Err(format!("failure-percentage {threshold} is not in range 1..100"));
+                }
+                detection.failure_percentage.get_or_insert_default().threshold = threshold;
+            }
+            "failure-percentage-minimum-hosts" => {
+                detection.failure_percentage.get_or_insert_default().minimum_hosts = number()?;
+            }
+            "failure-percentage-request-volume" => {
+                detection.failure_percentage.get_or_insert_default().request_volume = number()?;
+            }
+            "max-ejection-time" => {
+                let time = duration::parse(value).map_err(|_| format!("{value:?} is no time such as 10m or 30s"))?;
+                detection.max_ejection_time = time;
+            }
+            _ => return Err(format!("{part:?} is no setting of outlier detection")),
+        }
+    }
+    Ok(())
 }

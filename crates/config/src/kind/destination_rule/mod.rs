@@ -28,7 +28,7 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
     let spec = document.spec(&table::SPEC);
     super::check_export(&spec, reporter);
     let mut traffic_policy = policy::read(&spec, reporter);
-    annotation::apply(document.record, &mut traffic_policy.load_balancer, reporter);
+    annotation::apply(document.record, &mut traffic_policy, reporter);
     let rule = DestinationRule {
         name: document.name(),
         namespace: document.namespace.clone(),

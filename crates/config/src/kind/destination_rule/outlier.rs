@@ -35,6 +35,7 @@ pub(super) fn read(owner: &Record, reporter: &mut Reporter<'_>) -> Option<Outlie
             reporter.add(&record.place_of("consecutiveLocalOriginFailures"), finding);
         }
     }
+    detection.error_statuses = read_statuses(record, reporter);
     if let Some(interval) = record.duration("interval") {
         detection.interval = interval;
     }
@@ -48,6 +49,28 @@ pub(super) fn read(owner: &Record, reporter: &mut Reporter<'_>) -> Option<Outlie
         detection.min_health_percent = percent;
     }
     Some(detection)
+}
+
+/// `outlierDetectionHttpErrorCodes`: replaces what counts as an error.
+fn read_statuses(record: &Record, reporter: &mut Reporter<'_>) -> Option<Vec<u16>> {
+    let field = "outlierDetectionHttpErrorCodes";
+    let mut statuses = Vec::new();
+    for item in record.list(field) {
+        let Some(written) = item.whole() else { continue };
+        match u16::try_from(written) {
+            Ok(status) if (100..=599).contains(&status) => statuses.push(status),
+            _ => {
+                let finding = Diagnostic::error("range", format!("{written} is no HTTP status ({field})"))
+                    .with_value(written.to_string())
+                    .with_allowed("100..599")
+                    .with_suggestion("write a status such as 503");
+                reporter.add(&item.place, finding);
+            }
+        }
+    }
+    statuses.sort_unstable();
+    statuses.dedup();
+    (!statuses.is_empty()).then_some(statuses)
 }
 
 fn report_alias(owner: &Record, reporter: &mut Reporter<'_>) {

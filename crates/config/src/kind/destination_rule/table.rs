@@ -231,12 +231,7 @@ static OUTLIER_DETECTION: Message = message(
         full("baseEjectionTime", Type::Duration, "Ejection lasts this times the ejections in a row; 30s by default."),
         full("maxEjectionPercent", INT32, "Share of endpoints that may be out at once; 10 by default, one always may."),
         full("minHealthPercent", INT32, "Below this share of healthy endpoints ejection is ignored; 0 by default."),
-        warned(
-            "outlierDetectionHttpErrorCodes",
-            Type::List(&UINT32),
-            "What counts as an error.",
-            "every 5xx counts as an error",
-        ),
+        full("outlierDetectionHttpErrorCodes", Type::List(&UINT32), "What counts as an error; every 5xx by default."),
     ],
 );
 

@@ -78,7 +78,19 @@ fn of_outlier_policy(policy: &OutlierPolicy) -> Value {
         "split_local_origin": policy.split_local_origin,
         "consecutive_local_origin_failures": policy.consecutive_local_origin_failures,
         "interval": seconds(policy.interval),
+        "error_statuses": policy.error_statuses,
+        "success_rate": policy.success_rate.map(|rule| json!({
+            "minimum_hosts": rule.minimum_hosts,
+            "request_volume": rule.request_volume,
+            "stdev_factor": rule.stdev_factor,
+        })),
+        "failure_percentage": policy.failure_percentage.map(|rule| json!({
+            "threshold": rule.threshold,
+            "minimum_hosts": rule.minimum_hosts,
+            "request_volume": rule.request_volume,
+        })),
         "base_ejection_time": seconds(policy.base_ejection_time),
+        "max_ejection_time": seconds(policy.max_ejection_time),
         "max_ejection_percent": policy.max_ejection_percent,
     })
 }
@@ -243,7 +255,11 @@ fn of_outlier_detection(detection: &OutlierDetection) -> Value {
         "split_local_origin": detection.split_local_origin,
         "consecutive_local_origin_failures": detection.consecutive_local_origin_failures,
         "interval": seconds(detection.interval),
+        "error_statuses": detection.error_statuses,
+        "success_rate": detection.success_rate.is_some(),
+        "failure_percentage": detection.failure_percentage.map(|rule| rule.threshold),
         "base_ejection_time": seconds(detection.base_ejection_time),
+        "max_ejection_time": seconds(detection.max_ejection_time),
         "max_ejection_percent": detection.max_ejection_percent,
         "min_health_percent": detection.min_health_percent,
     })

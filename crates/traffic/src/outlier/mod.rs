@@ -1,135 +1,21 @@
-//! Outlier detection as Envoy documents it ("Outlier detection", consecutive errors; success rates are not looked at):
-//! when a host fails so many times in a row, it is out for a while. Knows no clock: the caller says what time it is and
-//! sweeps at every interval. Read next: `verdict.rs` for what is remembered per host.
+//! Outlier detection as Envoy documents it ("Outlier detection"): when a host fails so many times in a row, or much more
+//! often than the others, it is out for a while. Knows no clock: the caller says what time it is and sweeps at every
+//! interval. Read next: `policy.rs`, `rates.rs`, and `../verdict.rs` for what is remembered per host.
 
-use std::fmt;
+mod event;
+mod policy;
+mod rates;
+
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+pub use event::{EjectionCause, EjectionCounts, EjectionKind, EjectionRefusal, OutlierEvent};
+pub use policy::{FailurePercentagePolicy, Observation, OutlierPolicy, SuccessRatePolicy};
+pub(crate) use rates::Tally;
 
 use crate::verdict::reset;
 use crate::{HostSet, HostVerdict};
-
-/// An ejection lasts no longer than this, or than the base time when that is longer (Envoy's `max_ejection_time`).
-const MAX_EJECTION_TIME: Duration = Duration::from_secs(300);
-
-/// When hosts are ejected and for how long. The panic threshold that goes with it belongs to [`HostSet`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutlierPolicy {
-    /// 5xx answers in a row until ejection, local failures included; 0 is off. Default 5.
-    pub consecutive_5xx: u32,
-    /// 502, 503 and 504 in a row until ejection, local failures included; 0 is off. Default 0.
-    pub consecutive_gateway_errors: u32,
-    /// Count local failures (connect, reset, timeout) apart from answers. Default false.
-    pub split_local_origin: bool,
-    /// Local failures in a row until ejection, only when they are counted apart; 0 is off. Default 5.
-    pub consecutive_local_origin_failures: u32,
-    /// Time between sweeps. Default 10 s.
-    pub interval: Duration,
-    /// Time out of the first ejection; the n-th in a row takes n times as long, at most the larger of this and 300 s.
-    /// Default 30 s.
-    pub base_ejection_time: Duration,
-    /// Share of the hosts that may be out at once, in percent; one host always may. Default 10.
-    pub max_ejection_percent: u32,
-}
-
-impl Default for OutlierPolicy {
-    fn default() -> Self {
-        Self {
-            consecutive_5xx: 5,
-            consecutive_gateway_errors: 0,
-            split_local_origin: false,
-            consecutive_local_origin_failures: 5,
-            interval: Duration::from_secs(10),
-            base_ejection_time: Duration::from_secs(30),
-            max_ejection_percent: 10,
-        }
-    }
-}
-
-/// How a try ended, as far as it says something about the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Observation {
-    /// The host answered, and not with an error of its own.
-    Success,
-    /// The host answered with this status; below 500 is success.
-    Status(u16),
-    /// There was no answer: connecting failed, the connection broke, or time was over.
-    LocalOrigin,
-}
-
-/// What ran full when a host was (or should have been) ejected, with the number of errors in a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EjectionCause {
-    /// `consecutive5xxErrors`.
-    Consecutive5xx(u32),
-    /// `consecutiveGatewayErrors`.
-    ConsecutiveGatewayErrors(u32),
-    /// `consecutiveLocalOriginFailures`.
-    ConsecutiveLocalOriginFailures(u32),
-}
-
-impl fmt::Display for EjectionCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Consecutive5xx(count) => write!(f, "{count} server errors in a row"),
-            Self::ConsecutiveGatewayErrors(count) => write!(f, "{count} gateway errors in a row"),
-            Self::ConsecutiveLocalOriginFailures(count) => write!(f, "{count} local-origin failures in a row"),
-        }
-    }
-}
-
-/// Why a host that failed often enough stays in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EjectionRefusal {
-    /// One more would exceed `maxEjectionPercent`.
-    MaxEjectionPercent {
-        /// Hosts that are out.
-        ejected: usize,
-        /// Hosts there are.
-        hosts: usize,
-        /// The limit in percent.
-        percent: u32,
-    },
-}
-
-impl fmt::Display for EjectionRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MaxEjectionPercent { ejected, hosts, percent } => {
-                write!(f, "{ejected} of {hosts} hosts are ejected, one more would exceed maxEjectionPercent {percent}")
-            }
-        }
-    }
-}
-
-/// Something to log and count. `index` is the host's place in the set that was passed in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutlierEvent {
-    /// The host is out now.
-    Ejected {
-        /// Which host.
-        index: usize,
-        /// For how long; it ends with the first sweep after that.
-        duration: Duration,
-        /// Why.
-        cause: EjectionCause,
-    },
-    /// The host should be out but stays in. Its count starts again, so this is said once per threshold of errors.
-    Refused {
-        /// Which host.
-        index: usize,
-        /// Why it should be out.
-        cause: EjectionCause,
-        /// Why it is not.
-        reason: EjectionRefusal,
-    },
-    /// The host is in again.
-    Returned {
-        /// Which host.
-        index: usize,
-    },
-}
 
 /// Ejects and returns the hosts of one cluster.
 ///
@@ -149,12 +35,16 @@ pub enum OutlierEvent {
 ///         +-------- sweep: multiplier - 1, not below 0
 /// ```
 ///
-/// The path of a success is one relaxed load per counter. State is in the hosts' [`HostVerdict`]s, which survive a
+/// At the end of each interval hosts are compared too, when the policy asks for it: see `rates.rs`. An ejection is the same
+/// whatever led to it.
+///
+/// The path of a success is one relaxed load per counter, and two additions more when hosts are compared. State is in the hosts' [`HostVerdict`]s, which survive a
 /// change of policy: times are computed from the policy at hand, so a shorter base time takes effect for hosts already
 /// out.
 #[derive(Debug)]
 pub struct OutlierDetector {
     policy: OutlierPolicy,
+    counts: Arc<EjectionCounts>,
     /// Held while a host changes sides (counting who is out is part of the decision), for one pass over the hosts.
     /// Never taken on the path of a success. Guards no data of its own.
     decision: Mutex<()>,
@@ -163,12 +53,22 @@ pub struct OutlierDetector {
 impl OutlierDetector {
     /// A detector with that policy.
     pub fn new(policy: OutlierPolicy) -> Self {
-        Self { policy, decision: Mutex::new(()) }
+        Self { policy, counts: Arc::default(), decision: Mutex::new(()) }
+    }
+
+    /// A detector that follows another one with another policy: it counts on.
+    pub fn following(policy: OutlierPolicy, before: &Self) -> Self {
+        Self { counts: Arc::clone(&before.counts), ..Self::new(policy) }
     }
 
     /// The policy.
     pub fn policy(&self) -> &OutlierPolicy {
         &self.policy
+    }
+
+    /// What it did so far.
+    pub fn counts(&self) -> &EjectionCounts {
+        &self.counts
     }
 
     /// Takes note of how a try at host `index` ended, and ejects it at once when that was one error too many.
@@ -181,8 +81,11 @@ impl OutlierDetector {
     ) -> Option<OutlierEvent> {
         let verdict = &*hosts.hosts().get(index)?.verdict;
         let policy = &self.policy;
+        if policy.counts_rates() {
+            self.tally(verdict, observation);
+        }
         let cause = match observation {
-            Observation::Status(status @ 500..=599) => {
+            Observation::Status(status) if policy.is_error(status) => {
                 // There was an answer, so the network did its part.
                 reset(&verdict.local_origin_failures);
                 self.count_error(verdict, matches!(status, 502..=504))
@@ -200,6 +103,23 @@ impl OutlierDetector {
         self.eject(hosts, index, cause?, now)
     }
 
+    /// Counts a try for the comparison at the end of the interval. Local failures are errors like others unless they are
+    /// counted apart; then an answer, whatever it is, is a local success.
+    fn tally(&self, verdict: &HostVerdict, observation: Observation) {
+        let error = match observation {
+            Observation::Success => false,
+            Observation::Status(status) => self.policy.is_error(status),
+            Observation::LocalOrigin => true,
+        };
+        let local = observation == Observation::LocalOrigin;
+        if self.policy.split_local_origin {
+            verdict.local_tally.count(!local);
+        }
+        if !(local && self.policy.split_local_origin) {
+            verdict.tally.count(!error);
+        }
+    }
+
     /// Counts an error in both counters; gives the cause when one of them is full.
     fn count_error(&self, verdict: &HostVerdict, gateway_error: bool) -> Option<EjectionCause> {
         let server_errors = count(verdict, &verdict.server_errors, self.policy.consecutive_5xx);
@@ -215,6 +135,11 @@ impl OutlierDetector {
 
     fn eject(&self, hosts: &HostSet, index: usize, cause: EjectionCause, now: Instant) -> Option<OutlierEvent> {
         let _decision = self.decision.lock().unwrap_or_else(PoisonError::into_inner);
+        self.eject_decided(hosts, index, cause, now)
+    }
+
+    /// As [`Self::eject`], by whoever holds the decision.
+    fn eject_decided(&self, hosts: &HostSet, index: usize, cause: EjectionCause, now: Instant) -> Option<OutlierEvent> {
         let verdict = &*hosts.hosts()[index].verdict;
         if verdict.is_ejected() {
             return None;
@@ -224,6 +149,7 @@ impl OutlierDetector {
         let ejected = hosts.hosts().iter().filter(|host| host.verdict.is_ejected()).count();
         let percent = self.policy.max_ejection_percent;
         if ejected > 0 && (ejected as u64 + 1) * 100 > u64::from(percent) * total as u64 {
+            self.counts.count_refused();
             let reason = EjectionRefusal::MaxEjectionPercent { ejected, hosts: total, percent };
             return Some(OutlierEvent::Refused { index, cause, reason });
         }
@@ -232,31 +158,44 @@ impl OutlierDetector {
         if self.policy.base_ejection_time.saturating_mul(history.multiplier) < self.longest() {
             history.multiplier = history.multiplier.saturating_add(1);
         }
+        let duration = self.duration(history.multiplier);
         history.since = Some(now);
+        history.ends = now.checked_add(duration).map(|ends| (ends, cause));
         history.total = history.total.saturating_add(1);
         verdict.set_ejected(true);
-        Some(OutlierEvent::Ejected { index, duration: self.duration(history.multiplier), cause })
+        self.counts.count_ejected(cause.kind());
+        Some(OutlierEvent::Ejected { index, duration, cause })
     }
 
-    /// Ends ejections whose time is over and lowers the multipliers of hosts that are in. To be called every
-    /// [`OutlierPolicy::interval`].
+    /// Ends ejections whose time is over, lowers the multipliers of hosts that are in, and ejects those that did worse than
+    /// the policy allows since the last sweep. To be called every [`OutlierPolicy::interval`].
     pub fn sweep(&self, hosts: &HostSet, now: Instant) -> Vec<OutlierEvent> {
         let _decision = self.decision.lock().unwrap_or_else(PoisonError::into_inner);
         let mut events = Vec::new();
+        let (mut tallies, mut local_tallies) = (Vec::new(), Vec::new());
         for (index, host) in hosts.hosts().iter().enumerate() {
+            let (tally, local_tally) = (host.verdict.tally.take(), host.verdict.local_tally.take());
             let mut history = host.verdict.history();
             if !host.verdict.is_ejected() {
+                tallies.push((index, tally));
+                local_tallies.push((index, local_tally));
                 history.multiplier = history.multiplier.saturating_sub(1);
                 continue;
             }
             let duration = self.duration(history.multiplier);
             if history.since.is_none_or(|since| now.saturating_duration_since(since) >= duration) {
                 history.since = None;
+                history.ends = None;
                 history.warm_since = Some(now);
                 host.verdict.reset_counters();
                 host.verdict.set_ejected(false);
                 events.push(OutlierEvent::Returned { index });
             }
+        }
+        let outliers = rates::outliers(&self.policy, &tallies, false);
+        let unreachable = rates::outliers(&self.policy, &local_tallies, true);
+        for (index, cause) in outliers.into_iter().chain(unreachable) {
+            events.extend(self.eject_decided(hosts, index, cause, now));
         }
         events
     }
@@ -271,7 +210,7 @@ impl OutlierDetector {
     }
 
     fn longest(&self) -> Duration {
-        self.policy.base_ejection_time.max(MAX_EJECTION_TIME)
+        self.policy.base_ejection_time.max(self.policy.max_ejection_time)
     }
 
     fn duration(&self, multiplier: u32) -> Duration {

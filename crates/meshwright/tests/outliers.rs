@@ -1,0 +1,71 @@
+//! Endpoints that are ejected because they do worse than the others.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use meshwright_testkit::{Config, Launch, Meshwright, Origin, binary, eventually, gateway_to};
+
+const SVC: [(&str, &str); 1] = [("cluster_name", "outbound|80||svc.default.svc.cluster.local")];
+
+fn start(origins: &[Origin], annotation: &str, detection: &str) -> (Config, Meshwright) {
+    let rule = format!(
+        "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: svc, annotations: {{{annotation}}}}}
+spec:
+  host: svc
+  trafficPolicy: {{loadBalancer: {{simple: ROUND_ROBIN}}, outlierDetection: {detection}}}
+"
+    );
+    let config = Config::new(&[&gateway_to("svc"), &rule]);
+    let endpoints: Vec<String> = origins.iter().map(|origin| origin.address().to_string()).collect();
+    let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+    let process =
+        Launch::run(binary!()).file(config.path()).service("svc", &endpoints).args(&["--workers", "2"]).start();
+    (config, process)
+}
+
+/// An origin that answers every `n`-th request with this status.
+fn fails_every(n: usize, status: u16) -> Origin {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    Origin::answers_by(move |_| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        (if number.is_multiple_of(n) { status } else { 200 }, String::new())
+    })
+}
+
+#[test]
+fn an_endpoint_with_a_low_success_rate_is_ejected_and_the_reason_is_shown() {
+    let mut origins: Vec<Origin> = ["a", "b", "c", "d"].map(Origin::named).into();
+    origins.push(fails_every(2, 500));
+    let annotation = "meshwright.io/outlier-detection: 'success-rate; success-rate-request-volume=10'";
+    // Two of five may be out; the errors are never in a row.
+    let detection = "{consecutive5xxErrors: 0, interval: 300ms, baseEjectionTime: 60s, maxEjectionPercent: 40}";
+    let (_config, process) = start(&origins, annotation, detection);
+    let ejections = "envoy_cluster_outlier_detection_ejections_enforced_success_rate";
+    eventually("the endpoint is ejected", || {
+        let mut client = process.connect();
+        (0..100).for_each(|_| drop(client.get("x", "/")));
+        process.metrics().sum(ejections, &SVC) == 1.0
+    });
+    assert_eq!(process.metrics().sum("envoy_cluster_outlier_detection_ejections_enforced_total", &SVC), 1.0);
+    let served = origins[4].count();
+    assert!((0..20).all(|_| process.get("x", "/").status == 200));
+    assert_eq!(origins[4].count(), served);
+    let clusters = process.admin_get("/clusters?format=json").json();
+    let out = &clusters["clusters"][0]["endpoints"][4];
+    assert!(out["ejection_cause"].as_str().unwrap().contains("success rate"), "{out:#}");
+    assert!(out["ejection_ends_in_ms"].as_u64() <= Some(60_000));
+    eventually("the log says why", || process.stderr().contains("which the other hosts allow"));
+}
+
+#[test]
+fn the_statuses_that_count_as_errors_can_be_chosen() {
+    let origins = [fails_every(1, 429), Origin::named("good")];
+    let detection = "{consecutive5xxErrors: 3, outlierDetectionHttpErrorCodes: [429], baseEjectionTime: 60s}";
+    let (_config, process) = start(&origins, "", detection);
+    eventually("the endpoint that is always overloaded is ejected", || {
+        process.get("x", "/");
+        process.metrics().sum("envoy_cluster_outlier_detection_ejections_enforced_consecutive_5xx", &SVC) == 1.0
+    });
+    assert!((0..10).all(|_| process.get("x", "/").status == 200));
+}
