@@ -327,6 +327,7 @@ pub(crate) fn begin(worker: &Rc<Worker>, client: &Client) -> ExchangeLease {
     record.started = Some(Instant::now());
     record.downstream = Some(client.peer);
     record.downstream_local = client.local.as_deref().copied();
+    record.tls.clone_from(&client.tls);
     lease
 }
 

@@ -134,9 +134,8 @@ impl WorkerCluster {
                 if protocol == Protocol::Http2
                     && let Some(attempt) = pool.join_attempt(&self.pool_limits)
                 {
-                    connecting.set(true);
+                    // Whoever makes the attempt answers for it; those who wait blame nobody.
                     attempt.wait().await.map_err(|cause| self.not_connected(host, cause))?;
-                    connecting.set(false);
                     continue;
                 }
                 if self.may_connect(host) || (fresh_only && pool.close_idle() && self.may_connect(host)) {

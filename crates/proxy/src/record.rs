@@ -8,6 +8,7 @@ use meshwright_message::HeaderName;
 use meshwright_model::{Failure, FailureKind};
 use meshwright_telemetry::{Counter, Ending, RefusalReason, RequestProtocol, RequestRecord};
 
+use crate::connection::Tls;
 use crate::exchange::Exchange;
 use crate::listener::ListenerView;
 use crate::view::WorkerCluster;
@@ -55,6 +56,8 @@ pub(crate) struct Record {
     pub(crate) upstream_local: Option<SocketAddr>,
     pub(crate) downstream: Option<SocketAddr>,
     pub(crate) downstream_local: Option<SocketAddr>,
+    /// TLS session that the request came in.
+    pub(crate) tls: Option<Rc<Tls>>,
 }
 
 impl Record {
@@ -167,6 +170,7 @@ impl Exchange {
             }
             _ => None,
         };
+        line.requested_server_name = record.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
         line.reason = record.reason.as_deref();
     }
 }

@@ -58,7 +58,7 @@ impl State {
 
 /// A connection that takes requests.
 pub struct ClientConnection {
-    send: SendRequest<Bytes>,
+    send: RefCell<SendRequest<Bytes>>,
     state: Rc<State>,
     limits: ClientLimits,
     active: Cell<u32>,
@@ -92,7 +92,7 @@ pub async fn open(
     let state = Rc::new(State::default());
     let now = Instant::now();
     let shared = Rc::new(ClientConnection {
-        send,
+        send: RefCell::new(send),
         state: state.clone(),
         limits: *limits,
         active: Cell::new(0),
@@ -171,17 +171,19 @@ impl Pulse {
 impl ClientConnection {
     /// Takes further requests: it is open, and neither used up nor going away.
     pub fn is_usable(&self) -> bool {
-        let mut send = self.send.clone();
-        let ready = send.poll_ready(&mut Context::from_waker(Waker::noop()));
+        let is_ready = || {
+            let ready = self.send.borrow_mut().poll_ready(&mut Context::from_waker(Waker::noop()));
+            matches!(ready, Poll::Ready(Ok(())))
+        };
         !self.state.closed.get()
-            && matches!(ready, Poll::Ready(Ok(())))
+            && is_ready()
             && self.given_up.get() < GIVEN_UP
             && self.limits.requests.is_none_or(|most| self.begun.get() < most)
     }
 
     /// Has room for one more stream now.
     pub fn has_room(&self) -> bool {
-        let allowed = (self.limits.streams as usize).min(self.send.current_max_send_streams());
+        let allowed = (self.limits.streams as usize).min(self.send.borrow().current_max_send_streams());
         (self.active.get() as usize) < allowed
     }
 
@@ -220,7 +222,9 @@ impl StreamPlace {
     /// # Errors
     /// The connection takes no further stream. Nothing was sent.
     pub fn send(&self, request: Request<()>, ended: bool) -> Result<Stream, h2::Error> {
-        let (response, send) = self.connection.send.clone().send_request(request, ended)?;
+        // A handle of its own: one whose stream has to wait for its turn takes no other.
+        let mut handle = self.connection.send.borrow().clone();
+        let (response, send) = handle.send_request(request, ended)?;
         Ok(Stream::of_endpoint(response, (!ended).then_some(send)))
     }
 
@@ -240,7 +244,7 @@ impl StreamPlace {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
             if state.settled.get() {
-                return Poll::Ready(Ok(self.connection.send.is_extended_connect_protocol_enabled()));
+                return Poll::Ready(Ok(self.connection.send.borrow().is_extended_connect_protocol_enabled()));
             }
             state.waiting.borrow_mut().push(cx.waker().clone());
             Poll::Pending
