@@ -82,6 +82,9 @@ fn an_https_port_serves_both_http_versions_with_the_certificate_of_its_files() {
     let dump = process.admin_get("/config_dump").json().to_string();
     assert!(dump.contains("\"dns_names\":[\"a.example.com\"]") && dump.contains("\"not_after\""), "{dump}");
     assert!(!dump.contains("PRIVATE KEY"));
+    let metrics = String::from_utf8(process.admin_get("/metrics").body).unwrap();
+    let expires = "meshwright_certificate_expiration_timestamp_seconds{shown_by=\"127.0.0.1_443/0/https\",subject=\"";
+    assert!(metrics.contains(expires), "{metrics}");
 }
 
 #[test]

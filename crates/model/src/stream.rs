@@ -97,7 +97,46 @@ impl fmt::Display for Subnet {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The bits of an address, most significant first.
+    fn bits(address: IpAddr) -> Vec<bool> {
+        let bytes = match address {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
+        };
+        bytes.into_iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1)).collect()
+    }
+
+    /// Addresses that often share a prefix.
+    fn addresses() -> impl Strategy<Value = IpAddr> {
+        let few = prop::sample::select(vec![0u32, 1, 0x8000_0000, 0x0a00_0000, 0x0a01_0203, u32::MAX]);
+        prop_oneof![
+            few.clone().prop_map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))),
+            (few, any::<u32>()).prop_map(|(high, low)| {
+                // Not an IPv4 address in IPv6 clothes, which has a test of its own.
+                IpAddr::V6(Ipv6Addr::from_bits(1 << 127 | u128::from(high) << 64 | u128::from(low)))
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_subnet_holds_what_its_bits_say(network in addresses(), address in addresses(), prefix in 0u8..=128) {
+            let subnet = Subnet::parse(&format!("{network}/{prefix}"));
+            prop_assert_eq!(subnet.is_some(), usize::from(prefix) <= bits(network).len());
+            if let Some(subnet) = subnet {
+                let prefix = usize::from(prefix);
+                let same = network.is_ipv4() == address.is_ipv4()
+                    && bits(network)[..prefix] == bits(address)[..prefix];
+                prop_assert_eq!(subnet.contains(address), same);
+            }
+        }
+    }
 
     fn holds(subnet: &str, address: &str) -> bool {
         Subnet::parse(subnet).unwrap().contains(address.parse().unwrap())

@@ -12,9 +12,10 @@ use common::{
     answer, destination_rule, forward, gateway, gateway_ref, ip, listener, origin, served, service, virtual_service,
 };
 use meshwright_model::{
-    AuthoritiesRef, CertificateRef, ClientCertificate, ClientTlsPolicy, ClientTlsSettings, Diagnostic, Gateway, Mesh,
-    Reference, RouteAction, Secret, ServerProtocol, ServerTlsSettings, Severity, Subnet, TcpMatch, TcpRoute, TlsMatch,
-    TlsRoute, TlsVersion, TrafficPolicy, UpstreamProtocol, VirtualService, WeightedDestination,
+    AuthoritiesRef, CertificateRef, ClientCertificate, ClientTlsPolicy, ClientTlsSettings, ConnectionPool, Diagnostic,
+    Gateway, Mesh, PortProtocol, ProxyProtocol, Reference, RouteAction, Secret, ServerProtocol, ServerTlsSettings,
+    Severity, Subnet, TcpMatch, TcpRoute, TlsMatch, TlsRoute, TlsVersion, TrafficPolicy, UpstreamProtocol,
+    VirtualService, WeightedDestination,
 };
 use meshwright_snapshot::{CompileOptions, Credentials, Forward, Snapshot, TlsAction, compile};
 
@@ -417,6 +418,59 @@ fn without_roots_of_the_system_a_rule_that_needs_them_is_refused() {
     assert_eq!(refused.value.as_deref(), Some("SIMPLE"));
     let any = ClientTlsSettings { authorities: None, insecure_skip_verify: true, ..client_settings() };
     assert!(try_compile(with_rule(originate(any)), Credentials::default(), None).is_ok());
+}
+
+#[test]
+fn an_https_port_of_a_service_is_called_by_name_once_a_rule_begins_its_tls() {
+    let mesh = |policy: Option<TrafficPolicy>| {
+        let mut secure = service("users", &[443], &["10.0.0.1:9000"]);
+        secure.ports[0].protocol = PortProtocol::Https;
+        Mesh {
+            services: vec![secure],
+            destination_rules: policy.into_iter().map(|policy| destination_rule("default", "users", policy)).collect(),
+            secrets: vec![secret("ca", &["ca"])],
+            ..Mesh::default()
+        }
+    };
+    let leads_to = |mesh: Mesh| {
+        let snapshot = common::snapshot(mesh);
+        let route = common::route(listener(&snapshot, "mesh"), "users", "/", 80).unwrap();
+        common::destination(&snapshot, route, 80)
+    };
+    assert_eq!(leads_to(mesh(None)), "missing");
+    assert_eq!(leads_to(mesh(Some(originate(client_settings())))), "outbound|443||users.default.svc.cluster.local");
+}
+
+#[test]
+fn the_protocol_of_a_cluster_is_that_of_the_rule_else_that_of_the_port() {
+    let cluster = |protocol: PortProtocol, pool: ConnectionPool| {
+        let mut users = service("users", &[80], &["10.0.0.1:9000"]);
+        users.ports[0].protocol = protocol;
+        let policy = TrafficPolicy {
+            connection_pool: Some(pool),
+            proxy_protocol: Some(ProxyProtocol::Version2),
+            ..TrafficPolicy::default()
+        };
+        let mesh = Mesh {
+            services: vec![users],
+            destination_rules: vec![destination_rule("default", "users", policy)],
+            ..Mesh::default()
+        };
+        Arc::clone(common::snapshot(mesh).cluster("outbound|80||users.default.svc.cluster.local").unwrap())
+    };
+    let plain = cluster(PortProtocol::Http, ConnectionPool::default());
+    assert_eq!((plain.protocol, plain.max_concurrent_streams), (UpstreamProtocol::Http1, 100));
+    assert_eq!((plain.http2_keepalive, plain.proxy_protocol), (None, Some(ProxyProtocol::Version2)));
+    assert_eq!(cluster(PortProtocol::Http2, ConnectionPool::default()).protocol, UpstreamProtocol::Http2);
+    let upgrade =
+        ConnectionPool { upgrade_to_http2: true, max_concurrent_streams: Some(7), ..ConnectionPool::default() };
+    let upgraded = cluster(PortProtocol::Http, upgrade);
+    assert_eq!((upgraded.protocol, upgraded.max_concurrent_streams), (UpstreamProtocol::Http2, 7));
+    let keepalive = (Duration::from_secs(5), Duration::from_secs(1));
+    let follow =
+        ConnectionPool { use_client_protocol: true, http2_keepalive: Some(keepalive), ..ConnectionPool::default() };
+    let followed = cluster(PortProtocol::Http2, follow);
+    assert_eq!((followed.protocol, followed.http2_keepalive), (UpstreamProtocol::FollowClient, Some(keepalive)));
 }
 
 #[test]

@@ -65,6 +65,10 @@ pub(crate) const CONFIG_LAST_RELOAD_SUCCESS: Family = gauge(
     "meshwright_config_last_reload_success_timestamp_seconds",
     "Unix time at which a configuration load last took effect.",
 );
+pub(crate) const CERTIFICATE_EXPIRATION: Family = gauge(
+    "meshwright_certificate_expiration_timestamp_seconds",
+    "Unix time at which an own certificate in use expires.",
+);
 pub(crate) const READY: Family = gauge("meshwright_ready", "1 while the process takes traffic.");
 
 pub(crate) const PROCESS_START: Family = gauge("process_start_time_seconds", "Unix time at which the process started.");

@@ -13,7 +13,7 @@ use crate::histogram::{BUCKET_LABELS, HistogramTotal};
 use crate::labels::{DestinationLabels, SourceLabels};
 use crate::metrics::{DestinationTotal, SeriesTotal, Totals};
 use crate::names::{self, Family, Kind};
-use crate::scrape::{ClusterGauges, ScrapeGauges};
+use crate::scrape::{CertificateGauges, ClusterGauges, ScrapeGauges};
 
 /// Labels from `reporter` to `destination_cluster` in Istio's order. The reporter is always the source: a gateway and the
 /// outbound side of a mesh are the client's side of a request.
@@ -202,6 +202,7 @@ fn own(totals: &Totals, gauges: &ScrapeGauges, out: &mut String) {
     if let Some(time) = gauges.config.last_reload_success {
         timestamp(names::CONFIG_LAST_RELOAD_SUCCESS, time, out);
     }
+    certificates(&gauges.certificates, out);
     plain(names::READY, u64::from(gauges.ready), out);
     if let Some(time) = gauges.process.start {
         timestamp(names::PROCESS_START, time, out);
@@ -214,6 +215,23 @@ fn own(totals: &Totals, gauges: &ScrapeGauges, out: &mut String) {
         if let Some(value) = value {
             plain(family, value, out);
         }
+    }
+}
+
+fn certificates(certificates: &[CertificateGauges], out: &mut String) {
+    if certificates.is_empty() {
+        return;
+    }
+    head(names::CERTIFICATE_EXPIRATION, out);
+    for certificate in certificates {
+        push(out, format_args!("{}{{", names::CERTIFICATE_EXPIRATION.name));
+        push_label(out, "shown_by", &certificate.shown_by);
+        out.push(',');
+        push_label(out, "subject", &certificate.subject);
+        out.push(',');
+        push_label(out, "serial", &certificate.serial);
+        let since = certificate.expires.duration_since(UNIX_EPOCH).unwrap_or_default();
+        push(out, format_args!("}} {}\n", since.as_secs()));
     }
 }
 

@@ -13,6 +13,8 @@ pub struct ScrapeGauges {
     pub ready: bool,
     /// One entry per live cluster.
     pub clusters: Vec<ClusterGauges>,
+    /// One entry per own certificate in use.
+    pub certificates: Vec<CertificateGauges>,
     /// What is known of the process.
     pub process: ProcessGauges,
 }
@@ -87,6 +89,19 @@ impl EjectionTotals {
             + self.failure_percentage
             + self.local_origin_failure_percentage
     }
+}
+
+/// An own certificate in use.
+#[derive(Clone, Debug)]
+pub struct CertificateGauges {
+    /// Where it is shown: `listener/index/port name`, or the name of a cluster. Unique together with the serial number.
+    pub shown_by: String,
+    /// Whose it is.
+    pub subject: String,
+    /// Serial number in hexadecimal.
+    pub serial: String,
+    /// When it expires.
+    pub expires: SystemTime,
 }
 
 /// State of the process; what is `None` is left out.

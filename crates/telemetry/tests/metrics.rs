@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use meshwright_telemetry::{
-    ClusterCounter, ClusterGauge, ClusterGauges, ConfigGauges, Counter, DestinationLabels, Ending, Metrics,
-    ProcessGauges, RefusalReason, SERIES_PER_CLUSTER, ScrapeGauges, SourceLabels, VERSION,
+    CertificateGauges, ClusterCounter, ClusterGauge, ClusterGauges, ConfigGauges, Counter, DestinationLabels, Ending,
+    Metrics, ProcessGauges, RefusalReason, SERIES_PER_CLUSTER, ScrapeGauges, SourceLabels, VERSION,
 };
 
 const V1: &str = "outbound|80|v1|user-service.default.svc.cluster.local";
@@ -175,6 +175,12 @@ fn gauges_of_the_caller_appear_as_given() {
             requests_open: true,
             ..ClusterGauges::default()
         }],
+        certificates: vec![CertificateGauges {
+            shown_by: "0.0.0.0_443/https".to_owned(),
+            subject: "CN=\"a\"".to_owned(),
+            serial: "0a".to_owned(),
+            expires: SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000),
+        }],
         process: ProcessGauges { resident_bytes: Some(4096), ..ProcessGauges::default() },
     };
     let mut text = String::new();
@@ -187,6 +193,10 @@ fn gauges_of_the_caller_appear_as_given() {
         ("meshwright_config_last_reload_successful", 0.0),
         ("meshwright_config_last_reload_success_timestamp_seconds", 1500.25),
         ("meshwright_ready", 1.0),
+        (
+            r#"meshwright_certificate_expiration_timestamp_seconds{shown_by="0.0.0.0_443/https",subject="CN=\"a\"",serial="0a"}"#,
+            4_000_000_000.0,
+        ),
         ("process_resident_memory_bytes", 4096.0),
     ] {
         assert_eq!(found[key], value, "{key}");

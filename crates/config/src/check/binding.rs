@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use meshwright_model::{Diagnostic, Gateway, GatewayRef, ServerHost, VirtualService, host};
+use meshwright_model::{Diagnostic, Gateway, GatewayRef, ServerHost, ServerProtocol, VirtualService, host};
 
 use super::World;
 use crate::finding::{Findings, Reporter};
@@ -14,6 +14,7 @@ pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
     for object in &world.objects.virtual_services {
         gateways_exist(world, object, findings);
         streams_need_a_gateway(object, findings);
+        routes_have_a_port(world, object, findings);
     }
     mesh_hosts_once(world, findings);
     gateways_agree(world, findings);
@@ -72,6 +73,48 @@ fn streams_need_a_gateway(object: &Object<VirtualService>, findings: &mut Findin
         .with_allowed(format!("`gateways` with a gateway that has a {} port", field.to_uppercase()))
         .with_effect(effect)
         .with_suggestion("name a gateway in `gateways`, or remove the routes");
+        reporter.add(&object.spec.key_of(field), finding);
+    }
+}
+
+/// What a kind of routes needs at a gateway.
+const PORTS: [(&str, &[ServerProtocol], &str); 3] = [
+    ("http", &[ServerProtocol::Http, ServerProtocol::Https], "HTTP or HTTPS"),
+    ("tls", &[ServerProtocol::Passthrough], "HTTPS or TLS with `mode: PASSTHROUGH`"),
+    ("tcp", &[ServerProtocol::Tcp, ServerProtocol::Tls], "TCP, or TLS that ends here"),
+];
+
+/// Routes of a kind that none of the gateways has a port for are not reached.
+fn routes_have_a_port(world: &World<'_>, object: &Object<VirtualService>, findings: &mut Findings) {
+    let named = |gateway: &&Object<Gateway>| {
+        object.model.gateways.iter().any(|reference| {
+            matches!(reference, GatewayRef::Named { namespace, name }
+                if *namespace == gateway.model.namespace && *name == gateway.model.name)
+        })
+    };
+    let gateways: Vec<&Object<Gateway>> = world.objects.gateways.iter().filter(named).collect();
+    let found = object.model.gateways.len();
+    let servers = || gateways.iter().flat_map(|gateway| &gateway.model.servers);
+    // A gateway that is missing, the mesh, or a port that is not served, was spoken of already.
+    let doubtful = world.objects.incomplete
+        || gateways.len() < found
+        || servers().any(|server| server.protocol == ServerProtocol::Unsupported);
+    if doubtful || gateways.is_empty() || servers().next().is_none() {
+        return;
+    }
+    let mut reporter = Reporter { findings, subject: &object.subject };
+    for (field, protocols, needed) in PORTS {
+        let given = !object.spec.list(field).is_empty();
+        if !given || servers().any(|server| protocols.contains(&server.protocol)) {
+            continue;
+        }
+        let names: Vec<&str> = gateways.iter().map(|gateway| gateway.model.name.as_str()).collect();
+        let message = format!("`{field}` routes need a port of {needed}, and {} has none", names.join(", "));
+        let finding = Diagnostic::warning("no-port-for-routes", message)
+            .with_value(names.join(", "))
+            .with_allowed(format!("a gateway with a port of {needed}"))
+            .with_effect("nothing is routed by them")
+            .with_suggestion("add such a server to the gateway, or name another gateway");
         reporter.add(&object.spec.key_of(field), finding);
     }
 }

@@ -94,6 +94,29 @@ fn stream_routes_are_read() {
 }
 
 #[test]
+fn routes_without_a_port_of_their_kind_are_named() {
+    let to = "route: [{destination: {host: a}}]";
+    expect(
+        &with(&format!("§tcp: [{{{to}}}]")),
+        &warning(
+            "no-port-for-routes",
+            "spec.tcp",
+            "`tcp` routes need a port of TCP, or TLS that ends here, and test has none",
+        ),
+    );
+    expect(
+        &with(&format!("§http: [{{{to}}}]")),
+        &warning("no-port-for-routes", "spec.http", "`http` routes need a port of HTTP or HTTPS, and test has none"),
+    );
+    let plain = with(&format!("§tls: [{{match: [{{sniHosts: [a.example.com]}}], {to}}}]"))
+        .replace("protocol: TLS", "protocol: HTTP")
+        .replace("tls: {mode: PASSTHROUGH}", "tls: {httpsRedirect: false}");
+    expect(&plain, &warning("no-port-for-routes", "spec.tls", "need a port of HTTPS or TLS with `mode: PASSTHROUGH`"));
+    let served = with(&format!("tls: [{{match: [{{sniHosts: [a.example.com]}}], {to}}}]"));
+    assert!(!read(&served).diagnostics.iter().any(|finding| finding.code == "no-port-for-routes"));
+}
+
+#[test]
 fn streams_between_services_are_said_not_to_be_routed() {
     let tcp = "tcp: [{route: [{destination: {host: a}}]}]";
     expect(

@@ -7,9 +7,12 @@ use std::time::{Instant, SystemTime};
 
 use meshwright_console as console;
 use meshwright_control::{ActionError, EndpointAction, Handle};
+use meshwright_identity::CertificateFacts;
 use meshwright_proxy::Fleet;
-use meshwright_snapshot::{Cluster, ListenerKind};
-use meshwright_telemetry::{ClusterGauges, ConfigGauges, EjectionTotals, Metrics, ProcessGauges, ScrapeGauges};
+use meshwright_snapshot::{Cluster, ListenerKind, Snapshot, TlsAction};
+use meshwright_telemetry::{
+    CertificateGauges, ClusterGauges, ConfigGauges, EjectionTotals, Metrics, ProcessGauges, ScrapeGauges,
+};
 use meshwright_traffic::{AdminState, EjectionCounts, EjectionKind};
 use rustix::process::{Resource, getrlimit};
 
@@ -49,6 +52,7 @@ impl console::Views for AdminViews {
             },
             ready: !self.draining.load(Ordering::Relaxed),
             clusters: self.control.snapshot().clusters.iter().map(|cluster| cluster_gauges(cluster)).collect(),
+            certificates: certificates(&self.control.snapshot()),
             process: process_gauges(self.started),
         };
         let mut text = String::new();
@@ -199,6 +203,28 @@ fn endpoint_view(cluster: &Cluster, index: usize, now: Instant) -> console::Endp
         consecutive_gateway_errors: host.verdict.consecutive_gateway_errors(),
         consecutive_local_origin_failures: host.verdict.consecutive_local_origin_failures(),
     }
+}
+
+/// Every own certificate in use, with where it is shown.
+fn certificates(snapshot: &Snapshot) -> Vec<CertificateGauges> {
+    let gauge = |shown_by: String, facts: &CertificateFacts| CertificateGauges {
+        shown_by,
+        subject: facts.subject.clone(),
+        serial: facts.serial.clone(),
+        expires: facts.not_after,
+    };
+    let mut gauges = Vec::new();
+    for (listener, tls) in snapshot.listeners.iter().filter_map(|one| one.tls.as_ref().map(|tls| (one, tls))) {
+        for (index, chain) in tls.chains.iter().enumerate() {
+            let TlsAction::Terminate { config, .. } = &chain.action else { continue };
+            // Names of ports are unique in a gateway, not among the gateways that share a listener.
+            let shown_by = format!("{}/{index}/{}", listener.name, chain.name);
+            gauges.extend(config.certificates.iter().map(|facts| gauge(shown_by.clone(), facts)));
+        }
+    }
+    let clusters = snapshot.clusters.iter().filter_map(|cluster| Some((cluster, cluster.tls.as_ref()?)));
+    gauges.extend(clusters.filter_map(|(cluster, tls)| Some(gauge(cluster.name.clone(), tls.certificate.as_ref()?))));
+    gauges
 }
 
 fn cluster_gauges(cluster: &Cluster) -> ClusterGauges {
