@@ -34,6 +34,7 @@ use meshwright_model::{Diagnostic, Mesh};
 pub use flag::{FlagEndpoint, ServiceFlag, locality};
 pub use load::load;
 pub use reference::{FieldReference, FieldSupport, KindReference, reference};
+pub use union::registered_service;
 
 /// One text to read: a file, standard input, or a text made by a test.
 #[derive(Clone, Debug)]
@@ -58,11 +59,15 @@ pub struct Options {
     pub namespace: String,
     /// Services given on the command line. Each serves every port of its name and replaces other sources for it.
     pub services: Vec<ServiceFlag>,
+    /// Services of the service registry, by namespace and name. They have no ports and no endpoints here: those come at run
+    /// time. A name that another source has too is that source's.
+    pub registered: Vec<(String, String)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { namespace: meshwright_model::host::DEFAULT_NAMESPACE.to_owned(), services: Vec::new() }
+        let namespace = meshwright_model::host::DEFAULT_NAMESPACE.to_owned();
+        Self { namespace, services: Vec::new(), registered: Vec::new() }
     }
 }
 

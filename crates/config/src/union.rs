@@ -1,10 +1,11 @@
-//! One list of services out of `--service` flags, `ServiceEntry` and Kubernetes `Service` documents.
+//! One list of services out of `--service` flags, `ServiceEntry` and Kubernetes `Service` documents, and the registry.
 //!
 //! A flag replaces other sources of its name. Otherwise services of one full name are united: endpoints joined, ports
-//! united; on a conflict the earlier by `ServiceSource` and then by input is kept, and a warning names both.
+//! united; on a conflict the earlier by `ServiceSource` and then by input is kept, and a warning names both. The registry
+//! adds names that nobody else has; its instances join those of documents at run time.
 //! Read next: `kind/service_entry.rs`, `kind/kubernetes.rs`, `flag.rs`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use meshwright_model::{
@@ -41,7 +42,28 @@ pub(crate) fn services(objects: &Objects, options: &Options, flags: usize, findi
         report_unused(objects, &used, &slices_used, findings);
     }
     let drafts = replace_by_flags(&flagged, drafts, findings);
-    unite(flagged.into_iter().chain(drafts), findings)
+    let mut services = unite(flagged.into_iter().chain(drafts), findings);
+    let known: HashSet<String> = services.iter().map(|service| service.host.clone()).collect();
+    let registered = options.registered.iter().map(|(namespace, name)| registered_service(namespace, name));
+    services.extend(registered.filter(|service| !known.contains(&service.host)));
+    services
+}
+
+/// The service that instances registered as `name` in `namespace` belong to, when no other source has its name. It serves
+/// every port; its endpoints come at run time.
+pub fn registered_service(namespace: &str, name: &str) -> Service {
+    let (host, namespace, aliases, short_name) = names_of(name, namespace);
+    Service {
+        host,
+        namespace,
+        aliases,
+        short_name,
+        ports: Vec::new(),
+        resolution: Resolution::Static,
+        endpoints: Vec::new(),
+        source: ServiceSource::Registry,
+        origin: Origin::flag("registry"),
+    }
 }
 
 /// The names of a service: canonical host, namespace, aliases, short name.

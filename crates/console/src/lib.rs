@@ -2,15 +2,14 @@
 //!
 //! It shows [`Views`] that the binary hands in and changes nothing but through them: it knows no snapshot, no worker and
 //! no configuration file. Pages are small and plain; everything that changes state is a POST.
-//! Read next: `views.rs` (what is shown), `pages.rs` (every path), `guard.rs` (who may ask).
+//! Read next: `views.rs` (what is shown), `pages.rs` (every path). Who may ask, and the
+//! server itself, are in `meshwright-site`.
 
-mod guard;
 mod pages;
-mod server;
 mod text;
 mod views;
 
-pub use server::serve;
+pub use pages::router;
 pub use views::{
     ActionError, AdminState, AuditEntry, ClusterView, EndpointAction, EndpointView, LimitsView, ListenerView,
     Readiness, UsageView, Views,

@@ -1,6 +1,6 @@
 //! Every path of the admin API.
 //!
-//! What is shown comes from [`Views`]; who may ask is decided in `guard.rs` before anything here runs.
+//! What is shown comes from [`Views`]; who may ask is decided by the guard of `meshwright-site` before anything here runs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use meshwright_site::Ends;
 use meshwright_telemetry::{Printable, VERSION};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::guard::{self, Ends};
 use crate::text;
 use crate::views::{ActionError, EndpointAction, Views};
 
@@ -41,10 +41,12 @@ GET  /audit            what operators did, JSON
 GET  /version          JSON
 ";
 
-/// Every path, guarded.
-pub(crate) fn router(views: Shared) -> Router {
+/// Every path, guarded. `further` pages come beside them with guards of their own; `/` lists them in the words of
+/// `further_index`.
+pub fn router(views: Arc<dyn Views>, further: Router, further_index: &str) -> Router {
+    let index = format!("{INDEX}{further_index}");
     Router::new()
-        .route("/", get(async || INDEX))
+        .route("/", get(async move || index))
         .route("/ready", get(ready))
         .route("/readyz", get(ready))
         .route("/healthz/ready", get(ready))
@@ -62,8 +64,9 @@ pub(crate) fn router(views: Shared) -> Router {
         .route("/version", get(version))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(axum::middleware::from_fn(guard::check))
+        .layer(axum::middleware::from_fn(meshwright_site::check))
         .with_state(views)
+        .merge(further)
 }
 
 async fn unknown_path(uri: Uri) -> Response {

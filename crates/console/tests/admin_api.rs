@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use meshwright_console::{
     ActionError, AdminState, AuditEntry, ClusterView, EndpointAction, EndpointView, LimitsView, ListenerView,
-    Readiness, UsageView, Views, serve,
+    Readiness, UsageView, Views, router,
 };
+use meshwright_site::serve;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -171,7 +172,8 @@ impl Admin {
             Readiness { ready: true, state: "serving".to_owned(), detail: vec!["generation 7".to_owned()] };
         let (stop, stopped) = oneshot::channel::<()>();
         let views: Arc<dyn Views> = Arc::clone(&process) as _;
-        let served = tokio::spawn(serve(listener, views, async move {
+        let pages = router(views, axum::Router::new(), "");
+        let served = tokio::spawn(serve(listener, pages, 256, async move {
             let _ = stopped.await;
         }));
         Self { address, process, stop, served }

@@ -6,24 +6,28 @@ use meshwright_snapshot::{CompileOptions, Snapshot, compile};
 
 use crate::Settings;
 use crate::certificates::Certificates;
+use crate::registered::Registered;
 use crate::resolution::Plan;
 
 /// A configuration that was read but not published.
 pub(crate) struct Candidate {
     pub(crate) snapshot: Snapshot,
     pub(crate) warnings: Vec<Diagnostic>,
+    /// With which it was compiled, certificates included.
+    pub(crate) options: CompileOptions,
 }
 
 /// Texts to a snapshot that is not published yet.
 pub(crate) fn candidate(
     settings: &Settings,
     sources: &[config::Source],
-    (names, certificates): (&Plan, &mut Certificates),
+    (names, registered, certificates): (&Plan, &Registered, &mut Certificates),
     previous: Option<&Snapshot>,
 ) -> Result<Candidate, Vec<Diagnostic>> {
-    let config::Outcome { mesh, mut diagnostics } = config::load(sources, &settings.config_options);
+    let reading = config::Options { registered: registered.names(), ..settings.config_options.clone() };
+    let config::Outcome { mesh, mut diagnostics } = config::load(sources, &reading);
     let Some(mesh) = mesh else { return Err(diagnostics) };
-    let resolved = names.endpoint_sets(&mesh);
+    let resolved = names.endpoint_sets(&mesh, registered, |service| registered.contains(&service.host));
     let (credentials, mut unreadable) = certificates.gather(&mesh);
     if !unreadable.is_empty() {
         diagnostics.append(&mut unreadable);
@@ -33,7 +37,7 @@ pub(crate) fn candidate(
     match compile(mesh, &resolved, &options, previous) {
         Ok((snapshot, mut warnings)) => {
             diagnostics.append(&mut warnings);
-            Ok(Candidate { snapshot, warnings: diagnostics })
+            Ok(Candidate { snapshot, warnings: diagnostics, options })
         }
         Err(mut findings) => {
             diagnostics.append(&mut findings);

@@ -4,7 +4,7 @@
 //!  files, SIGHUP ─▶ read ─▶ config::load ─▶ snapshot::compile ─▶ Publisher::publish ─▶ current
 //!                     │          │                │                    │
 //!                     └──────────┴────────────────┴────────────────────┴─▶ refused: the last good one stays
-//!  names ─▶ Snapshot::with_endpoints ─▶ Publisher::publish ─▶ current
+//!  names, registry ─▶ Snapshot::with_endpoints ─▶ Publisher::publish ─▶ current
 //! ```
 
 use std::collections::HashMap;
@@ -14,17 +14,19 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use meshwright_catalog::Catalog;
 use meshwright_config as config;
 use meshwright_model::{Diagnostic, Severity};
 use meshwright_snapshot::{Cluster, CompileOptions, Snapshot};
 use meshwright_traffic::OutlierEvent;
 use tokio::sync::mpsc;
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::candidate::{Candidate, blank, candidate, is_blank};
 use crate::certificates::Certificates;
 use crate::debounce::Debounce;
+use crate::registered::Registered;
 use crate::resolution::{Lookup, Plan, names_of};
 use crate::resolver::Resolver;
 use crate::source::{OnceOnly, fingerprint, is_stdin, once_only, read_again, read_sources, watched_directories};
@@ -52,6 +54,8 @@ pub struct Settings {
     pub watch: bool,
     /// DNS server to ask instead of those of the system; `/etc/hosts` is left out then.
     pub name_server: Option<SocketAddr>,
+    /// The service registry; `None` is to have none.
+    pub registry: Option<Catalog>,
 }
 
 /// Who makes a snapshot take effect.
@@ -81,6 +85,7 @@ pub struct Control {
     settings: Settings,
     handle: Handle,
     names: Plan,
+    registered: Registered,
     resolver: Resolver,
     lookups: JoinSet<Lookup>,
     looked_up: HashMap<Id, String>,
@@ -89,6 +94,8 @@ pub struct Control {
     watch_retry: Option<Instant>,
     debounce: Debounce,
     certificates: Certificates,
+    /// With which the configuration that runs was compiled.
+    options: CompileOptions,
     /// Texts of pipes and devices; they are the same at every reload.
     kept: OnceOnly,
     /// Of the texts tried last; `None` when they could not be read. Certificates are compared apart from them.
@@ -116,7 +123,9 @@ impl Control {
         let sources = read_sources(&settings.paths, settings.stdin.as_deref())?;
         let names = Plan::default();
         let mut certificates = Certificates::new(settings.credentials.clone());
-        let Candidate { snapshot, warnings } = candidate(&settings, &sources, (&names, &mut certificates), None)?;
+        let registered = Registered::new(settings.registry.clone());
+        let inputs = (&names, &registered, &mut certificates);
+        let Candidate { snapshot, warnings, options } = candidate(&settings, &sources, inputs, None)?;
         let snapshot = Arc::new(snapshot);
         publisher.publish(Arc::clone(&snapshot)).map_err(|mut refusals| {
             let mut findings = warnings.clone();
@@ -143,12 +152,14 @@ impl Control {
             settings,
             handle: Handle::new(snapshot, status, publisher, namespace),
             names,
+            registered,
             lookups: JoinSet::new(),
             looked_up: HashMap::new(),
             sweeps: SweepPlan::default(),
             watch,
             watch_retry: None,
             certificates,
+            options,
             debounce: Debounce::default(),
             fingerprint: Some(fingerprint(&sources)),
         };
@@ -191,6 +202,7 @@ impl Control {
                     Some(Command::Reload) => self.reload(true),
                     None => commands_open = false,
                 },
+                () = self.registered.changed() => self.registry_changed(),
                 () = changed(self.watch.as_ref()) => self.debounce.handle_event(Instant::now()),
                 Some(ended) = self.lookups.join_next_with_id(), if !self.lookups.is_empty() => self.looked_up(ended),
                 () = sleep_until(wake) => {}
@@ -244,11 +256,11 @@ impl Control {
         self.fingerprint = fingerprint;
         self.resolver.reset();
         let previous = self.handle.snapshot();
-        let inputs = (&self.names, &mut self.certificates);
+        let inputs = (&self.names, &self.registered, &mut self.certificates);
         let candidate = candidate(&self.settings, &sources, inputs, Some(&previous));
         // Certificates that were not asked for before have directories of their own.
         self.watch_directories(now);
-        let Candidate { snapshot, warnings } = match candidate {
+        let Candidate { snapshot, warnings, options } = match candidate {
             Ok(candidate) => candidate,
             Err(findings) => return self.refused(findings, true),
         };
@@ -257,6 +269,7 @@ impl Control {
             findings.append(&mut refusals);
             return self.refused(findings, true);
         }
+        self.options = options;
         self.accepted(warnings);
         self.follow(now);
     }
@@ -304,7 +317,9 @@ impl Control {
     /// Brings timers and names in line with the snapshot that runs.
     fn follow(&mut self, now: Instant) {
         let snapshot = self.handle.snapshot();
-        self.names.set_names(&names_of(&snapshot.mesh), now);
+        let mut names = names_of(&snapshot.mesh);
+        names.extend(self.registered.addresses().cloned());
+        self.names.set_names(&names, now);
         self.sweeps.set_clusters(&snapshot, now);
         let names = self.names.status();
         self.handle.update_status(|status| status.names = names);
@@ -331,88 +346,6 @@ impl Control {
             for event in outlier.sweep(&cluster.hosts, now) {
                 log_event(cluster, &event);
                 self.handle.publisher().outlier_event(cluster, &event);
-            }
-        }
-    }
-
-    fn start_lookups(&mut self, now: Instant) {
-        for name in self.names.take_due(now) {
-            match self.resolver.lookup(name.clone()) {
-                Ok(lookup) => {
-                    let task = self.lookups.spawn(lookup);
-                    self.looked_up.insert(task.id(), name);
-                }
-                Err(failure) => {
-                    self.answer(&name, failure, now);
-                    self.show_names();
-                }
-            }
-        }
-    }
-
-    /// One lookup ended; those that ended with it are taken along, so that they make one publication.
-    fn looked_up(&mut self, ended: Result<(Id, Lookup), JoinError>) {
-        let now = Instant::now();
-        let mut changed = false;
-        let mut next = Some(ended);
-        while let Some(ended) = next {
-            let (id, lookup) = match ended {
-                Ok((id, lookup)) => (id, lookup),
-                Err(error) => (error.id(), Lookup::Failure(format!("the lookup broke off: {error}"))),
-            };
-            if let Some(name) = self.looked_up.remove(&id) {
-                changed |= self.answer(&name, lookup, now);
-            }
-            next = self.lookups.try_join_next_with_id();
-        }
-        self.show_names();
-        if changed {
-            self.publish_endpoints();
-        }
-    }
-
-    /// Takes note of an answer and says what a person should know; whether addresses changed.
-    fn answer(&mut self, name: &str, lookup: Lookup, now: Instant) -> bool {
-        let before = self.names.name(name);
-        if matches!(lookup, Lookup::Failure(_)) {
-            self.resolver.reset();
-        }
-        let changed = self.names.handle_event(name, lookup, now);
-        let Some(after) = self.names.name(name) else { return false };
-        let failed_before = before.is_some_and(|before| before.error.is_some());
-        match &after.error {
-            Some(error) if !failed_before => {
-                warn!(name, %error, kept = after.addresses.len(), "name cannot be resolved; trying again");
-            }
-            None if failed_before || changed => info!(name, addresses = ?after.addresses, "name resolved"),
-            _ => {}
-        }
-        changed
-    }
-
-    fn show_names(&mut self) {
-        let names = self.names.status();
-        self.handle.update_status(|status| status.names = names);
-    }
-
-    fn publish_endpoints(&mut self) {
-        let current = self.handle.snapshot();
-        let sets = self.names.endpoint_sets(&current.mesh);
-        let changed: Vec<_> = sets.into_iter().filter(|set| current.resolved.get(set.service.0) != Some(set)).collect();
-        if changed.is_empty() {
-            return;
-        }
-        let next = Arc::new(current.with_endpoints(&changed));
-        let number = next.number;
-        match self.handle.publish(next) {
-            Ok(()) => self.handle.update_status(|status| {
-                status.number = number;
-                status.endpoint_updates += 1;
-            }),
-            Err(findings) => {
-                for finding in findings {
-                    error!(%finding, "changed endpoints cannot be published");
-                }
             }
         }
     }
@@ -460,6 +393,8 @@ async fn sleep_until(wake: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+mod endpoints;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The control plane: it owns what the configuration is.
 //!
 //! [`Control`] reads files, compiles them and hands snapshots to a [`Publisher`]; it watches the files, resolves names again
-//! by their time to live, ends ejections that are over and carries out what operators say about endpoints ([`Handle`]).
+//! by their time to live, follows the service registry, ends ejections that are over and carries out what operators say about endpoints ([`Handle`]).
 //! It does not know listeners, connections or requests: those belong to whoever implements [`Publisher`].
 //! Every timed part is a pure core that is asked when it wants to be woken (`debounce.rs`, `resolution.rs`, `sweep.rs`); the
 //! one loop that wakes them is in `control.rs`. Read next: `control.rs`, then `source.rs`, `certificates.rs`
@@ -13,6 +13,7 @@ mod control;
 mod debounce;
 mod endpoint_action;
 mod handle;
+mod registered;
 mod resolution;
 mod resolver;
 mod source;

@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use meshwright_model::{EndpointAddress, EndpointSet, Mesh, Resolution, ServiceId};
+use meshwright_model::{Endpoint, EndpointAddress, EndpointSet, Mesh, Resolution, Service, ServiceId};
+
+use crate::registered::Registered;
 
 /// An answer is never asked for again sooner.
 const SHORTEST_TTL: Duration = Duration::from_secs(1);
@@ -157,29 +159,40 @@ impl Plan {
         })
     }
 
-    /// Endpoints of every service that has a name among them, as far as the names are known.
-    pub(crate) fn endpoint_sets(&self, mesh: &Mesh) -> Vec<EndpointSet> {
+    /// Endpoints of every service that has a name among them, as far as the names are known, and of those that are `wanted`
+    /// besides, with the instances that the registry has.
+    pub(crate) fn endpoint_sets(
+        &self,
+        mesh: &Mesh,
+        registered: &Registered,
+        wanted: impl Fn(&Service) -> bool,
+    ) -> Vec<EndpointSet> {
         let services = mesh.services.iter().enumerate();
-        let named = services.filter(|(_, service)| {
-            service.endpoints.iter().any(|endpoint| matches!(endpoint.address, EndpointAddress::Name(_)))
-        });
-        named
+        let named = |endpoint: &Endpoint| matches!(endpoint.address, EndpointAddress::Name(_));
+        services
+            .filter(|(_, service)| wanted(service) || service.endpoints.iter().any(named))
             .map(|(index, service)| {
                 let single = service.resolution == Resolution::DnsRoundRobin;
-                let addresses = service.endpoints.iter().enumerate().map(|(endpoint_index, endpoint)| {
-                    let addresses = match &endpoint.address {
-                        EndpointAddress::Ip(ip) => vec![*ip],
-                        EndpointAddress::Name(name) => {
-                            let known =
-                                self.names.get(name).map(|entry| entry.addresses.as_slice()).unwrap_or_default();
-                            known[..if single { known.len().min(1) } else { known.len() }].to_vec()
-                        }
-                    };
-                    (endpoint_index, addresses)
-                });
-                EndpointSet { service: ServiceId(index), addresses: addresses.collect() }
+                let addresses = service.endpoints.iter().enumerate();
+                let instances = registered.instances(service);
+                EndpointSet {
+                    service: ServiceId(index),
+                    addresses: addresses.map(|(index, endpoint)| (index, self.addresses(endpoint, single))).collect(),
+                    registered: instances.map(|endpoint| (endpoint.clone(), self.addresses(endpoint, false))).collect(),
+                }
             })
             .collect()
+    }
+
+    /// What the address of `endpoint` stands for now; of a name, only the first address when it is `single`.
+    fn addresses(&self, endpoint: &Endpoint, single: bool) -> Vec<IpAddr> {
+        match &endpoint.address {
+            EndpointAddress::Ip(ip) => vec![*ip],
+            EndpointAddress::Name(name) => {
+                let known = self.names.get(name).map(|entry| entry.addresses.as_slice()).unwrap_or_default();
+                known[..if single { known.len().min(1) } else { known.len() }].to_vec()
+            }
+        }
     }
 }
 

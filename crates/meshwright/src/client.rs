@@ -46,12 +46,21 @@ impl Client {
     /// # Errors
     /// No connection, no answer in time, or an answer that is not HTTP or too large.
     pub async fn send(&mut self, head: &RequestHead) -> anyhow::Result<Reply> {
-        tokio::time::timeout(PATIENCE, self.send_patiently(head)).await.context("no answer in time")?
+        self.send_with(head, b"").await
     }
 
-    async fn send_patiently(&mut self, head: &RequestHead) -> anyhow::Result<Reply> {
+    /// As [`Client::send`], with a body whose length `head` says.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn send_with(&mut self, head: &RequestHead, body: &[u8]) -> anyhow::Result<Reply> {
+        tokio::time::timeout(PATIENCE, self.send_patiently(head, body)).await.context("no answer in time")?
+    }
+
+    async fn send_patiently(&mut self, head: &RequestHead, body: &[u8]) -> anyhow::Result<Reply> {
         let mut bytes = Vec::new();
         write_request_head(head, &mut bytes);
+        bytes.extend_from_slice(body);
         if head.method == Method::Get
             && let Some(mut kept) = self.stream.take()
             && let Ok((reply, keep)) = exchange(&mut kept, &bytes).await

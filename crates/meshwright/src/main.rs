@@ -1,7 +1,7 @@
 //! The `meshwright` binary: one process that is a gateway, a sidecar or a load balancer, configured by Istio YAML.
 //!
 //! This file only hands the parsed command line to the command. Read next: `args` (flags), `run` (serving),
-//! `validate` (checking), `echo` and `demo` (playing).
+//! `validate` (checking), `services` and `register` (the registry), `echo` and `demo` (playing).
 
 mod args;
 mod client;
@@ -11,9 +11,11 @@ mod documents;
 mod echo;
 mod logging;
 mod page;
+mod register;
 mod remote;
 mod render;
 mod run;
+mod services;
 mod validate;
 
 use std::io::Write;
@@ -55,6 +57,11 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Validate(args) => return validate::run(&args),
         Command::Endpoints(args) => return remote::endpoints(&args),
         Command::LogLevel(args) => return remote::log_level(&args),
+        Command::Services(args) => return services::services(&args),
+        Command::Register(args) => return register::run(args),
+        Command::Deregister(args) => return services::deregister(&args),
+        Command::Drain(args) => return services::drain(&args),
+        Command::Resolve(args) => return services::resolve(&args),
         Command::Version(args) => page::version(args.output, &mut out)?,
         Command::Completions(args) => page::completions(args.shell, &mut out)?,
         Command::Man(args) => page::manual(args.directory.as_deref(), &mut out)?,

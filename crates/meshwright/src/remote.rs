@@ -122,10 +122,15 @@ fn table(clusters: &[Cluster]) -> String {
             ]);
         }
     }
+    columns(&rows)
+}
+
+/// Rows as text, each column as wide as its widest cell.
+pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
+    let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
-    for row in &rows {
+    for row in rows {
         let mut line = String::new();
         for (column, width) in row.iter().zip(widths) {
             let _ = write!(line, "{column:width$}  ");
@@ -139,39 +144,63 @@ fn table(clusters: &[Cluster]) -> String {
 /// One request to the admin API; the text of a good answer.
 fn ask(admin: &AdminAddress, method: Method, target: &str) -> anyhow::Result<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let body = if method == Method::Post { BodyLength::Sized(0) } else { BodyLength::Empty };
+    let answer = runtime.block_on(send(admin, None, (method, target, "")))?;
+    match answer.status {
+        200..=299 => Ok(answer.text),
+        status => bail!("refused ({status}): {}", refusal(&answer.text)),
+    }
+}
+
+/// An answer of the admin API.
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its body.
+    pub text: String,
+}
+
+/// One request to the admin API: method, target and body, with a token if there is one.
+///
+/// # Errors
+/// Nobody answers there.
+pub async fn send(
+    admin: &AdminAddress,
+    token: Option<&str>,
+    (method, target, body): (Method, &str, &str),
+) -> anyhow::Result<Answer> {
+    let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
+    let has_body = !body.is_empty() || matches!(method, Method::Post | Method::Put);
     let mut head = RequestHead {
         method,
         authority: admin.0.clone(),
         path_len: target.find('?').unwrap_or(target.len()),
         target: target.to_owned(),
-        body,
+        body: if has_body { BodyLength::Sized(length) } else { BodyLength::Empty },
         ..RequestHead::default()
     };
     head.headers.push_known(HeaderName::UserAgent, format!("meshwright/{}", crate::page::VERSION).as_bytes());
-    let answer = runtime.block_on(async {
+    if let Some(token) = token {
+        head.headers.push_known(HeaderName::Authorization, format!("Bearer {token}").as_bytes());
+    }
+    let answer = async {
         let addresses = tokio::net::lookup_host(&admin.0).await?.collect();
-        Client::new(addresses).send(&head).await
-    });
-    let reply: Reply = answer.with_context(|| {
+        Client::new(addresses).send_with(&head, body.as_bytes()).await
+    };
+    let reply: Reply = answer.await.with_context(|| {
         format!("no admin API answers at http://{}; is a process running, with this --admin?", admin.0)
     })?;
-    let text = String::from_utf8_lossy(&reply.body).into_owned();
-    match reply.status {
-        200..=299 => Ok(text),
-        status => bail!("refused ({status}): {}", refusal(&text)),
-    }
+    Ok(Answer { status: reply.status, text: String::from_utf8_lossy(&reply.body).into_owned() })
 }
 
-/// The sentence in the body of a refusal: the `error` of JSON, or the text.
-fn refusal(body: &str) -> String {
+/// The sentence in the body of a refusal: the `error` or `detail` of JSON, or the text.
+pub fn refusal(body: &str) -> String {
     let parsed = serde_json::from_str::<serde_json::Value>(body).ok();
-    let sentence = parsed.as_ref().and_then(|body| body["error"].as_str()).unwrap_or(body);
-    sentence.trim().to_owned()
+    let sentence = parsed.as_ref().and_then(|body| body["error"].as_str().or_else(|| body["detail"].as_str()));
+    sentence.unwrap_or(body).trim().to_owned()
 }
 
 /// Percent-encodes what has a meaning in paths and queries.
-fn encoded(text: &str) -> String {
+pub fn encoded(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~:=,".contains(&byte) {

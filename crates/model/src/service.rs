@@ -102,6 +102,8 @@ pub enum ServiceSource {
     ServiceEntry,
     /// A Kubernetes `Service` document.
     Kubernetes,
+    /// The service registry.
+    Registry,
 }
 
 impl fmt::Display for ServiceSource {
@@ -110,6 +112,7 @@ impl fmt::Display for ServiceSource {
             Self::Flag => "--service",
             Self::ServiceEntry => "ServiceEntry",
             Self::Kubernetes => "Service",
+            Self::Registry => "registry",
         })
     }
 }
@@ -163,6 +166,8 @@ pub struct EndpointSet {
     pub service: ServiceId,
     /// Resolved instances: index into `Service::endpoints` and the addresses it has now (ports are not resolved).
     pub addresses: Vec<(usize, Vec<IpAddr>)>,
+    /// Instances of the service registry that requests may go to now, with the addresses that each has.
+    pub registered: Vec<(Endpoint, Vec<IpAddr>)>,
 }
 
 impl EndpointSet {
@@ -176,7 +181,7 @@ impl EndpointSet {
                 EndpointAddress::Name(_) => None,
             })
             .collect();
-        Self { service, addresses }
+        Self { service, addresses, registered: Vec::new() }
     }
 
     /// Socket addresses of this set for one service port, with the endpoint each belongs to.
@@ -185,8 +190,9 @@ impl EndpointSet {
         service: &'a Service,
         port: u16,
     ) -> impl Iterator<Item = (SocketAddr, &'a Endpoint)> + 'a {
-        self.addresses.iter().flat_map(move |(index, ips)| {
-            let endpoint = &service.endpoints[*index];
+        let configured = self.addresses.iter().map(|(index, ips)| (&service.endpoints[*index], ips));
+        let registered = self.registered.iter().map(|(endpoint, ips)| (endpoint, ips));
+        configured.chain(registered).flat_map(move |(endpoint, ips)| {
             let number = service.socket_port(endpoint, port);
             ips.iter().map(move |ip| (SocketAddr::new(*ip, number), endpoint))
         })

@@ -21,7 +21,7 @@ const DEFAULT_PORT: u16 = 80;
 /// The part of `set` that this configuration has endpoints for.
 pub(crate) fn usable_endpoints(service: &Service, set: &EndpointSet) -> EndpointSet {
     let known = set.addresses.iter().filter(|(index, _)| *index < service.endpoints.len());
-    EndpointSet { service: set.service, addresses: known.cloned().collect() }
+    EndpointSet { addresses: known.cloned().collect(), ..set.clone() }
 }
 
 /// Collects the clusters of one compilation.

@@ -137,7 +137,11 @@ fn a_refused_configuration_leaves_the_snapshot_before_untouched() {
 fn other_endpoints_share_everything_but_the_clusters_of_their_service() {
     let first = snapshot(mesh(&["10.0.0.1:9000"], ejecting()));
     users(&first).hosts.hosts()[0].state.acquire();
-    let set = EndpointSet { service: ServiceId(0), addresses: vec![(0, vec![ip("10.0.0.2"), ip("10.0.0.1")])] };
+    let set = EndpointSet {
+        service: ServiceId(0),
+        addresses: vec![(0, vec![ip("10.0.0.2"), ip("10.0.0.1")])],
+        registered: Vec::new(),
+    };
     let second = first.with_endpoints(std::slice::from_ref(&set));
     assert_eq!((second.number, second.generation), (2, 1));
     assert_eq!(users(&second).addresses.len(), 2);
@@ -155,7 +159,8 @@ fn other_endpoints_share_everything_but_the_clusters_of_their_service() {
 #[test]
 fn endpoints_of_a_service_that_is_not_there_change_nothing() {
     let first = snapshot(mesh(&["10.0.0.1:9000"], ejecting()));
-    let stray = EndpointSet { service: ServiceId(99), addresses: vec![(0, vec![ip("10.0.0.2")])] };
+    let stray =
+        EndpointSet { service: ServiceId(99), addresses: vec![(0, vec![ip("10.0.0.2")])], registered: Vec::new() };
     let second = first.with_endpoints(&[stray]);
     assert!(first.clusters.iter().zip(&second.clusters).all(|(before, after)| Arc::ptr_eq(before, after)));
 }

@@ -237,6 +237,7 @@ fn endpoints_that_were_resolved_replace_the_configured_ones() {
     let set = EndpointSet {
         service: ServiceId(0),
         addresses: vec![(0, vec![ip("10.0.0.8"), ip("10.0.0.9")]), (5, vec![ip("10.0.0.7")])],
+        registered: Vec::new(),
     };
     let (snapshot, _) = meshwright_snapshot::compile(mesh, &[set], &mesh_options(), None).unwrap();
     let addresses: Vec<String> = snapshot.clusters[0].addresses.iter().map(ToString::to_string).collect();

@@ -171,7 +171,7 @@ proptest! {
         which in 0usize..6,
     ) {
         let ips = addresses.iter().map(|last| ip(&format!("10.0.9.{last}"))).collect();
-        let set = EndpointSet { service: ServiceId(which), addresses: vec![(0, ips)] };
+        let set = EndpointSet { service: ServiceId(which), addresses: vec![(0, ips)], registered: Vec::new() };
         let first = compile(mesh.clone(), &[], &mesh_options(), None).unwrap().0;
         let changed = first.with_endpoints(std::slice::from_ref(&set));
         let compiled = compile(mesh, std::slice::from_ref(&set), &mesh_options(), None).unwrap().0;

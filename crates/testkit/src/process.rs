@@ -45,7 +45,8 @@ impl Launch {
                 command.env_remove(name);
             }
         }
-        command.env("NO_COLOR", "1");
+        // What a test registers is nobody else's business, and no other test's.
+        command.env("NO_COLOR", "1").env("MESHWRIGHT_DATA", "none");
         Self { command, input: Stdio::null() }
     }
 

@@ -122,8 +122,9 @@ fn destination_exists(place: &Place<'_>, traffic: Traffic, record: &Record, repo
         let mut finding = missing("host", written, &world.names, &traffic.lost("there is no such service"));
         let known = finding.suggestion.as_deref().is_some_and(|text| text.starts_with("did you mean"));
         if !known {
-            finding =
-                finding.with_suggestion(format!("add `--service {written}=ADDRESS:PORT`, a ServiceEntry or a Service"));
+            finding = finding.with_suggestion(format!(
+                "add `--service {written}=ADDRESS:PORT`, a ServiceEntry or a Service, or register an instance of it"
+            ));
         }
         reporter.add(&record.place_of("host"), finding);
         return;

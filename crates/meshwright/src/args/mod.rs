@@ -6,8 +6,10 @@
 
 mod limits;
 mod play;
+mod registry;
 mod remote;
 mod run;
+mod services;
 pub mod value;
 
 use std::ffi::OsString;
@@ -19,8 +21,10 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 
 pub use limits::LimitArgs;
 pub use play::{DemoArgs, EchoArgs};
+pub use registry::{DataPlace, RegistryArgs};
 pub use remote::{EndpointTarget, EndpointsArgs, EndpointsCommand, LogLevelArgs};
 pub use run::{Face, MeshArgs, ProcessArgs, ProxyArgs, RunArgs};
+pub use services::{DeregisterArgs, DrainArgs, InstanceName, RegisterArgs, RegistryClient, ResolveArgs, ServicesArgs};
 
 /// Exit code of a command that did what it was asked to do.
 pub const EXIT_OK: u8 = 0;
@@ -94,6 +98,21 @@ pub enum Command {
     /// Show or change the log level of a running process
     #[command(after_help = remote::LOG_LEVEL_EXAMPLES)]
     LogLevel(LogLevelArgs),
+    /// Show the services of the registry of a running process, or the instances of one
+    #[command(after_help = services::SERVICES_EXAMPLES)]
+    Services(ServicesArgs),
+    /// Register an instance of a service, and run its program if there is one
+    #[command(after_help = services::REGISTER_EXAMPLES)]
+    Register(RegisterArgs),
+    /// Take an instance out of the registry
+    #[command(after_help = "Examples:\n  meshwright deregister user-service/127.0.0.1:9001")]
+    Deregister(DeregisterArgs),
+    /// Send no new requests to a registered instance and let the running ones end
+    #[command(after_help = services::DRAIN_EXAMPLES)]
+    Drain(DrainArgs),
+    /// Print the addresses of the healthy instances of a service
+    #[command(after_help = "Examples:\n  meshwright resolve user-service\n  meshwright resolve user-service -o json")]
+    Resolve(ResolveArgs),
     /// Print the version
     #[command(after_help = "Examples:\n  meshwright version\n  meshwright version -o json")]
     Version(VersionArgs),

@@ -11,8 +11,8 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 use meshwright_config::ServiceFlag;
 
-use super::LimitArgs;
 use super::value::{self, AccessLog, Label, LocalListener, PortMapping};
+use super::{LimitArgs, RegistryArgs};
 
 pub(super) const RUN_EXAMPLES: &str = "\
 Examples:
@@ -192,6 +192,10 @@ pub struct RunArgs {
     /// Read the configuration again only on SIGHUP
     #[arg(long, overrides_with = "watch")]
     no_watch: bool,
+
+    /// The service registry.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 
     /// What `proxy` has too.
     #[command(flatten)]

@@ -47,6 +47,7 @@ pub async fn start(args: &DemoArgs, services: &[String]) -> anyhow::Result<Runni
         },
         watch: false,
         name_server: None,
+        registry: None,
     };
     let settings = Settings {
         control,
@@ -59,6 +60,8 @@ pub async fn start(args: &DemoArgs, services: &[String]) -> anyhow::Result<Runni
         proxy_protocol_ports: Vec::new(),
         max_memory: None,
         log_level: logging::start(&args.log).map_err(|error| anyhow!(error))?,
+        registry: None,
+        api_connections: CONNECTIONS,
     };
     match Running::start(settings).await? {
         Ok(running) => Ok(running),

@@ -6,6 +6,7 @@
 
 mod dump;
 mod publisher;
+mod registry;
 mod running;
 mod system;
 mod views;
@@ -27,6 +28,7 @@ use crate::args::{EXIT_BAD_CONFIGURATION, EXIT_FAILURE, EXIT_OK, Face, ProcessAr
 use crate::logging::{self, LogLevel};
 use crate::{render, validate};
 
+pub use registry::RegistrySettings;
 pub use running::{Running, Settings, Stopped};
 
 /// Port of the gateway in the configuration that `proxy` makes; `--from` says where it listens.
@@ -39,11 +41,16 @@ const PROXY_PORT: u16 = 80;
 /// printed, and the exit code says so.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let log_level = logging::start(&args.process.log).map_err(|error| anyhow!(error))?;
+    let registry = registry::open(&args.registry)?;
     let stdin = validate::standard_input(&args.mesh.files).context("cannot read standard input")?;
     let control = ControlSettings {
         paths: args.mesh.files.clone(),
         stdin,
-        config_options: Options { namespace: args.mesh.namespace.clone(), services: args.mesh.services.clone() },
+        config_options: Options {
+            namespace: args.mesh.namespace.clone(),
+            services: args.mesh.services.clone(),
+            ..Options::default()
+        },
         credentials: args.mesh.credentials.clone(),
         compile_options: CompileOptions {
             bind: args.bind,
@@ -56,8 +63,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         },
         watch: args.watches(),
         name_server: None,
+        registry: Some(registry.catalog.clone()),
     };
-    serve(settings(&args.process, args.admin(), control, log_level)?)
+    let settings = settings(&args.process, args.admin(), control, log_level)?;
+    serve(Settings { registry: Some(registry), ..settings })
 }
 
 /// Runs `meshwright proxy` until it is told to stop.
@@ -79,6 +88,7 @@ pub fn proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
         },
         watch: false,
         name_server: None,
+        registry: None,
     };
     serve(settings(&args.process, args.admin(), control, log_level)?)
 }
@@ -134,6 +144,8 @@ fn settings(
         proxy_protocol_ports: process.proxy_protocol_ports.clone(),
         max_memory: process.limits.max_memory.or_else(system::usable_memory),
         log_level,
+        registry: None,
+        api_connections: system::api_connections_for(descriptors),
     })
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use axum::Router;
 use meshwright_control::{Command, Control, Settings as ControlSettings};
 use meshwright_model::Diagnostic;
 use meshwright_proxy::{AccessLog, BoundListener, Fleet, Pressure, Settings as FleetSettings};
@@ -17,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use super::RegistrySettings;
 use super::publisher::ToFleet;
 use super::system;
 use super::views::AdminViews;
@@ -48,6 +50,10 @@ pub struct Settings {
     pub max_memory: Option<u64>,
     /// Level of the process log.
     pub log_level: LogLevel,
+    /// The service registry; `None` is to have none.
+    pub registry: Option<RegistrySettings>,
+    /// Connections that the admin API has at one time.
+    pub api_connections: usize,
 }
 
 /// How a proxy ended.
@@ -132,8 +138,19 @@ impl Running {
                 draining: draining.clone(),
                 started: SystemTime::now(),
                 admin: admin_address,
+                registry: settings.registry.as_ref().map(|registry| registry.catalog.clone()),
             });
-            tokio::spawn(serve_admin(listener, views, told(stopped.clone())));
+            let pages = match &settings.registry {
+                Some(RegistrySettings { catalog, tokens }) => {
+                    let faces = meshwright_bridges::router(catalog.clone(), tokens.clone());
+                    meshwright_console::router(views, faces, meshwright_bridges::INDEX)
+                }
+                None => meshwright_console::router(views, Router::new(), ""),
+            };
+            tokio::spawn(serve_admin(listener, pages, settings.api_connections, told(stopped.clone())));
+        }
+        if let Some(registry) = settings.registry {
+            tokio::spawn(registry.catalog.run(told(stopped.clone())));
         }
         if let Some(most) = settings.max_memory {
             tokio::spawn(watch_memory(most, fleet.clone(), told(stopped.clone())));
@@ -238,8 +255,13 @@ fn is_loopback(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }
 
-async fn serve_admin(listener: TcpListener, views: Arc<AdminViews>, stopped: impl Future<Output = ()> + Send) {
-    if let Err(error) = meshwright_console::serve(listener, views, stopped).await {
+async fn serve_admin(
+    listener: TcpListener,
+    pages: Router,
+    connections: usize,
+    stopped: impl Future<Output = ()> + Send,
+) {
+    if let Err(error) = meshwright_site::serve(listener, pages, connections, stopped).await {
         tracing::error!(%error, "the admin API ended");
     }
 }

@@ -8,6 +8,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that are not connections: listeners, logs, watches, the runtime's own.
 const RESERVED: u64 = 256;
+/// No more connections of an API than this.
+const MOST_API_CONNECTIONS: u64 = 16_384;
 /// No more connections than this, whatever the limit on descriptors says.
 const MOST_CONNECTIONS: u64 = 1_000_000;
 
@@ -67,6 +69,11 @@ pub(super) fn pressure_of(resident: u64, most: u64) -> Pressure {
     } else {
         Pressure::Requests
     }
+}
+
+/// Connections of the admin API and the registry's faces that fit: watches are many and cost little.
+pub(super) fn api_connections_for(descriptors: u64) -> usize {
+    usize::try_from((descriptors / 8).clamp(64, MOST_API_CONNECTIONS)).unwrap_or(64)
 }
 
 /// Whether nobody listens on `address`.

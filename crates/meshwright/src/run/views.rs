@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
+use meshwright_catalog::Catalog;
 use meshwright_console as console;
 use meshwright_control::{ActionError, EndpointAction, Handle};
 use meshwright_identity::CertificateFacts;
@@ -28,6 +29,7 @@ pub(super) struct AdminViews {
     pub(super) draining: Arc<AtomicBool>,
     pub(super) started: SystemTime,
     pub(super) admin: Option<SocketAddr>,
+    pub(super) registry: Option<Catalog>,
 }
 
 /// The word for a kind of listener.
@@ -57,6 +59,9 @@ impl console::Views for AdminViews {
         };
         let mut text = String::new();
         self.metrics.encode_prometheus(&gauges, &mut text);
+        if let Some(catalog) = &self.registry {
+            text.push_str(&meshwright_bridges::metrics(catalog));
+        }
         text
     }
 

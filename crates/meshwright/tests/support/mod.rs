@@ -18,7 +18,7 @@ pub fn meshwright(arguments: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
-    command.args(arguments).env("NO_COLOR", "1");
+    command.args(arguments).env("NO_COLOR", "1").env("MESHWRIGHT_DATA", "none");
     command
 }
 

@@ -1,6 +1,6 @@
-//! The admin listener: bounded connections, a deadline for heads, a graceful end.
+//! A listener for programs and people: bounded connections, a deadline for heads, a graceful end.
 //!
-//! It serves the router of `pages.rs` and knows no page.
+//! It serves a router and knows no page of it.
 
 use std::io;
 use std::pin::pin;
@@ -16,11 +16,6 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::guard::Ends;
-use crate::pages;
-use crate::views::Views;
-
-/// Connections at one time; further ones wait in the accept queue.
-const MAX_CONNECTIONS: usize = 256;
 
 /// Time for a request head, and for the pause between two requests of a connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,15 +26,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time that running requests have to end after the shutdown.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Serves the admin API until `shutdown` is ready, then lets running requests end for at most five seconds.
-/// A failed accept is logged and tried again: it never ends the listener.
+/// Serves `router` until `shutdown` is ready, then lets running requests end for at most five seconds. Beyond `connections`
+/// at one time, further ones wait in the accept queue. A failed accept is logged and tried again: it never ends the listener.
 ///
 /// # Errors
 /// Only when the listener has no local address, before anything is served.
-pub async fn serve(listener: TcpListener, views: Arc<dyn Views>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    connections: usize,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
     listener.local_addr()?;
-    let router = pages::router(views);
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(connections));
     let (ending, ended) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -57,7 +56,7 @@ pub async fn serve(listener: TcpListener, views: Arc<dyn Views>, shutdown: impl 
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "an admin connection could not be accepted");
+                tracing::warn!(%error, "a connection to the API could not be accepted");
                 tokio::select! {
                     () = &mut shutdown => break,
                     () = tokio::time::sleep(ACCEPT_PAUSE) => continue,
@@ -98,6 +97,6 @@ async fn connection(stream: TcpStream, router: Router, mut ended: watch::Receive
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%error, %peer, "an admin connection broke off");
+        tracing::debug!(%error, %peer, "a connection to the API broke off");
     }
 }

@@ -13,22 +13,22 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-/// No page reads a body; one that is larger than this is refused.
-const MAX_BODY_BYTES: u64 = 16 * 1024;
+/// Largest body of a page: a batch of registrations. Pages that read bodies refuse longer ones without a length, too.
+const MAX_BODY_BYTES: u64 = 1024 * 1024;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The two ends of an admin connection.
+/// The two ends of a connection; every request carries them as an extension.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ends {
+pub struct Ends {
     /// Our end. It tells whether the API is open to the loopback interface alone.
-    pub(crate) local: SocketAddr,
+    pub local: SocketAddr,
     /// The other end.
-    pub(crate) peer: SocketAddr,
+    pub peer: SocketAddr,
 }
 
-/// Refuses what must not pass and marks every answer as not to be stored or guessed at.
-pub(crate) async fn check(Extension(ends): Extension<Ends>, request: Request, next: Next) -> Response {
+/// A layer that refuses what must not pass and marks every answer as not to be stored or guessed at.
+pub async fn check(Extension(ends): Extension<Ends>, request: Request, next: Next) -> Response {
     let mut response = match refusal(&request, ends.local.ip()) {
         Some(refused) => refused.into_response(),
         None => next.run(request).await,
@@ -39,7 +39,8 @@ pub(crate) async fn check(Extension(ends): Extension<Ends>, request: Request, ne
     response
 }
 
-fn refusal(request: &Request, local: IpAddr) -> Option<(StatusCode, &'static str)> {
+/// Why a request that came in on the address `local` must not pass.
+pub fn refusal(request: &Request, local: IpAddr) -> Option<(StatusCode, &'static str)> {
     let host = match authority(request) {
         Ok(host) => host,
         Err(reason) => return Some((StatusCode::BAD_REQUEST, reason)),

@@ -1,0 +1,99 @@
+//! Errors as RFC 9457 describes them: `application/problem+json` with a title, a status and a sentence.
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use meshwright_catalog::WriteError;
+use meshwright_registry::{Compacted, Invalid, Refusal};
+use serde_json::{Value, json};
+
+/// Seconds after which a write that found no store may be tried again.
+const RETRY_SECONDS: &str = "1";
+
+/// An error as an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    pub(crate) detail: String,
+    extra: Value,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, detail: &str) -> Self {
+        Self { status, detail: detail.to_owned(), extra: Value::Null }
+    }
+
+    pub(crate) fn bad_request(detail: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    pub(crate) fn forbidden(detail: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, detail)
+    }
+
+    pub(crate) fn not_found(detail: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// The problem as JSON, as it is also an element of a batch's answer.
+    pub(crate) fn body(&self) -> Value {
+        let mut body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("error"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        if let (Some(body), Value::Object(extra)) = (body.as_object_mut(), self.extra.clone()) {
+            body.extend(extra);
+        }
+        body
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = format!("{}\n", self.body());
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+        }
+        response
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        let extra = json!({ "field": invalid.field, "value": invalid.value, "allowed": invalid.allowed });
+        Self { status: StatusCode::BAD_REQUEST, detail: invalid.to_string(), extra }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let status = match &refusal {
+            Refusal::NotFound(_) => StatusCode::NOT_FOUND,
+            Refusal::Conflict { .. } => StatusCode::CONFLICT,
+            Refusal::Invalid(invalid) => return invalid.clone().into(),
+            Refusal::Full { .. } => StatusCode::INSUFFICIENT_STORAGE,
+        };
+        Self::new(status, &refusal.to_string())
+    }
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Refused(refusal) => refusal.into(),
+            WriteError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        }
+    }
+}
+
+impl From<Compacted> for Problem {
+    fn from(compacted: Compacted) -> Self {
+        let extra = json!({ "asked": compacted.asked, "compacted": compacted.compacted });
+        Self { status: StatusCode::GONE, detail: compacted.to_string(), extra }
+    }
+}

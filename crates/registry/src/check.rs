@@ -1,0 +1,102 @@
+//! A check: what tells whether an instance works. Who carries it out, and when, is not known here.
+
+use std::time::Duration;
+
+use crate::Status;
+
+/// Longest output of a check that is kept, in bytes.
+const MAX_OUTPUT: usize = 4096;
+
+/// One check of an instance, with what it said last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Name among the checks of its instance.
+    pub id: String,
+    /// Name for people; may be empty.
+    pub name: String,
+    /// What is done.
+    pub probe: Probe,
+    /// Time from one probe to the next.
+    pub interval: Duration,
+    /// Longest time that a probe may take.
+    pub timeout: Duration,
+    /// Successes in a row that make it passing. At least 1.
+    pub rise: u32,
+    /// Failures in a row that make it critical. At least 1.
+    pub fall: u32,
+    /// What it said last: passing, warning, critical, or starting before the first result.
+    pub status: Status,
+    /// Why, for people; at most 4 KiB.
+    pub output: String,
+    /// Removes the instance once the check was critical for so long; `None` is never.
+    pub deregister_after: Option<Duration>,
+}
+
+/// How a check finds out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// The instance says it itself, and becomes critical when it says nothing for so long.
+    Ttl(Duration),
+    /// `GET` answers with a status of 200 to 299; 429 is a warning.
+    Http {
+        /// Where, `host:port`; `None` is the instance itself.
+        authority: Option<String>,
+        /// Path and query.
+        path: String,
+    },
+    /// A connection can be made.
+    Tcp {
+        /// Where, `host:port`; `None` is the instance itself.
+        authority: Option<String>,
+    },
+    /// The gRPC health service answers SERVING.
+    Grpc {
+        /// Where, `host:port`; `None` is the instance itself.
+        authority: Option<String>,
+        /// Service asked for; empty is the server as a whole.
+        service: String,
+    },
+}
+
+impl Check {
+    /// A check before its first result: an interval of 10 s, a timeout of 5 s, one success or failure decides.
+    pub fn new(id: &str, probe: Probe) -> Self {
+        Self {
+            id: id.to_owned(),
+            name: String::new(),
+            probe,
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
+            rise: 1,
+            fall: 1,
+            status: Status::Starting,
+            output: String::new(),
+            deregister_after: None,
+        }
+    }
+
+    /// The check with another result. Output that is too long is cut.
+    pub fn with_result(&self, status: Status, output: &str) -> Self {
+        let mut end = output.len().min(MAX_OUTPUT);
+        while !output.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self { status, output: output[..end].to_owned(), ..self.clone() }
+    }
+
+    /// Whether both ask the same question, whatever the answers were.
+    pub fn same_question(&self, other: &Self) -> bool {
+        self.id == other.id && self.probe == other.probe
+    }
+
+    /// Bytes that it takes, roughly.
+    pub(crate) fn size(&self) -> usize {
+        let probe = match &self.probe {
+            Probe::Ttl(_) => 0,
+            Probe::Http { authority, path } => authority.as_ref().map_or(0, String::len) + path.len(),
+            Probe::Tcp { authority } => authority.as_ref().map_or(0, String::len),
+            Probe::Grpc { authority, service } => authority.as_ref().map_or(0, String::len) + service.len(),
+        };
+        self.id.len() + self.name.len() + self.output.len() + probe
+    }
+}

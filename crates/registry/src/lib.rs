@@ -1,0 +1,31 @@
+//! The service registry as a state machine.
+//!
+//! ```text
+//!  Proposal ─▶ Stage (decides) ─▶ Event with a revision ─▶ a store keeps it ─▶ Registry::apply ─▶ readers, cursors
+//!  renewal ──▶ Leases ─▶ sweep ─▶ what lapsed ─▶ Proposal (remove), unless too much lapses at once
+//! ```
+//!
+//! [`Registry`] is what was committed: services, instances and a bounded log of changes, each with its revision. [`Leases`]
+//! is what only this process knows: who renewed when. Nothing here stores, listens or reads a clock; `now` is an argument.
+//! Read next: `instance.rs` (the words), `stage.rs` (what may happen), `registry.rs` (what happened),
+//! `leases.rs` and `probes.rs` (time).
+
+mod check;
+mod instance;
+mod leases;
+mod limits;
+mod name;
+mod probes;
+mod registry;
+mod selector;
+mod stage;
+
+pub use check::{Check, Probe};
+pub use instance::{Instance, Lease, LeaseKind, Override, Status};
+pub use leases::{Leases, Preservation, Renewal};
+pub use limits::Limits;
+pub use name::{DEFAULT_NAMESPACE, InstanceKey, Invalid, ServiceKey};
+pub use probes::{Probes, Task, Verdict};
+pub use registry::{Change, Compacted, Entry, Event, Registry, Scope, Service};
+pub use selector::Selector;
+pub use stage::{Action, Expected, Outcome, Proposal, Reason, Refusal, Stage};

@@ -1,0 +1,11 @@
+//! The HTTP server behind the admin API and the registry's faces: bounded connections, deadlines, a graceful end, and a
+//! guard against browsers that were lured to a foreign page.
+//!
+//! It serves a router and knows no page of it; nothing that carries traffic goes through it.
+//! Read next: `server.rs`, `guard.rs`.
+
+mod guard;
+mod server;
+
+pub use guard::{Ends, check, refusal};
+pub use server::serve;
