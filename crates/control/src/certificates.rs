@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use meshwright_identity::CertificateDer;
+use meshwright_identity::SystemRoots;
 use meshwright_model::{
     AuthoritiesRef, CertificateRef, ClientTlsPolicy, ClientTlsSettings, Diagnostic, Mesh, Origin, Reference, Secret,
     ServerTlsSettings, TrafficPolicy,
@@ -33,12 +33,12 @@ struct Wanted {
 }
 
 /// Reads what configurations need, and notices when it changes.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Certificates {
     directory: Option<PathBuf>,
     wanted: Wanted,
     digest: u64,
-    system_roots: Option<Arc<[CertificateDer<'static>]>>,
+    system_roots: Option<SystemRoots>,
 }
 
 /// Everything outside of `mesh` that it refers to, with findings about the credentials directory. A file that cannot be
@@ -60,7 +60,7 @@ impl Certificates {
         let mut credentials = self.read(&mut findings);
         self.digest = digest(&credentials, findings.len());
         if self.wanted.system_roots {
-            credentials.system_roots = Arc::clone(self.system_roots.get_or_insert_with(system_roots));
+            credentials.system_roots = self.system_roots.get_or_insert_with(system_roots).clone();
         }
         credentials.now = Some(SystemTime::now());
         (credentials, findings)
@@ -253,12 +253,12 @@ fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
 }
 
 /// As rustls-native-certs finds them; `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured.
-fn system_roots() -> Arc<[CertificateDer<'static>]> {
+fn system_roots() -> SystemRoots {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
         warn!(%error, "authorities of the system");
     }
-    found.certs.into()
+    SystemRoots::new(&found.certs)
 }
 
 /// A number that is the same for the same contents under the same names.

@@ -27,10 +27,40 @@ const SESSIONS: usize = 8;
 pub enum Trust<'a> {
     /// These authorities, PEM.
     Authorities(&'a [u8]),
-    /// Those of the system, as it lists them; those that cannot be read are left out.
-    System(&'a [CertificateDer<'static>]),
+    /// Those of the system.
+    System(&'a SystemRoots),
     /// Anybody (`insecureSkipVerify`).
     Anybody,
+}
+
+/// The authorities that the system trusts, read once and shared by every configuration that trusts them.
+#[derive(Clone)]
+pub struct SystemRoots {
+    roots: Arc<RootCertStore>,
+    fingerprint: [u8; 32],
+}
+
+impl SystemRoots {
+    /// Those of `certificates` that can be read; large collections have some that cannot.
+    pub fn new(certificates: &[CertificateDer<'_>]) -> Self {
+        let mut fingerprint = Fingerprint::new();
+        fingerprint.list(certificates.iter().map(|certificate| &**certificate));
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(certificates.iter().cloned());
+        Self { roots: Arc::new(roots), fingerprint: fingerprint.finish() }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.roots.len()
+    }
+}
+
+impl Default for SystemRoots {
+    /// None.
+    fn default() -> Self {
+        Self::new(&[])
+    }
 }
 
 /// What to make a [`ClientTls`] of.
@@ -149,12 +179,8 @@ impl ClientTls {
 fn server_verifier(spec: &ClientSpec<'_>) -> Result<Arc<dyn ServerCertVerifier>, Problem> {
     let algorithms = provider().signature_verification_algorithms;
     let roots = match spec.trust {
-        Trust::Authorities(text) => pem::authorities(text).map_err(|flaw| flaw.of(Part::Authorities))?,
-        Trust::System(certificates) => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(certificates.iter().cloned());
-            roots
-        }
+        Trust::Authorities(text) => Arc::new(pem::authorities(text).map_err(|flaw| flaw.of(Part::Authorities))?),
+        Trust::System(system) => Arc::clone(&system.roots),
         Trust::Anybody => return Ok(Arc::new(Unverified(algorithms))),
     };
     if roots.is_empty() {
@@ -164,7 +190,6 @@ fn server_verifier(spec: &ClientSpec<'_>) -> Result<Arc<dyn ServerCertVerifier>,
         Some(text) => pem::revocation_lists(text).map_err(|flaw| flaw.of(Part::Revoked))?,
         None => Vec::new(),
     };
-    let roots = Arc::new(roots);
     if spec.subject_alt_names.is_empty() {
         let builder = WebPkiServerVerifier::builder_with_provider(roots, provider()).with_crls(lists);
         return match builder.build() {
@@ -192,9 +217,7 @@ impl ClientSpec<'_> {
         fingerprint.optional(self.pair.map(|pair| pair.certificate)).optional(self.pair.map(|pair| pair.key));
         match self.trust {
             Trust::Authorities(text) => fingerprint.part(b"authorities").part(text),
-            Trust::System(certificates) => {
-                fingerprint.part(b"system").list(certificates.iter().map(|certificate| &**certificate))
-            }
+            Trust::System(system) => fingerprint.part(b"system").part(&system.fingerprint),
             Trust::Anybody => fingerprint.part(b"anybody"),
         };
         fingerprint

@@ -16,7 +16,7 @@ mod server;
 mod verify;
 
 pub use certificate::CertificateFacts;
-pub use client::{Alpn, ClientSpec, ClientTls, Trust};
+pub use client::{Alpn, ClientSpec, ClientTls, SystemRoots, Trust};
 pub use problem::{Flaw, Part, Problem};
 pub use rustls_pki_types::CertificateDer;
 pub use server::{ClientCheck, KeyPair, ServerSpec, ServerTls};

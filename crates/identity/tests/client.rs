@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Authority, Pem, authority, client_spec, handshake, server};
-use meshwright_identity::{Alpn, CertificateDer, ClientSpec, ClientTls, Flaw, Part, Trust};
+use meshwright_identity::{Alpn, CertificateDer, ClientSpec, ClientTls, Flaw, Part, SystemRoots, Trust};
 use meshwright_model::UpstreamProtocol;
 use rustls::pki_types::pem::PemObject;
 
@@ -52,9 +52,10 @@ fn skipping_verification_takes_any_certificate() {
 fn the_roots_of_the_system_count_where_no_authority_is_named() {
     let ours = authority("ours");
     let pem = ours.issue(&["api.example.com"]);
-    let system = [CertificateDer::from_pem_slice(ours.pem.as_bytes()).unwrap()];
+    let system = SystemRoots::new(&[CertificateDer::from_pem_slice(ours.pem.as_bytes()).unwrap()]);
+    assert_eq!(system.count(), 1);
     assert_eq!(outcome(&client_spec(Trust::System(&system), "api.example.com"), &pem), Ok(()));
-    let none = ClientTls::new(&client_spec(Trust::System(&[]), "api.example.com")).unwrap_err();
+    let none = ClientTls::new(&client_spec(Trust::System(&SystemRoots::default()), "api.example.com")).unwrap_err();
     assert_eq!((none.part, none.flaw), (Part::Authorities, Flaw::NoCertificate));
 }
 

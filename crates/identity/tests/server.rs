@@ -7,8 +7,8 @@ use common::{authority, client, client_spec, expired, handshake, now, server, se
 use meshwright_identity::{ClientCheck, ClientTls, Flaw, KeyPair, Part, Problem, ServerTls, Trust};
 use meshwright_model::{CipherSuite, TlsVersion};
 use rcgen::{
-    CertificateRevocationListParams, KeyIdMethod, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RevokedCertParams,
-    SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateRevocationListParams, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod,
+    PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls::{HandshakeKind, ProtocolVersion, SignatureScheme};
 
@@ -164,6 +164,7 @@ fn with_client(check: ClientCheck<'_>, own: Option<KeyPair<'_>>) -> Result<(), S
     let server = ServerTls::new(&spec).unwrap();
     let mut spec = client_spec(Trust::Authorities(root.pem.as_bytes()), "a.example.com");
     spec.pair = own;
+    spec.now = None;
     let client = ClientTls::new(&spec).unwrap();
     handshake(&client, &client.config, &server).map(|_| ())
 }
@@ -190,6 +191,35 @@ fn mutual_tls_takes_clients_of_its_authorities_only() {
     assert_eq!(with_client(optional, None), Ok(()));
     assert_eq!(with_client(optional, Some(good.pair())), Ok(()));
     assert!(with_client(optional, Some(bad.pair())).is_err(), "one that is shown must be good");
+}
+
+#[test]
+fn certificates_that_are_none_of_a_client_are_refused() {
+    let ours = authority("ours");
+    let algorithm = &PKCS_ECDSA_P256_SHA256;
+    let refused = |pem: &common::Pem, why: &str| {
+        let error = with_client(check(&ours.pem), Some(pem.pair())).unwrap_err();
+        assert!(error.contains(why), "{error}");
+    };
+    // The client's own configuration does not judge validity: an attacker would not either.
+    refused(&ours.issue_with(&["caller"], algorithm, expired), "expired");
+    let future = |params: &mut rcgen::CertificateParams| params.not_before = date_time_ymd(2990, 1, 1);
+    refused(&ours.issue_with(&["caller"], algorithm, future), "not valid yet");
+    let server_only = |params: &mut rcgen::CertificateParams| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    };
+    refused(&ours.issue_with(&["caller"], algorithm, server_only), "certificate does not allow extended key usage");
+    let authority_itself = |params: &mut rcgen::CertificateParams| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    };
+    refused(&ours.issue_with(&["caller"], algorithm, authority_itself), "CaUsedAsEndEntity");
+    let own = rcgen::generate_simple_self_signed(vec!["caller".to_owned()]).unwrap();
+    refused(&common::Pem { chain: own.cert.pem(), key: own.signing_key.serialize_pem() }, "UnknownIssuer");
+    let names = ["caller".to_owned()];
+    let named = ClientCheck { subject_alt_names: &names, ..check(&ours.pem) };
+    let only_common_name =
+        ours.issue_with(&[], algorithm, |params| params.distinguished_name = common::named("caller"));
+    assert!(with_client(named, Some(only_common_name.pair())).is_err(), "a common name is no name");
 }
 
 #[test]

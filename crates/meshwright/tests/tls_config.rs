@@ -250,6 +250,66 @@ fn a_tcp_port_carries_bytes_as_they_are() {
     assert_eq!(origin.last().header("x-forwarded-for"), None, "nothing was added");
 }
 
+#[test]
+fn tls_of_a_tls_port_ends_here_and_its_bytes_go_on() {
+    let (authority, origin) = (Authority::new("ours"), Origin::named("over bytes"));
+    let server = "{port: {number: 443, name: tls, protocol: TLS}, hosts: ['*'], tls: {FILES}}".replace("FILES", FILES);
+    let config = Config::new(&[&mesh(&[&server], "  tcp: [{route: [{destination: {host: svc}}]}]")]);
+    authority.server(&["a.example.com"]).write(config.directory(), "edge");
+    let process = launch(&config, origin.address()).start();
+    assert_eq!(get(&mut connect(&authority, gateway(&process))), "over bytes");
+    assert_eq!(origin.last().header("x-forwarded-proto"), None, "what is inside is not looked at");
+}
+
+#[test]
+fn optional_mutual_tls_takes_clients_without_certificate_but_none_with_a_bad_one() {
+    let (ours, theirs, origin) = (Authority::new("ours"), Authority::new("theirs"), Origin::named("hello"));
+    let tls = "mode: OPTIONAL_MUTUAL, credentialName: edge";
+    let config = Config::new(&[&mesh(&[&https("https", "'*'", tls)], TO_SERVICE)]);
+    let store = config.directory().join("store");
+    std::fs::create_dir_all(&store).unwrap();
+    let issued = ours.server(&["a.example.com"]);
+    std::fs::write(store.join("edge.crt"), &issued.chain_pem).unwrap();
+    std::fs::write(store.join("edge.key"), issued.key_pem()).unwrap();
+    ours.write(&store, "edge-cacert.crt");
+    let process = launch(&config, origin.address()).args(&["--credentials", store.to_str().unwrap()]).start();
+    let trust = trusting(&ours, config.directory());
+    let get = |more: &[&str]| curl("a.example.com", gateway(&process), &[&["--cacert", &trust], more].concat());
+    assert_eq!(get(&[]).unwrap(), "hello");
+    let with = |authority: &Authority| {
+        let (certificate, key) = authority.client(&["caller"]).write(config.directory(), "caller");
+        get(&["--cert", certificate.to_str().unwrap(), "--key", key.to_str().unwrap()])
+    };
+    assert_eq!(with(&ours).unwrap(), "hello");
+    assert!(with(&theirs).is_err());
+}
+
+#[test]
+fn a_service_outside_is_called_over_tls_by_its_name() {
+    let authority = Authority::new("service");
+    let directory = tempfile::tempdir().unwrap();
+    let service = tls_service(&authority, "payments.example.com", directory.path());
+    let document = |kind: &str, spec: &str| {
+        format!("apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: payments}}\nspec: {spec}\n")
+    };
+    let entry = format!(
+        "{{hosts: [payments.example.com], ports: [{{number: 443, name: https, protocol: HTTPS}}], resolution: STATIC, \
+         endpoints: [{{address: 127.0.0.1, ports: {{https: {}}}}}]}}",
+        service.address.port()
+    );
+    let rule = "{host: payments.example.com, trafficPolicy: {tls: {mode: SIMPLE, caCertificates: ca.pem}}}";
+    let config = Config::new(&[&document("ServiceEntry", &entry), &document("DestinationRule", rule)]);
+    authority.write(config.directory(), "ca.pem");
+    let process = Launch::run(binary!()).file(config.path()).args(&["--workers", "1"]).start();
+    let mut client = meshwright_testkit::RawClient::connect(process.mesh());
+    let seen = client.get("payments.example.com", "/pay").json();
+    assert_eq!(
+        (seen["path"].as_str(), seen["tls"]["sni"].as_str()),
+        (Some("/pay"), Some("payments.example.com")),
+        "{seen}"
+    );
+}
+
 /// What the service saw of `GET /` through a gateway in clear text, with this policy for `svc`.
 fn originated(policy: &str, certificate_for: &str) -> serde_json::Value {
     let authority = Authority::new("service");

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use meshwright_identity::{
-    CertificateDer, CertificateFacts, ClientCheck, ClientSpec, ClientTls, KeyPair, Part, Problem, ServerSpec,
-    ServerTls, Trust,
+    CertificateFacts, ClientCheck, ClientSpec, ClientTls, KeyPair, Part, Problem, ServerSpec, ServerTls, SystemRoots,
+    Trust,
 };
 use meshwright_model::{
     AuthoritiesRef, CertificateRef, ClientCertificate, ClientTlsSettings, Diagnostic, Mesh, Reference, Secret,
@@ -28,7 +28,7 @@ pub struct Credentials {
     /// Secrets of the credentials directory; their namespace is empty.
     pub secrets: Vec<Secret>,
     /// Authorities that the system trusts. Used where TLS to a service names none.
-    pub system_roots: Arc<[CertificateDer<'static>]>,
+    pub system_roots: SystemRoots,
     /// When validity is judged; `None` does not.
     pub now: Option<SystemTime>,
 }
@@ -39,7 +39,7 @@ impl fmt::Debug for Credentials {
         f.debug_struct("Credentials")
             .field("files", &self.files.keys())
             .field("secrets", &self.secrets)
-            .field("system_roots", &self.system_roots.len())
+            .field("system_roots", &self.system_roots.count())
             .finish_non_exhaustive()
     }
 }
@@ -167,7 +167,7 @@ impl<'a> Vault<'a> {
         let revoked = self.optional_file(settings.revoked.as_ref(), effect);
         let (pairs, authorities, revoked) = (pairs?, authorities?, revoked?);
         let of_system = authorities.is_none() && !settings.insecure_skip_verify;
-        if of_system && self.outside.system_roots.is_empty() {
+        if of_system && self.outside.system_roots.count() == 0 {
             self.no_system_roots(settings, effect);
             return None;
         }

@@ -98,6 +98,18 @@ fn what_a_tls_server_leaves_out_is_said() {
         ("mode: SIMPLE, credentialName: a, §caCrl: x", "caCrl", "ineffective", "clients are not asked"),
         ("mode: SIMPLE, credentialName: a, §subjectAltNames: [x]", "subjectAltNames", "ineffective", "are not asked"),
         ("mode: PASSTHROUGH, §credentialName: a", "credentialName", "ineffective", "TLS is not ended here"),
+        (
+            "mode: PASSTHROUGH, §minProtocolVersion: TLSV1_3",
+            "minProtocolVersion",
+            "ineffective",
+            "TLS is not ended here",
+        ),
+        (
+            "mode: SIMPLE, credentialName: a, §insecureSkipVerify: true",
+            "insecureSkipVerify",
+            "ineffective",
+            "not asked",
+        ),
         ("mode: §ISTIO_MUTUAL", "mode", "not-supported", "TLS mode ISTIO_MUTUAL is not supported"),
         ("mode: §AUTO_PASSTHROUGH", "mode", "not-supported", "TLS mode AUTO_PASSTHROUGH is not supported"),
         (

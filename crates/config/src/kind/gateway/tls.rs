@@ -69,13 +69,26 @@ static VERSIONS: Words = Words {
 };
 
 /// Fields that speak of client certificates.
-const CLIENT_FIELDS: [&str; 6] = [
+const CLIENT_FIELDS: [&str; 7] = [
     "caCertificates",
     "caCertCredentialName",
     "caCrl",
     "subjectAltNames",
     "verifyCertificateSpki",
     "verifyCertificateHash",
+    "insecureSkipVerify",
+];
+
+/// Fields that speak of the end of TLS.
+const OWN_FIELDS: [&str; 8] = [
+    "serverCertificate",
+    "privateKey",
+    "credentialName",
+    "credentialNames",
+    "tlsCertificates",
+    "minProtocolVersion",
+    "maxProtocolVersion",
+    "cipherSuites",
 ];
 
 /// What a server is, after its TLS settings.
@@ -124,9 +137,7 @@ pub(super) fn read(server: &Record, protocol: &str, reporter: &mut Reporter<'_>)
         "MUTUAL" => ClientCertificate::Required,
         "OPTIONAL_MUTUAL" => ClientCertificate::Optional,
         "PASSTHROUGH" => {
-            let certificates =
-                ["serverCertificate", "privateKey", "credentialName", "credentialNames", "tlsCertificates"];
-            ineffective(tls, mode, certificates.into_iter().chain(CLIENT_FIELDS), reporter);
+            ineffective(tls, mode, OWN_FIELDS.into_iter().chain(CLIENT_FIELDS), reporter);
             return Served::plain(ServerProtocol::Passthrough);
         }
         _ => {
@@ -149,7 +160,7 @@ pub(super) fn read(server: &Record, protocol: &str, reporter: &mut Reporter<'_>)
         certificates,
         client_certificate,
         authorities,
-        revoked: file(tls, "caCrl", reporter).filter(|_| client_certificate != ClientCertificate::None),
+        revoked: named(tls, "caCrl", reporter).filter(|_| client_certificate != ClientCertificate::None),
         subject_alt_names: tls.texts("subjectAltNames").map(|(_, name)| name.to_owned()).collect(),
         spki_hashes: hashes(tls, "verifyCertificateSpki", "base64 of 32 bytes", base64_bytes, reporter),
         certificate_hashes: hashes(tls, "verifyCertificateHash", "64 hexadecimal digits", hexadecimal, reporter),
@@ -237,7 +248,10 @@ fn ineffective<'f>(tls: &Record, mode: &str, fields: impl Iterator<Item = &'f st
 
 /// Whether a field says something.
 fn given(record: &Record, field: &str) -> bool {
-    record.text(field).is_some_and(|text| !text.is_empty()) || !record.list(field).is_empty()
+    record.text(field).is_some_and(|text| !text.is_empty())
+        || !record.list(field).is_empty()
+        || record.word(field).is_some()
+        || record.boolean(field) == Some(true)
 }
 
 fn refuse(
@@ -268,9 +282,7 @@ fn read_certificates(tls: &Record, mode: &str, reporter: &mut Reporter<'_>) -> O
     match sources.as_slice() {
         [] | ["serverCertificate/privateKey"] => read_files(tls, mode, reporter).map(|pair| vec![pair]),
         ["tlsCertificates"] => tls.records("tlsCertificates").map(|pair| read_files(pair, mode, reporter)).collect(),
-        ["credentialName"] => {
-            credential(tls, "credentialName", reporter).map(|name| vec![CertificateRef::Credential(name)])
-        }
+        ["credentialName"] => named(tls, "credentialName", reporter).map(|name| vec![CertificateRef::Credential(name)]),
         ["credentialNames"] => Some(
             tls.texts("credentialNames")
                 .map(|(item, name)| CertificateRef::Credential(reporter.reference(&item.place, name)))
@@ -300,8 +312,8 @@ fn read_files(record: &Record, mode: &str, reporter: &mut Reporter<'_>) -> Optio
     if missing {
         return None;
     }
-    let certificate = file(record, "serverCertificate", reporter)?;
-    Some(CertificateRef::Files { certificate, key: file(record, "privateKey", reporter)? })
+    let certificate = named(record, "serverCertificate", reporter)?;
+    Some(CertificateRef::Files { certificate, key: named(record, "privateKey", reporter)? })
 }
 
 /// Authorities of client certificates: a file, a credential for them, or that of the certificate.
@@ -320,16 +332,16 @@ fn read_authorities(
                 .with_suggestion("remove insecureSkipVerify, or use mode SIMPLE");
         reporter.add(&tls.place_of("insecureSkipVerify"), finding);
     }
-    let own = tls.records("tlsCertificates").find_map(|pair| file(pair, "caCertificates", reporter));
-    if let Some(file) = file(tls, "caCertificates", reporter).or(own) {
+    let of_pair = tls.records("tlsCertificates").find_map(|pair| named(pair, "caCertificates", reporter));
+    if let Some(file) = named(tls, "caCertificates", reporter).or(of_pair) {
         return Some(AuthoritiesRef::File(file));
     }
-    let named = credential(tls, "caCertCredentialName", reporter);
+    let own = named(tls, "caCertCredentialName", reporter);
     let of_certificate = certificates.iter().find_map(|certificate| match certificate {
         CertificateRef::Credential(name) => Some(name.clone()),
         CertificateRef::Files { .. } => None,
     });
-    if let Some(name) = named.or(of_certificate) {
+    if let Some(name) = own.or(of_certificate) {
         return Some(AuthoritiesRef::Credential(name));
     }
     let help = ("a file of authorities", "add caCertificates, or a secret `<credentialName>-cacert`");
@@ -337,13 +349,10 @@ fn read_authorities(
     None
 }
 
-fn file(record: &Record, field: &str, reporter: &mut Reporter<'_>) -> Option<Reference> {
+/// The file or credential of a field.
+fn named(record: &Record, field: &str, reporter: &mut Reporter<'_>) -> Option<Reference> {
     let path = record.text(field).filter(|path| !path.is_empty())?;
     Some(reporter.reference(&record.place_of(field), path))
-}
-
-fn credential(record: &Record, field: &str, reporter: &mut Reporter<'_>) -> Option<Reference> {
-    file(record, field, reporter)
 }
 
 fn hashes(
