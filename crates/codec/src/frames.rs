@@ -24,7 +24,7 @@ pub struct FrameLimits {
     pub settings: u32,
     /// PRIORITY, unknown frames, and what a peer has reason to send only so often: WINDOW_UPDATE beyond one for each 256 bytes
     /// that were sent to it; DATA that ends no stream and is empty or, from a client, has at most 8 bytes and comes oftener than
-    /// one for each 16 bytes that were sent to it. Per second, all together. Default 100.
+    /// one for each 9 bytes that were sent to it. Per second, all together. Default 100.
     pub glitches: u32,
     /// CONTINUATION frames of one header block. Default 8.
     pub continuations: u32,
@@ -71,9 +71,9 @@ const BYTES_PER_WINDOW_UPDATE: u64 = 256;
 /// DATA of a client of at most so many bytes without padding is tiny. That of a server is what a client asked for, however small
 /// its messages are.
 const TINY_DATA: usize = 8;
-/// Bytes sent to the peer for which it may send one tiny DATA: calls with small messages (an empty one of gRPC has five bytes,
-/// a ping of WebSocket six) are answered, and a flood is not.
-const BYTES_PER_TINY_DATA: u64 = 16;
+/// Bytes sent to the peer for which it may send one tiny DATA, a frame for a frame: calls with small messages (an empty one of
+/// gRPC has five bytes, a ping of WebSocket six) are answered, and a flood is not.
+const BYTES_PER_TINY_DATA: u64 = HEADER as u64;
 /// Tiny DATA that a peer may have saved up.
 const MOST_TINY_DATA: u64 = 500;
 
@@ -290,7 +290,7 @@ mod tests {
         assert!(meter.observe(&[0; PREFACE], || at).is_ok());
         for number in 0..10_000 {
             assert!(meter.observe(&call, || at).is_ok(), "call {number}");
-            meter.sent(40);
+            meter.sent(HEADER + 5);
         }
         let flood = (0..10_000).take_while(|_| meter.observe(&call, || at).is_ok()).count();
         assert_eq!(flood, 599, "what was saved up, and what was left of the budget");

@@ -157,6 +157,7 @@ fn prepare(
     }
     relay.upload.retain();
     let mut head_length = 0;
+    relay.upload.hold_open(protocol == Protocol::Http2 && head.upgrade.is_some());
     if protocol == Protocol::Http1 {
         let out = relay.upload.out(&connection.worker.buffers);
         write_request_head(head, out);

@@ -130,6 +130,7 @@ fn begin(connection: &mut Connection, exchange: &mut Exchange, is_upgrade: bool)
     } else {
         relay.download.begin(response.body, body, &worker.limits.body);
         relay.upload.release();
+        relay.upload.let_end();
     }
     if let Side::Http2(stream) = side {
         // A stream that was reset meanwhile is noticed when the body moves.

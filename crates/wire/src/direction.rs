@@ -50,6 +50,8 @@ pub struct Direction {
     touched: bool,
     /// The destination took everything and has not sent it all (sealed records of TLS).
     flushing: bool,
+    /// The end of the body is not said yet.
+    held_open: bool,
     /// The destination failed. What the source still sends is decoded all the same, so that its end is known.
     broken: Option<io::Error>,
     /// Body bytes taken from the source so far.
@@ -72,9 +74,22 @@ impl Direction {
             narrow: false,
             touched: false,
             flushing: false,
+            held_open: false,
             broken: None,
             moved: 0,
             progress: 0,
+        }
+    }
+
+    /// Whether to leave it unsaid to a stream of HTTP/2 that the body has ended: what comes of the exchange may be a tunnel.
+    pub fn hold_open(&mut self, held: bool) {
+        self.held_open = held;
+    }
+
+    /// There is no tunnel: the end of the body is said.
+    pub fn let_end(&mut self) {
+        if std::mem::take(&mut self.held_open) {
+            self.flushing = true;
         }
     }
 
@@ -441,7 +456,7 @@ impl Direction {
         destination: &mut Side,
         buffers: &Buffers,
     ) -> Poll<Result<(), MoveError>> {
-        let last = self.ended && destination.is_http2() && self.trailers().is_none();
+        let last = self.ended && !self.held_open && destination.is_http2() && self.trailers().is_none();
         while self.sent < self.out.len() {
             match destination.poll_write(cx, &self.out[self.sent..], last) {
                 Poll::Ready(Ok(written)) => {
@@ -454,10 +469,12 @@ impl Direction {
             }
         }
         match destination {
-            Side::Http2(stream) if self.ended && !stream.is_finished() => {
-                stream.finish(self.trailers().map(write_http2_trailers)).map_err(MoveError::Destination)?;
+            Side::Http2(stream) => {
+                self.flushing = false;
+                if self.ended && !self.held_open && !stream.is_finished() {
+                    stream.finish(self.trailers().map(write_http2_trailers)).map_err(MoveError::Destination)?;
+                }
             }
-            Side::Http2(_) => {}
             Side::Http1(link) => {
                 let flushed = link.poll_flush(cx).map_err(MoveError::Destination)?;
                 self.flushing = flushed.is_pending();
