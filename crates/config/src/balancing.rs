@@ -4,11 +4,12 @@
 use meshwright_model::{Algorithm, LoadBalancer, LocalityFailover, LocalitySetting};
 
 /// Our own names, the common ones first.
-const OWN: [(&str, Algorithm); 6] = [
+const OWN: [(&str, Algorithm); 7] = [
     ("LEAST_REQUEST", Algorithm::LeastRequest),
     ("ROUND_ROBIN", Algorithm::RoundRobin),
     ("RANDOM", Algorithm::Random),
     ("PEAK_EWMA", Algorithm::PeakEwma),
+    ("PREQUAL", Algorithm::Prequal),
     ("RESPONSE_TIME", Algorithm::ResponseTime),
     ("LEAST_REQUEST_OF_ALL", Algorithm::LeastRequestOfAll),
 ];

@@ -61,6 +61,9 @@ fn endpoint(cluster: &str, view: &EndpointView, out: &mut String) {
     if let Some(latency) = view.latency {
         push(out, format_args!("{cluster}::{address}::latency_us::{}", latency.as_micros()));
     }
+    if let Some(source) = &view.load_source {
+        push(out, format_args!("{cluster}::{address}::load_source::{source}"));
+    }
     push(out, format_args!("{cluster}::{address}::weight::{}", view.weight));
     if !view.locality.is_empty() {
         push(out, format_args!("{cluster}::{address}::locality::{}", view.locality));

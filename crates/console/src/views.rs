@@ -119,6 +119,9 @@ pub struct EndpointView {
     /// where no policy makes it measured.
     #[serde(rename = "latency_us", serialize_with = "as_micros")]
     pub latency: Option<Duration>,
+    /// Where its load is known from when the policy reads what endpoints say: `reported`, or `local` for what this process
+    /// counted and measured. `None` (`null`) under other policies.
+    pub load_source: Option<String>,
     /// Requests that are with it, from all clusters; `None` (`null`) where no policy makes them counted.
     pub in_flight: Option<u32>,
     /// An operator's word.

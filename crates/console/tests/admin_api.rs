@@ -121,6 +121,7 @@ fn endpoint(address: &str) -> EndpointView {
         locality: String::new(),
         priority: Some(0),
         latency: Some(Duration::from_micros(2_500)),
+        load_source: Some("local".to_owned()),
         in_flight: Some(4),
         admin: AdminState::Enabled,
         ejected: false,
@@ -267,6 +268,7 @@ async fn clusters_are_lines_like_envoys_or_json() {
         "127.0.0.1:9001::rq_active::4",
         "127.0.0.1:9001::latency_us::2500",
         "127.0.0.1:9001::priority::0",
+        "127.0.0.1:9001::load_source::local",
         "127.0.0.1:9001::health_flags::healthy",
         "127.0.0.1:9001::label.version::v1",
         "[::1]:9002::health_flags::/failed_outlier_check/admin_draining",
@@ -292,7 +294,7 @@ async fn clusters_are_lines_like_envoys_or_json() {
         cluster["endpoints"][1],
         serde_json::json!({
         "address": "[::1]:9002", "weight": 1, "labels": { "version": "v1" }, "locality": "", "priority": 0,
-        "latency_us": 2500, "in_flight": 4, "admin": "draining",
+        "latency_us": 2500, "load_source": "local", "in_flight": 4, "admin": "draining",
         "ejected": true, "ejected_for_ms": 1500, "ejection_ends_in_ms": 28_500,
         "ejection_cause": "5 server errors in a row", "ejections": 2, "consecutive_5xx": 5,
         "consecutive_gateway_errors": 0, "consecutive_local_origin_failures": 0 })

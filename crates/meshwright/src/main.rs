@@ -1,7 +1,7 @@
 //! The `meshwright` binary: one process that is a gateway, a sidecar or a load balancer, configured by Istio YAML.
 //!
 //! This file only hands the parsed command line to the command. Read next: `args` (flags), `run` (serving),
-//! `validate` (checking), `services` and `register` (the registry), `echo` and `demo` (playing).
+//! `validate` (checking), `services` and `register` (the registry), `echo` and `demo` (playing), `simulate` (calculating).
 
 mod args;
 mod client;
@@ -16,6 +16,7 @@ mod remote;
 mod render;
 mod run;
 mod services;
+mod simulate;
 mod validate;
 
 use std::io::Write;
@@ -54,6 +55,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Proxy(args) => return run::proxy(&args),
         Command::Echo(args) => return echo::run(&args),
         Command::Demo(args) => return demo::run(&args),
+        Command::Simulate(args) => return simulate::run(&args),
         Command::Validate(args) => return validate::run(&args),
         Command::Endpoints(args) => return remote::endpoints(&args),
         Command::LogLevel(args) => return remote::log_level(&args),

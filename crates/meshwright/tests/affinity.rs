@@ -251,3 +251,33 @@ fn an_endpoint_that_refuses_connections_does_not_look_like_the_fastest() {
     let refused = process.metrics().sum("envoy_cluster_upstream_cx_connect_fail", &[]);
     assert!(refused <= 3.0, "{refused} tries");
 }
+
+#[test]
+fn prequal_takes_what_endpoints_say_of_themselves_and_else_what_it_knows() {
+    let says = |name: &str, load: &str| {
+        let load = load.to_owned();
+        let name = name.to_owned();
+        Origin::sends_by(move |_| {
+            format!("HTTP/1.1 200 OK\r\nx-meshwright-load: {load}\r\nContent-Length: {}\r\n\r\n{name}", name.len())
+                .into_bytes()
+        })
+    };
+    let busy = says("busy", "in-flight=50, latency-us=90000");
+    let idle = says("idle", "in-flight=1, latency-us=900");
+    let silent = Origin::answers_after(Duration::from_millis(100), "silent");
+    let process = Launch::proxy(binary!(), &[busy.address(), idle.address(), silent.address()])
+        .args(&["--lb", "prequal", "--workers", "1"])
+        .start();
+    let mut client = process.connect();
+    let mut names = BTreeMap::new();
+    for _ in 0..100 {
+        let answer = client.get("x", "/");
+        assert_eq!(answer.header("x-meshwright-load"), None, "it is not for the client");
+        *names.entry(answer.text()).or_insert(0) += 1;
+    }
+    assert!(names["idle"] > 60, "{names:?}");
+    let clusters = process.admin_get("/clusters?format=json").json();
+    let endpoints = &clusters["clusters"][0]["endpoints"];
+    assert_eq!(endpoints[1]["load_source"], "reported", "{endpoints:#}");
+    assert_eq!(endpoints[2]["load_source"], "local", "{endpoints:#}");
+}

@@ -10,6 +10,17 @@ use std::time::{Duration, Instant};
 use support::{Backend, exchange, meshwright, read_head};
 
 #[test]
+fn the_load_is_on_every_answer_and_on_a_path_of_its_own() {
+    let backend = Backend::start(&["--delay", "30ms"]);
+    let answer = backend.get("/");
+    let line = answer.head.lines().find(|line| line.starts_with("x-meshwright-load: in-flight=0, latency-us="));
+    let micros: u64 = line.and_then(|line| line.rsplit('=').next()?.parse().ok()).expect("the load");
+    assert!(micros >= 30_000, "{micros}");
+    let load = backend.get("/.well-known/meshwright/load").json();
+    assert_eq!((load["inFlight"].as_u64(), load["latencyUs"].as_u64()), (Some(0), Some(micros)));
+}
+
+#[test]
 fn it_answers_with_what_it_saw() {
     let backend = Backend::start(&["--name", "users-1"]);
     let request =

@@ -37,6 +37,8 @@ pub enum Algorithm {
     PeakEwma,
     /// At random, the less often the longer an endpoint takes to answer.
     ResponseTime,
+    /// Of the endpoints probed lately, one with few requests in flight and the smallest latency.
+    Prequal,
     /// The same endpoint for the same key.
     ConsistentHash(ConsistentHash),
 }

@@ -228,6 +228,7 @@ async fn one_try(
             let service_time = now.saturating_duration_since(tries.began);
             exchange.record.service_time = Some(service_time);
             cluster.measure(host, service_time, now);
+            cluster.report(host, &mut connection.worker.response.borrow_mut(), now);
             observe(cluster, host, Observation::Status(exchange.answer.status), now);
             exchange.answered_at = Some(now);
             Ok(start)

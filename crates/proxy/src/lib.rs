@@ -19,6 +19,7 @@ mod grpc;
 mod http2;
 mod lease;
 mod listener;
+mod load_report;
 mod log;
 mod own_answer;
 mod record;

@@ -11,13 +11,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meshwright_codec::FrameLimits;
-use meshwright_message::{Scheme, Version};
+use meshwright_message::{ResponseHead, Scheme, Version};
 use meshwright_model::UpstreamProtocol;
 use meshwright_snapshot::{Cluster, Snapshot};
 use meshwright_telemetry::{ClusterMetrics, WorkerMetrics};
 use meshwright_traffic::{Balancer, Stagger};
 use meshwright_wire::http2::ClientLimits;
 use meshwright_wire::{EndpointPool, PoolKey, PoolLimits, Protocol, net::KeepAlive};
+
+use crate::load_report;
 
 /// Bytes of the header section of an answer over HTTP/2, counted as name + value + 32 for each field.
 const HEADER_LIST: u32 = 64 * 1024;
@@ -79,6 +81,15 @@ impl WorkerCluster {
     pub(crate) fn measure(&self, host: usize, latency: Duration, now: Instant) {
         if self.measures_latency {
             self.cluster.hosts.hosts()[host].state.observe_latency(latency, now);
+        }
+    }
+
+    /// Passes on what the endpoint says of its load in this answer.
+    pub(crate) fn report(&self, host: usize, answer: &mut ResponseHead, now: Instant) {
+        if self.cluster.policy.reads_reports()
+            && let Some((in_flight, latency)) = load_report::take(answer)
+        {
+            self.cluster.hosts.hosts()[host].state.report(in_flight, latency, now);
         }
     }
 

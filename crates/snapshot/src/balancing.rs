@@ -52,6 +52,7 @@ pub(crate) fn policy(algorithm: &Algorithm) -> Policy {
         Algorithm::Random => Policy::Random,
         Algorithm::PeakEwma => Policy::PeakEwma,
         Algorithm::ResponseTime => Policy::ResponseTime,
+        Algorithm::Prequal => Policy::Prequal,
         Algorithm::ConsistentHash(ConsistentHash { table, balance_factor, .. }) => Policy::ConsistentHash {
             table: match *table {
                 HashTable::Ring(minimum_size) => TableKind::Ring { minimum_size },

@@ -9,6 +9,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::HostVerdict;
 use crate::ewma::PeakLatency;
+use crate::report::Report;
 
 /// Counts changes of the availability of any host in this process. What a worker computed from availabilities is good as
 /// long as this stands still; the number itself means nothing.
@@ -79,6 +80,7 @@ pub struct HostState {
 struct Load {
     in_flight: AtomicU32,
     latency: PeakLatency,
+    report: Report,
 }
 
 impl HostState {
@@ -113,6 +115,26 @@ impl HostState {
     pub fn latency(&self, now: Instant) -> Duration {
         // A float becomes the nearest whole number that there is.
         Duration::from_nanos(self.latency_nanos(now) as u64)
+    }
+
+    /// Takes down what the endpoint said of itself: its requests in flight, from everybody, and its latency. It is believed
+    /// for a second.
+    pub fn report(&self, in_flight: u32, latency: Duration, now: Instant) {
+        self.load.report.set(in_flight, latency, now);
+    }
+
+    /// What the endpoint said of itself, as long as that is fresh.
+    pub fn reported(&self, now: Instant) -> Option<(u32, Duration)> {
+        self.load.report.fresh(now)
+    }
+
+    /// Requests in flight and latency in nanoseconds: what the endpoint said, else what this process knows.
+    pub(crate) fn load(&self, now: Instant) -> (u32, f64) {
+        match self.reported(now) {
+            // Microseconds of 32 bits; exact.
+            Some((in_flight, latency)) => (in_flight, latency.as_secs_f64() * 1e9),
+            None => (self.in_flight(), self.latency_nanos(now)),
+        }
     }
 
     pub(crate) fn latency_nanos(&self, now: Instant) -> f64 {

@@ -32,6 +32,7 @@ mod limits;
 mod locality;
 mod outlier;
 mod rate;
+mod report;
 mod rotation;
 mod shed;
 mod verdict;

@@ -10,13 +10,14 @@ use meshwright_traffic::{
 };
 use proptest::prelude::*;
 
-const POLICIES: [Policy; 8] = [
+const POLICIES: [Policy; 9] = [
     Policy::RoundRobin,
     Policy::LeastRequest,
     Policy::LeastRequestOfAll,
     Policy::Random,
     Policy::PeakEwma,
     Policy::ResponseTime,
+    Policy::Prequal,
     Policy::ConsistentHash { table: TableKind::RING, bound: None },
     Policy::ConsistentHash { table: TableKind::Maglev { table_size: 251 }, bound: None },
 ];

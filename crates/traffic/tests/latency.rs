@@ -57,6 +57,31 @@ fn a_host_that_was_slow_is_asked_again_after_a_while() {
 }
 
 #[test]
+fn prequal_takes_the_fastest_of_those_that_are_not_hot() {
+    let (hosts, now) = (set(&[1; 4]), start());
+    for (index, (in_flight, millis)) in [(9, 1), (2, 30), (2, 10), (3, 20)].into_iter().enumerate() {
+        hosts.hosts()[index].state.report(in_flight, millis * MILLI, now);
+    }
+    // Each probe counts one more request whenever it is used: the others come in as the best one gets hot.
+    let picks = spread(&hosts, Policy::Prequal, now, 200);
+    assert!(picks[2] > 120 && picks[3] > picks[0], "{picks:?}");
+}
+
+#[test]
+fn prequal_believes_endpoints_for_a_second_and_then_what_it_knows_itself() {
+    let (hosts, now) = (set(&[1, 1]), start());
+    hosts.hosts()[0].state.observe_latency(5 * MILLI, now);
+    hosts.hosts()[1].state.observe_latency(50 * MILLI, now);
+    let first_of_ten = |now| spread(&hosts, Policy::Prequal, now, 10)[0];
+    assert!(first_of_ten(now) > 5);
+    hosts.hosts()[0].state.report(100, 900 * MILLI, now);
+    hosts.hosts()[1].state.report(1, MILLI, now);
+    assert!(first_of_ten(now) < 5);
+    assert_eq!(hosts.hosts()[1].state.reported(now), Some((1, MILLI)));
+    assert!(first_of_ten(now + Duration::from_secs(2)) > 5);
+}
+
+#[test]
 fn response_times_share_as_ribbon_weighs_them() {
     let (hosts, now) = (set(&[1, 1, 1]), start());
     assert!(spread(&hosts, Policy::ResponseTime, now, 900).iter().all(|count| count.abs_diff(300) < 80));

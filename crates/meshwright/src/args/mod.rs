@@ -10,6 +10,7 @@ mod registry;
 mod remote;
 mod run;
 mod services;
+mod simulate;
 pub mod value;
 
 use std::ffi::OsString;
@@ -25,6 +26,7 @@ pub use registry::{DataPlace, RegistryArgs};
 pub use remote::{EndpointTarget, EndpointsArgs, EndpointsCommand, LogLevelArgs};
 pub use run::{Face, MeshArgs, ProcessArgs, ProxyArgs, RunArgs};
 pub use services::{DeregisterArgs, DrainArgs, InstanceName, RegisterArgs, RegistryClient, ResolveArgs, ServicesArgs};
+pub use simulate::{SimulateArgs, SimulateCommand, SimulateLbArgs};
 
 /// Exit code of a command that did what it was asked to do.
 pub const EXIT_OK: u8 = 0;
@@ -84,6 +86,9 @@ pub enum Command {
     /// Start services, a gateway in front of them and a gentle load, all in this process
     #[command(after_help = play::DEMO_EXAMPLES)]
     Demo(DemoArgs),
+    /// Calculate what a load balancer would do to a load, without any socket
+    #[command(after_help = simulate::SIMULATE_EXAMPLES)]
+    Simulate(SimulateArgs),
     /// Check configuration and say everything that is wrong with it, with places and advice
     #[command(
         visible_aliases = ["check", "test-config"],

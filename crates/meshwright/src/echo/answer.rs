@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Echo;
 use super::body::EchoBody;
 use super::connection::{Connection, Visit};
+use super::load;
 use super::tls::TlsFacts;
 use crate::args::value::{self, Delay};
 
@@ -60,6 +61,15 @@ enum OneOrMore {
 }
 
 impl Echo {
+    /// Says at once how much there is to do.
+    pub(super) fn load_answer(&self) -> Response<EchoBody> {
+        let (in_flight, latency) = self.load.read();
+        let text = format!("{{\"inFlight\":{in_flight},\"latencyUs\":{}}}\n", latency.as_micros());
+        let mut answer = json(StatusCode::OK, text, None);
+        answer.headers_mut().insert(load::HEADER, self.load.header());
+        answer
+    }
+
     /// Answers one request.
     pub(super) async fn answer(
         &self,

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::Echo;
 use super::body::AnyBody;
 use super::tls::TlsFacts;
-use super::{grpc, websocket};
+use super::{grpc, load, websocket};
 
 /// Time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -100,6 +100,17 @@ impl Connection {
         if grpc::is_call(&request) {
             return grpc::answer(self, request).await;
         }
-        self.echo.answer(request, &self, visit).await.map(AnyBody::Left)
+        let load = &self.echo.load;
+        if request.uri().path() == load::PATH {
+            return self.echo.load_answer().map(AnyBody::Left);
+        }
+        // Checks of health are no load.
+        let in_flight = (request.uri().path() != "/health").then(|| load.begin());
+        let mut answer = self.echo.answer(request, &self, visit).await;
+        if let Some(in_flight) = in_flight {
+            in_flight.answered();
+        }
+        answer.headers_mut().insert(load::HEADER, load.header());
+        answer.map(AnyBody::Left)
     }
 }

@@ -9,6 +9,7 @@ mod body;
 mod connection;
 mod frame;
 mod grpc;
+mod load;
 mod tls;
 mod websocket;
 
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use self::load::Load;
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -93,6 +95,7 @@ struct Echo {
     permits: Option<Arc<Semaphore>>,
     connections: AtomicU64,
     requests: AtomicU64,
+    load: Load,
 }
 
 impl Echo {
@@ -153,7 +156,13 @@ pub async fn serve(listener: TcpListener, settings: EchoSettings, shutdown: impl
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)))
     });
-    let echo = Arc::new(Echo { settings, permits, connections: AtomicU64::default(), requests: AtomicU64::default() });
+    let echo = Arc::new(Echo {
+        settings,
+        permits,
+        connections: AtomicU64::default(),
+        requests: AtomicU64::default(),
+        load: Load::default(),
+    });
     // Whoever serves holds a receiver: when all are gone, everything has ended.
     let (stop, stopping) = watch::channel(());
     tokio::pin!(shutdown);

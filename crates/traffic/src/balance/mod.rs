@@ -21,6 +21,7 @@ mod least_request;
 mod outlook;
 mod peak_ewma;
 mod policy;
+mod prequal;
 mod response_time;
 mod round_robin;
 
@@ -32,6 +33,7 @@ use candidates::{Candidates, Tier};
 use least_request::Compared;
 use outlook::Outlook;
 pub use policy::Policy;
+use prequal::Prequal;
 use response_time::ResponseTime;
 use round_robin::RoundRobin;
 
@@ -104,6 +106,8 @@ enum Algorithm {
     RoundRobin(Vec<RoundRobin>),
     /// One set of weights per group.
     ResponseTime(Vec<ResponseTime>),
+    /// One pool of probes per group.
+    Prequal(Vec<Prequal>),
     /// All that there is to know is in the hosts.
     Stateless,
 }
@@ -118,6 +122,7 @@ impl Balancer {
                 Algorithm::RoundRobin(rotations.collect())
             }
             Policy::ResponseTime => Algorithm::ResponseTime(vec![ResponseTime::default(); groups.len()]),
+            Policy::Prequal => Algorithm::Prequal(vec![Prequal::default(); groups.len()]),
             _ => Algorithm::Stateless,
         };
         Self { policy, algorithm, outlook: Outlook::default(), stagger }
@@ -189,6 +194,7 @@ impl Balancer {
             (Algorithm::RoundRobin(rotations), _) if ask.tried.is_empty() => {
                 rotations.get_mut(number)?.pick(&candidates, rng)
             }
+            (Algorithm::Prequal(pools), _) => pools.get_mut(number)?.pick(&candidates, rng),
             (Algorithm::ResponseTime(times), _) => times.get_mut(number)?.pick(&candidates, rng),
             (_, Policy::LeastRequest) => least_request::pick(&candidates, Compared::Two, rng),
             (_, Policy::LeastRequestOfAll) => least_request::pick(&candidates, Compared::All, rng),
@@ -197,7 +203,9 @@ impl Balancer {
                 Some(hash) => consistent_hash::pick(&candidates, table, bound, hash),
                 None => candidates.draw(None, rng),
             },
-            (_, Policy::RoundRobin | Policy::ResponseTime | Policy::Random) => candidates.draw(None, rng),
+            (_, Policy::RoundRobin | Policy::ResponseTime | Policy::Prequal | Policy::Random) => {
+                candidates.draw(None, rng)
+            }
         }
     }
 }

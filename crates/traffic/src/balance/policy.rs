@@ -18,6 +18,8 @@ pub enum Policy {
     PeakEwma,
     /// At random, the less often the longer a host takes: Ribbon's `WeightedResponseTimeRule`.
     ResponseTime,
+    /// Of the hosts probed lately, one with few requests in flight and the smallest latency: Google's Prequal.
+    Prequal,
     /// The owner of the request's key.
     ConsistentHash {
         /// The table.
@@ -39,7 +41,12 @@ impl Policy {
 
     /// Whether picks read the hosts' latencies, so that answers must be observed with [`crate::HostState::observe_latency`].
     pub const fn needs_latency(self) -> bool {
-        matches!(self, Self::PeakEwma | Self::ResponseTime)
+        matches!(self, Self::PeakEwma | Self::ResponseTime | Self::Prequal)
+    }
+
+    /// Whether picks read what endpoints say of themselves, so that it must be passed on with [`crate::HostState::report`].
+    pub const fn reads_reports(self) -> bool {
+        matches!(self, Self::Prequal)
     }
 
     /// The name, as configuration and admin pages write it.
@@ -51,6 +58,7 @@ impl Policy {
             Self::Random => "RANDOM",
             Self::PeakEwma => "PEAK_EWMA",
             Self::ResponseTime => "RESPONSE_TIME",
+            Self::Prequal => "PREQUAL",
             Self::ConsistentHash { table: TableKind::Ring { .. }, .. } => "RING_HASH",
             Self::ConsistentHash { table: TableKind::Maglev { .. }, .. } => "MAGLEV",
         }

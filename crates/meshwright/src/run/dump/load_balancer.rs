@@ -15,6 +15,7 @@ pub(super) fn of(balancer: &LoadBalancer) -> Value {
         Algorithm::Random => ("RANDOM", None),
         Algorithm::PeakEwma => ("PEAK_EWMA", None),
         Algorithm::ResponseTime => ("RESPONSE_TIME", None),
+        Algorithm::Prequal => ("PREQUAL", None),
         Algorithm::ConsistentHash(hash) => match hash.table {
             HashTable::Ring(_) => ("RING_HASH", Some(hash)),
             HashTable::Maglev(_) => ("MAGLEV", Some(hash)),
