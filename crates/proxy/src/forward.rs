@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use meshwright_codec::{BodyError, HeadErrorClass, write_http2_request, write_request_head};
+use meshwright_codec::{write_http2_request, write_request_head};
 use meshwright_message::{BodyLength, HeaderName, Method};
 use meshwright_model::{Failure, FailureKind, Stage};
 use meshwright_snapshot::{Forward, Route, WeightedCluster};
-use meshwright_telemetry::{ClusterCounter, RefusalReason};
+use meshwright_telemetry::ClusterCounter;
 use meshwright_traffic::{Backoff, Observation, OutlierEvent};
 use meshwright_wire::{Deadlines, Ends, Lease, Protocol, Relay, RelayError, ResponseStart, Reuse};
 use smallvec::SmallVec;
@@ -20,11 +20,10 @@ use crate::connection::Connection;
 use crate::exchange::{Answered, Exchange};
 use crate::lease::{Admission, Wanted};
 use crate::listener::ListenerView;
-use crate::record::Record;
 use crate::request::Chosen;
 use crate::view::WorkerCluster;
 use crate::worker::Worker;
-use crate::{admit, grpc, respond, retry, upgrade};
+use crate::{admit, broken, grpc, respond, retry, upgrade};
 
 /// Requests that are sent again because a kept connection was closed try a kept one at most this often; then a new one.
 const STALE_TRIES: u32 = 2;
@@ -240,7 +239,7 @@ async fn one_try(
             let nothing_sent = unprocessed || (untouched && tries.protocol == Protocol::Http1);
             let answered =
                 matches!(error, RelayError::Upstream { answered: true, .. } | RelayError::UpstreamInvalid(_));
-            let failure = failure_of(&mut exchange.record, Stage::Forward, error);
+            let failure = broken::failure_of(&mut exchange.record, Stage::Forward, error);
             Err(TryFailure { failure, host: Some(host), nothing_sent, answered, reuse: Some(reuse) })
         }
     }
@@ -350,34 +349,6 @@ async fn await_answer(connection: &mut Connection, exchange: &mut Exchange) -> R
         }
         relay.keep_behind_head(&start, &mut ends);
         record.head_bytes_sent += respond::queue_interim(relay, ends.downstream, &worker.buffers, request, &head);
-    }
-}
-
-/// What the end of an exchange means, and the exact limit where one was broken.
-pub(crate) fn failure_of(record: &mut Record, stage: Stage, error: RelayError) -> Failure {
-    match error {
-        RelayError::Downstream(cause) => Failure::new(stage, FailureKind::DownstreamClosed).because(cause),
-        RelayError::DownstreamInvalid(error) => {
-            if matches!(error, BodyError::ChunkExtensionTooLong | BodyError::TrailersTooLarge) {
-                record.refusal = Some(RefusalReason::ChunkedBodyLimit);
-            }
-            Failure::new(Stage::Read, FailureKind::BadRequest).because(error.as_str())
-        }
-        RelayError::Upstream { cause, .. } => Failure::new(stage, FailureKind::UpstreamClosed).because(cause),
-        RelayError::UpstreamInvalid(error) => {
-            if matches!(error.class(), HeadErrorClass::HeadersTooLarge | HeadErrorClass::UriTooLong) {
-                record.refusal = Some(RefusalReason::UpstreamHeadLimit);
-            }
-            Failure::new(stage, FailureKind::UpstreamProtocol).because(error.as_str())
-        }
-        RelayError::UpstreamBodyInvalid(error) => {
-            Failure::new(stage, FailureKind::UpstreamProtocol).because(error.as_str())
-        }
-        RelayError::UpstreamStalled => Failure::new(stage, FailureKind::Timeout)
-            .because("the endpoint took nothing of the request for the stall timeout"),
-        RelayError::RouteDeadline => Failure::new(stage, FailureKind::Timeout),
-        RelayError::TryDeadline => Failure::new(stage, FailureKind::PerTryTimeout),
-        RelayError::Stalled => Failure::new(Stage::Read, FailureKind::StreamIdle),
     }
 }
 

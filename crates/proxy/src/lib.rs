@@ -9,6 +9,7 @@
 mod accept;
 mod admit;
 mod affinity;
+mod broken;
 mod clock;
 mod connection;
 mod contained;

@@ -12,9 +12,9 @@ use meshwright_wire::{Buffers, Direction, Protocol, Relay, RelayError, ResponseS
 
 use crate::connection::{After, Connection};
 use crate::exchange::Exchange;
-use crate::forward::{self, Answer};
+use crate::forward::Answer;
 use crate::request::Chosen;
-use crate::{grpc, upgrade};
+use crate::{broken, grpc, upgrade};
 
 /// Value of `server` in answers that have none.
 const SERVER: &[u8] = b"meshwright";
@@ -200,7 +200,7 @@ async fn finish(
         if let (RelayError::RouteDeadline, Some(cluster)) = (&error, &cluster) {
             cluster.metrics.count(ClusterCounter::UpstreamRqTimeout);
         }
-        return Err(forward::failure_of(&mut exchange.record, Stage::Respond, error));
+        return Err(broken::failure_of(&mut exchange.record, Stage::Respond, error));
     }
     exchange.record.complete();
     if exchange.is_grpc

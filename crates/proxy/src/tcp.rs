@@ -16,7 +16,7 @@ use crate::forward::{self, TryFailure};
 use crate::lease::{Admission, Wanted};
 use crate::listener::ListenerView;
 use crate::view::WorkerCluster;
-use crate::{accept, admit};
+use crate::{accept, admit, broken};
 
 /// Endpoints that are tried until one can be connected to. Nothing was sent, so that another one may be.
 const TRIES: usize = 3;
@@ -107,7 +107,7 @@ async fn tunnel(connection: &mut Connection, exchange: &mut Exchange) {
     relay.download.dispose(&connection.worker.buffers);
     if let Err(error) = ended {
         if !matches!(error, RelayError::Stalled) {
-            let failure = forward::failure_of(&mut exchange.record, Stage::Respond, error);
+            let failure = broken::failure_of(&mut exchange.record, Stage::Respond, error);
             exchange.record.failed(&failure);
         }
         // What one side has lost, the other must not take for complete.
