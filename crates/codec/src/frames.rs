@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a frame header.
 const HEADER: usize = 9;
+/// Type of the frames that carry bodies.
+const DATA: u8 = 0;
 /// Bytes of the connection preface of a client.
 const PREFACE: usize = 24;
 
@@ -88,6 +90,7 @@ pub struct FrameMeter {
     /// The next payload byte is the length of padding: the whole length of the frame, until it is known.
     padded: Option<usize>,
     continuations: u32,
+    heads: u32,
     resets: Bucket,
     pings: Bucket,
     settings: Bucket,
@@ -109,11 +112,12 @@ impl FrameMeter {
     pub fn of_server(limits: FrameLimits) -> Self {
         Self {
             limits,
-            header: [0; HEADER],
+            header: [u8::MAX; HEADER],
             have: 0,
             skip: 0,
             padded: None,
             continuations: 0,
+            heads: 0,
             resets: Bucket::default(),
             pings: Bucket::default(),
             settings: Bucket::default(),
@@ -123,6 +127,16 @@ impl FrameMeter {
             window_credit: 0,
             data_credit: 0,
         }
+    }
+
+    /// How many HEADERS frames came so far; wraps around.
+    pub fn heads(&self) -> u32 {
+        self.heads
+    }
+
+    /// Whether the last frame that began is DATA.
+    pub fn is_in_data(&self) -> bool {
+        self.have <= 3 && self.header[3] == DATA
     }
 
     /// So many bytes were sent to the peer: it has reason to answer them.
@@ -160,7 +174,6 @@ impl FrameMeter {
     }
 
     fn frame(&mut self, now: &impl Fn() -> Instant) -> Result<(), FrameFlood> {
-        const DATA: u8 = 0;
         const HEADERS: u8 = 1;
         const RST_STREAM: u8 = 3;
         const SETTINGS: u8 = 4;
@@ -182,6 +195,7 @@ impl FrameMeter {
             }
             DATA => self.data(length, now),
             HEADERS => {
+                self.heads = self.heads.wrapping_add(1);
                 self.continuations = 0;
                 Ok(())
             }
@@ -294,6 +308,18 @@ mod tests {
         }
         let flood = (0..10_000).take_while(|_| meter.observe(&call, || at).is_ok()).count();
         assert_eq!(flood, 599, "what was saved up, and what was left of the budget");
+    }
+
+    #[test]
+    fn heads_are_counted_and_the_kind_of_the_last_frame_is_known() {
+        let mut meter = FrameMeter::of_server(FrameLimits::default());
+        assert!(!meter.is_in_data(), "nothing came");
+        for (kind, payload, heads, in_data) in
+            [(1, 100, 1, false), (0, 100, 1, true), (9, 10, 1, false), (1, 0, 2, false), (0, 0, 2, true)]
+        {
+            meter.observe(&frame(kind, 0, &vec![0; payload]), start).unwrap();
+            assert_eq!((meter.heads(), meter.is_in_data()), (heads, in_data));
+        }
     }
 
     /// How many of the pings that are sent at these times (in milliseconds) pass, after `sent` bytes were sent.

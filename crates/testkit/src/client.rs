@@ -327,6 +327,20 @@ impl RawClient {
         std::mem::take(&mut self.ahead)
     }
 
+    /// Reads what comes next, behind what was read ahead; false at the end.
+    pub(crate) fn read_more(&mut self) -> io::Result<bool> {
+        match self.fill() {
+            Ok(more) => Ok(more),
+            Err(ReadError::Failed(error)) => Err(error),
+            Err(other) => Err(io::Error::other(other.to_string())),
+        }
+    }
+
+    /// Gives back bytes of [`RawClient::take_ahead`] that were not used.
+    pub(crate) fn put_back(&mut self, bytes: Vec<u8>) {
+        self.ahead = bytes;
+    }
+
     /// Everything until the peer closes; what came before a reset counts.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         while let Ok(true) = self.fill() {}

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::corpus::{AnswerCase, AnswerMust, Case, End, Expected, Split};
+use crate::corpus::{AnswerCase, AnswerMust, Case, End, Expected, FrameCase, FrameMust, Split};
+use crate::frames::{self, FrameClient, kind};
 use crate::reading::Reading;
-use crate::{RawClient, ReadError, Response};
+use crate::{RawClient, ReadError, Response, TlsClient};
 
 /// The request that is sent behind a case whose connection should serve on.
 const BEHIND: &str = "GET /behind HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -294,5 +295,80 @@ impl AnswerCase {
             splits.push("all".to_owned());
         }
         splits
+    }
+}
+
+impl FrameCase {
+    /// Sends it to a proxy, whole or byte by byte, and judges what comes back.
+    ///
+    /// # Errors
+    /// What is wrong, as a sentence.
+    ///
+    /// # Panics
+    /// Nobody accepts, or nobody speaks HTTP/2 there.
+    pub fn try_at(&self, address: SocketAddr, tls: Option<&TlsClient>, bytewise: bool) -> Result<(), String> {
+        let mut client =
+            if self.opens { FrameClient::open(address, tls, &[]) } else { FrameClient::silent(address, tls) };
+        if bytewise {
+            client.send_bytewise(&self.bytes);
+        } else {
+            client.send(&self.bytes);
+        }
+        let right = match &self.must {
+            FrameMust::Alive => {
+                client.send(frames::ping(*b"behind!!"));
+                client.read_until(SILENCE, |all| {
+                    all.iter().any(|one| one.kind == kind::PING && one.flags & 1 == 1 && one.payload == *b"behind!!")
+                })
+            }
+            FrameMust::Answered(stream, _) | FrameMust::Forwarded(stream, _) => {
+                let stream = *stream;
+                client.read_until(SILENCE, |all| all.iter().any(|one| one.stream == stream && one.is_last()))
+            }
+            FrameMust::StreamError(stream, codes) => {
+                let stream = *stream;
+                client.read_until(SILENCE, |all| {
+                    all.iter()
+                        .any(|one| one.kind == kind::GOAWAY || (one.kind == kind::RST_STREAM && one.stream == stream))
+                });
+                client.reset_of(stream).or(client.goaway()).is_some_and(|code| codes.contains(&code))
+            }
+            FrameMust::Refused(stream) => {
+                let stream = *stream;
+                client.read_until(SILENCE, |all| {
+                    all.iter().any(|one| {
+                        one.kind == kind::GOAWAY
+                            || (one.kind == kind::RST_STREAM && one.stream == stream)
+                            || (one.stream == stream && one.is_last())
+                    })
+                });
+                let answered = client.status_of(stream).is_some_and(|status| (400..500).contains(&status));
+                answered || client.reset_of(stream).is_some() || client.goaway().is_some()
+            }
+            FrameMust::ConnectionError(codes) => {
+                client.is_closed_within(SILENCE) && client.goaway().is_some_and(|code| codes.contains(&code))
+            }
+            FrameMust::Closed => client.is_closed_within(SILENCE),
+        };
+        let verdict = match &self.must {
+            FrameMust::Answered(stream, status) if right => client.status_of(*stream) == Some(*status),
+            FrameMust::Forwarded(stream, expected) if right => {
+                let status = client.status_of(*stream).unwrap_or_default();
+                let answer = Response { status, body: client.data_of(*stream), ..Response::default() };
+                return expected.judge(&answer);
+            }
+            _ => right,
+        };
+        if verdict {
+            return Ok(());
+        }
+        let shown: Vec<String> = client
+            .frames()
+            .iter()
+            .map(|one| {
+                format!("{}:{}:{} {:?}", one.kind, one.flags, one.stream, one.payload.get(..12).unwrap_or(&one.payload))
+            })
+            .collect();
+        Err(format!("{:?} is right; closed: {}; frames: {shown:?}", self.must, client.is_closed()))
     }
 }

@@ -4,7 +4,8 @@
 //! is always for a condition ([`eventually`]), never for a time. A broken expectation panics: this crate is for tests only.
 //! Read next: [`Launch`] and [`Meshwright`] (the process), [`Origin`] (upstream peers), [`RawClient`] (downstream peers),
 //! [`Config`] (its YAML); [`Http2Client`] and [`Http2Origin`] with [`Grpc`] and [`WebSocket`] on top; [`Authority`] and
-//! [`TlsClient`] for TLS; for hostile inputs [`corpus`], [`Judge`] and [`Recorder`].
+//! [`TlsClient`] for TLS; for hostile inputs [`corpus`], [`Judge`] and [`Recorder`],
+//! and [`frames`] below HTTP/2.
 
 mod ask;
 mod certificates;
@@ -12,6 +13,7 @@ mod channel;
 mod client;
 mod config;
 pub mod corpus;
+pub mod frames;
 mod grpc;
 mod http2;
 mod judge;

@@ -7,11 +7,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::client::BETWEEN_PIECES;
 use crate::corpus::{Ending, answers};
 use crate::reading::Reading;
 use crate::{Origin, OriginConnection, PATIENCE};
+
+/// How long `/never` takes nothing.
+const NEVER: Duration = Duration::from_secs(3);
 
 /// What came so far.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +38,7 @@ pub struct Tally {
 ///
 /// - `/early/STATUS` is answered before its body is read,
 /// - `/final/STATUS` is answered at once and its body never read; the connection is closed,
+/// - `/never` has its body not read, and after 3 s its connection closed,
 /// - `/continue` gets `100 Continue` before its body is read,
 /// - `/switch/STATUS` is answered with that status; after 101 every byte comes back,
 /// - `/answers/NUMBER/SPLIT` gets that answer of the corpus, in two pieces split there, or byte by byte (`all`),
@@ -120,6 +125,10 @@ impl Recording<'_> {
     fn act_on_head(&mut self, target: &[String]) -> io::Result<bool> {
         match target.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["early", status] => self.answer(status, "", b"early")?,
+            ["never"] => {
+                crate::pass(NEVER);
+                return Ok(true);
+            }
             ["continue"] => self.connection.send("HTTP/1.1 100 Continue\r\n\r\n")?,
             ["final", status] => {
                 self.answer(status, "connection: close\r\n", b"final")?;

@@ -8,10 +8,13 @@ mod answers;
 mod chunks;
 mod fields;
 mod framing;
+mod http2;
+mod http2_messages;
 mod lines;
 mod sequences;
 
 pub use answers::{AnswerCase, AnswerMust, Ending, answers};
+pub use http2::{FrameCase, FrameMust, http2};
 
 /// The rows that are data, and what each is about.
 pub const ROWS: [(&str, &str); 40] = [

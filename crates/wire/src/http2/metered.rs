@@ -8,12 +8,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use meshwright_codec::{FrameFlood, FrameMeter};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::Transport;
 
 /// What a client says first (RFC 9113, section 3.4). No request of HTTP/1 begins like this.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bytes that are read at once where heads may come.
+const HEADS_AT_ONCE: u64 = 2048;
 
 /// The meter of a connection, shared between its socket and its task.
 pub(super) struct Meter {
@@ -21,16 +24,42 @@ pub(super) struct Meter {
     flood: Cell<Option<FrameFlood>>,
     /// Since when the peer takes nothing of what waits for it.
     pub(super) blocked_since: Cell<Option<Instant>>,
+    heads: Heads,
+}
+
+/// `h2` decodes every head there is to read before it hands out the first. A decoded head takes up to 70 times its bytes, so
+/// heads are read only as fast as they are taken.
+#[derive(Default)]
+struct Heads {
+    /// Whether they are taken one by one.
+    are_taken: Cell<bool>,
+    /// Some were read and may not have been taken.
+    wait: Cell<bool>,
 }
 
 impl Meter {
     pub(super) fn new(frames: FrameMeter) -> Rc<Self> {
-        Rc::new(Self { frames: RefCell::new(frames), flood: Cell::new(None), blocked_since: Cell::new(None) })
+        Rc::new(Self {
+            frames: RefCell::new(frames),
+            flood: Cell::new(None),
+            blocked_since: Cell::new(None),
+            heads: Heads::default(),
+        })
     }
 
     /// The limit that the peer has broken.
     pub(super) fn flood(&self) -> Option<FrameFlood> {
         self.flood.get()
+    }
+
+    /// From now on nothing is read behind a head until [`Meter::heads_were_taken`].
+    pub(super) fn take_heads(&self) {
+        self.heads.are_taken.set(true);
+    }
+
+    /// All heads that were read have been taken; whether reading had to wait for that and goes on now.
+    pub(super) fn heads_were_taken(&self) -> bool {
+        self.heads.wait.replace(false)
     }
 
     /// Notes what became of a write.
@@ -77,15 +106,24 @@ impl AsyncRead for Metered {
             // Nothing more is taken from it; the task ends the connection.
             return Poll::Pending;
         }
+        if self.meter.heads.wait.get() {
+            // Whoever takes the heads asks again.
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
-        if self.ahead.is_empty() {
-            ready!(Pin::new(&mut self.transport).poll_read(cx, buffer))?;
-        } else {
+        if !self.ahead.is_empty() {
             self.read_ahead(buffer);
+        } else if self.meter.heads.are_taken.get() && !self.meter.frames.borrow().is_in_data() {
+            let mut little = (&mut self.transport).take(HEADS_AT_ONCE);
+            ready!(Pin::new(&mut little).poll_read(cx, buffer))?;
+        } else {
+            ready!(Pin::new(&mut self.transport).poll_read(cx, buffer))?;
         }
         let meter = &self.meter;
         let read = &buffer.filled()[before..];
+        let heads = meter.frames.borrow().heads();
         let observed = meter.frames.borrow_mut().observe(read, Instant::now);
+        meter.heads.wait.set(meter.heads.are_taken.get() && meter.frames.borrow().heads() != heads);
         if let Err(flood) = observed {
             meter.flood.set(Some(flood));
             buffer.set_filled(before);

@@ -51,12 +51,16 @@ impl ServerConnection {
             .handshake(Metered::new(transport, ahead, meter.clone()))
             .await
             .map_err(io::Error::other)?;
+        meter.take_heads();
         Ok(Self { h2, meter, flooded: false })
     }
 
     /// The next thing that comes, while everything else of the connection goes on.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Accepted> {
-        let accepted = self.h2.poll_accept(cx);
+        let mut accepted = self.h2.poll_accept(cx);
+        while accepted.is_pending() && self.meter.heads_were_taken() {
+            accepted = self.h2.poll_accept(cx);
+        }
         if let Some(flood) = self.meter.flood()
             && !self.flooded
         {
@@ -87,7 +91,11 @@ impl ServerConnection {
 
     /// Ready when everything is said and the connection is closed.
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.h2.poll_closed(cx).map(|_| ())
+        let mut closed = self.h2.poll_closed(cx);
+        while closed.is_pending() && self.meter.heads_were_taken() {
+            closed = self.h2.poll_closed(cx);
+        }
+        closed.map(|_| ())
     }
 
     /// Since when the client takes nothing of what waits for it.

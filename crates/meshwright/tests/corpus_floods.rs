@@ -1,0 +1,332 @@
+//! Floods of HTTP/2, rows C2 to C8: each ends within a thousand frames, costs next to no memory, and nobody else notices.
+//!
+//! While a flood runs, another client asks a thousand times a second, and not one of its requests may fail.
+
+mod corpus;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use meshwright_testkit::frames::{
+    self, FrameClient, code, data, field, flag, frame, headers, indexed_field, kind, ping, priority, request, reset,
+    settings, window_update,
+};
+use meshwright_testkit::{Meshwright, RawClient, eventually, pass};
+
+use corpus::Setting;
+
+/// Frames after which the connection must be closed.
+const MOST_FRAMES: usize = 1000;
+/// Frames that are sent before a look at what came back.
+const BATCH: usize = 25;
+/// What a flood may make the process grow by.
+const GROWTH: u64 = 1024 * 1024;
+
+/// Somebody who asks all the time.
+struct Neighbour {
+    stop: Arc<AtomicBool>,
+    running: Option<JoinHandle<(usize, Vec<String>)>>,
+}
+
+impl Neighbour {
+    fn of(process: &Meshwright) -> Self {
+        let (address, stop) = (process.gateway(), Arc::new(AtomicBool::new(false)));
+        let stopped = stop.clone();
+        let running = thread::spawn(move || {
+            let mut client = RawClient::connect(address);
+            let (mut asked, mut failures) = (0, Vec::new());
+            while !stopped.load(Ordering::SeqCst) || asked == 0 {
+                asked += 1;
+                match client.try_request("GET", "x", "/neighbour", &[], b"") {
+                    Ok(answer) if answer.status == 200 => {}
+                    other => {
+                        failures.push(format!("{other:?}"));
+                        client = RawClient::connect(address);
+                    }
+                }
+                pass(Duration::from_millis(1));
+            }
+            (asked, failures)
+        });
+        Self { stop, running: Some(running) }
+    }
+
+    /// Ends it; none of its requests may have failed.
+    #[track_caller]
+    fn is_content(mut self) -> usize {
+        self.stop.store(true, Ordering::SeqCst);
+        let (asked, failures) = self.running.take().expect("it runs").join().expect("it ends");
+        assert!(failures.is_empty(), "{} of {asked} requests: {:?}", failures.len(), failures.first());
+        asked
+    }
+}
+
+/// A process that has served HTTP/2 and HTTP/1 already.
+fn warm() -> (Setting, u64) {
+    let setting = Setting::new();
+    for _ in 0..3 {
+        let mut client = FrameClient::open(setting.process.gateway(), None, &[]);
+        client.send(headers(1, request("GET", "/p", &[]), true));
+        assert!(client.read_until(meshwright_testkit::PATIENCE, |all| all.iter().any(frames::Http2Frame::is_last)));
+    }
+    let rss = setting.process.rss_bytes();
+    (setting, rss)
+}
+
+/// Sends `opening`, then the frames that `next` makes of a number until the peer ends the connection. How many frames it took.
+#[track_caller]
+fn flood(setting: &Setting, opening: &[u8], mut next: impl FnMut(u32) -> Vec<Vec<u8>>, codes: &[u32]) -> usize {
+    let mut client = FrameClient::open(setting.process.gateway(), None, &[]);
+    client.send(opening);
+    let mut sent = 0;
+    let mut number = 0;
+    while sent < MOST_FRAMES {
+        let mut batch = Vec::new();
+        while batch.len() < BATCH {
+            batch.extend(next(number));
+            number += 1;
+        }
+        sent += batch.len();
+        let ended = !client.send(batch.concat())
+            || client.read_until(Duration::from_millis(20), |all| all.iter().any(|one| one.kind == kind::GOAWAY))
+            || client.is_closed();
+        if ended {
+            break;
+        }
+    }
+    assert!(client.is_closed_within(meshwright_testkit::PATIENCE), "{sent} frames and still open");
+    assert!(sent <= MOST_FRAMES, "{sent} frames");
+    let code = client.goaway();
+    assert!(code.is_some_and(|code| codes.contains(&code)), "{code:?} after {sent} frames");
+    sent
+}
+
+/// As [`flood`], with a neighbour, and with a look at the memory.
+#[track_caller]
+fn floods(opening: &[u8], next: impl FnMut(u32) -> Vec<Vec<u8>>, codes: &[u32]) {
+    let (setting, rss) = warm();
+    let neighbour = Neighbour::of(&setting.process);
+    let cpu = setting.process.cpu_time();
+    let sent = flood(&setting, opening, next, codes);
+    let cpu = setting.process.cpu_time() - cpu;
+    let growth = setting.process.rss_bytes().saturating_sub(rss);
+    let asked = neighbour.is_content();
+    println!("{sent} frames, {growth} bytes more, {cpu:?} with {asked} requests of another client");
+    assert!(growth <= GROWTH, "{growth} bytes more");
+    setting.stays_unharmed();
+}
+
+const CALM: &[u32] = &[code::ENHANCE_YOUR_CALM];
+
+fn stream(number: u32) -> u32 {
+    2 * number + 1
+}
+
+fn get(stream: u32) -> Vec<u8> {
+    headers(stream, request("GET", "/p", &[]), true)
+}
+
+fn post(stream: u32) -> Vec<u8> {
+    headers(stream, request("POST", "/p", &[]), false)
+}
+
+#[test]
+fn row_c2_cve_2023_44487_rapid_reset() {
+    let (setting, _) = warm();
+    let before = setting.recorder.tally().requests;
+    let sent = flood(&setting, &[], |number| vec![get(stream(number)), reset(stream(number), 8)], CALM);
+    assert!(sent <= 400, "{sent} frames are two hundred pairs");
+    let came = setting.recorder.tally().requests - before;
+    assert!(came <= 200, "{came} requests reached the origin");
+    setting.stays_unharmed();
+    floods(&[], |number| vec![get(stream(number)), reset(stream(number), 8)], CALM);
+}
+
+#[test]
+fn row_c3_cve_2025_8671_made_you_reset_by_a_window_update_of_nothing() {
+    floods(&[], |number| vec![post(stream(number)), window_update(stream(number), 0)], &[11, 1]);
+}
+
+#[test]
+fn row_c3_cve_2025_8671_made_you_reset_by_a_window_beyond_all() {
+    floods(&[], |number| vec![post(stream(number)), window_update(stream(number), 0x7fff_ffff)], CALM);
+}
+
+#[test]
+fn row_c3_cve_2025_8671_made_you_reset_by_priority_on_itself() {
+    floods(&[], |number| vec![post(stream(number)), priority(stream(number), stream(number), 1)], &[11, 1]);
+}
+
+#[test]
+fn row_c3_cve_2025_8671_made_you_reset_by_headers_behind_the_end() {
+    floods(&[], |number| vec![get(stream(number)), get(stream(number))], &[11, 5, 1]);
+}
+
+#[test]
+fn row_c3_cve_2025_8671_made_you_reset_by_data_behind_the_end() {
+    floods(&[], |number| vec![get(stream(number)), data(stream(number), "0123456789", false)], &[11, 5, 1]);
+}
+
+#[test]
+fn row_c3_made_you_reset_by_malformed_requests() {
+    let bad = request("GET", "/p", &[("connection", "close")]);
+    floods(&[], |number| vec![headers(stream(number), &bad, true)], CALM);
+}
+
+#[test]
+fn row_c4_cve_2024_27316_continuation_without_end() {
+    let opening = frame(kind::HEADERS, flag::END_STREAM, 1, request("GET", "/p", &[]));
+    floods(&opening, |_| vec![frame(kind::CONTINUATION, 0, 1, field("x", "y"))], CALM);
+}
+
+#[test]
+fn row_c4_cve_2019_9518_empty_continuation_without_end() {
+    let opening = frame(kind::HEADERS, flag::END_STREAM, 1, request("GET", "/p", &[]));
+    floods(&opening, |_| vec![frame(kind::CONTINUATION, 0, 1, [])], CALM);
+}
+
+#[test]
+fn row_c7_cve_2019_9512_ping() {
+    floods(&[], |number| vec![ping(u64::from(number).to_be_bytes())], CALM);
+}
+
+#[test]
+fn row_c7_cve_2019_9515_settings() {
+    floods(&[], |_| vec![settings(&[(3, 100)])], CALM);
+}
+
+#[test]
+fn row_c7_cve_2019_9513_priority() {
+    floods(&[], |number| vec![priority(stream(number % 100), 0, 15)], CALM);
+}
+
+#[test]
+fn row_c7_updates_of_priority() {
+    floods(&[], |_| vec![frame(0x10, 0, 0, [0, 0, 0, 1, b'u'])], CALM);
+}
+
+#[test]
+fn row_c7_window_update_of_the_connection() {
+    floods(&[], |_| vec![window_update(0, 1)], CALM);
+}
+
+#[test]
+fn row_c7_unknown_frames() {
+    floods(&[], |_| vec![frame(0xbe, 0, 0, [0; 16])], CALM);
+}
+
+#[test]
+fn row_c7_goaway() {
+    floods(&[], |_| vec![frame(kind::GOAWAY, 0, 0, [0; 8])], CALM);
+}
+
+#[test]
+fn row_c8_empty_data() {
+    floods(&post(1), |_| vec![data(1, "", false)], CALM);
+}
+
+#[test]
+fn row_c8_rustsec_2026_0258_data_of_one_byte() {
+    floods(&post(1), |_| vec![data(1, "x", false)], CALM);
+}
+
+#[test]
+fn row_c8_data_that_is_padding() {
+    let padding = [&[255][..], &[0; 255]].concat();
+    floods(&post(1), |_| vec![frame(kind::DATA, flag::PADDED, 1, &padding)], CALM);
+}
+
+/// Blocks that grow to many times their size, on as many streams as there may be, for a client that takes no answer.
+fn bomb(block: impl Fn(u32) -> Vec<u8>) {
+    let (setting, rss) = warm();
+    let neighbour = Neighbour::of(&setting.process);
+    let mut client = FrameClient::open(setting.process.gateway(), None, &[(4, 0)]);
+    let mut sent = 0;
+    for number in 0..100 {
+        let block = block(number);
+        sent += block.len();
+        if !client.send(headers(stream(number), block, true)) {
+            break;
+        }
+    }
+    client.read_until(Duration::from_secs(1), |all| all.iter().any(|one| one.kind == kind::GOAWAY));
+    let growth = setting.process.rss_bytes().saturating_sub(rss);
+    println!("{sent} bytes, {growth} bytes more");
+    assert!(growth <= GROWTH, "{growth} bytes more for {sent}");
+    neighbour.is_content();
+    drop(client);
+    setting.stays_unharmed();
+}
+
+#[test]
+fn row_c5_cve_2026_47774_references_under_a_window_of_nothing() {
+    bomb(|number| {
+        let mut block = request("GET", "/p", &[]);
+        if number == 0 {
+            block.extend(indexed_field("x", vec![b'y'; 3900]));
+        }
+        block.extend([0xbe; 3000]);
+        block
+    });
+}
+
+#[test]
+fn row_c5_cve_2026_47774_references_to_a_field_of_one_byte_under_a_window_of_nothing() {
+    bomb(|number| {
+        let mut block = request("GET", "/p", &[]);
+        if number == 0 {
+            block.extend(indexed_field("a", ""));
+        }
+        block.extend([0xbe; 3000]);
+        block
+    });
+}
+
+#[test]
+fn row_c5_cve_2026_47774_as_many_references_as_the_limit_lets_through() {
+    bomb(|number| {
+        let mut block = request("GET", "/p", &[]);
+        if number == 0 {
+            block.extend(indexed_field("a", ""));
+        }
+        block.extend([0xbe; 950]);
+        block
+    });
+}
+
+#[test]
+fn row_c5_cve_2026_49975_cookie_crumbs_under_a_window_of_nothing() {
+    bomb(|_| [request("GET", "/p", &[]), field("cookie", "a").repeat(300)].concat());
+}
+
+#[test]
+fn row_c5_streams_that_nobody_takes_cost_little() {
+    const CONNECTIONS: usize = 20;
+    let (setting, rss) = warm();
+    let block = [request("GET", "/p", &[]), field("a", "b").repeat(80)].concat();
+    let mut clients: Vec<FrameClient> = (0..CONNECTIONS)
+        .map(|_| {
+            let mut client = FrameClient::open(setting.process.gateway(), None, &[(4, 0)]);
+            let all: Vec<u8> = (0..100).flat_map(|number| headers(stream(number), &block, true)).collect();
+            assert!(client.send(all));
+            client
+        })
+        .collect();
+    for client in &mut clients {
+        let answered = client.read_until(meshwright_testkit::PATIENCE, |all| {
+            all.iter().filter(|one| one.kind == kind::HEADERS).count() >= 100
+        });
+        assert!(answered, "every stream is answered, and none of it is taken");
+    }
+    let growth = setting.process.rss_bytes().saturating_sub(rss);
+    let per_stream = growth / (100 * CONNECTIONS as u64);
+    println!("{per_stream} bytes for a stream of {} bytes", block.len());
+    // Without optimisation the tasks are larger.
+    let most = if cfg!(debug_assertions) { 10 * 1024 } else { 6 * 1024 };
+    assert!(per_stream <= most, "{per_stream} bytes for a stream that is stalled");
+    drop(clients);
+    eventually("it is given back", || setting.process.get("x", "/p").status == 200);
+    setting.stays_unharmed();
+}
