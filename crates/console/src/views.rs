@@ -181,10 +181,14 @@ pub struct ListenerView {
     pub address: SocketAddr,
     /// The port that the configuration names.
     pub port: u16,
+    /// `http`, `https`, `tls` (no HTTP inside, or passed on) or `tcp`.
+    pub protocol: String,
     /// It was removed and serves the connections it has to their end.
     pub draining: bool,
-    /// Hosts that it serves.
+    /// Hosts that it serves by HTTP.
     pub hosts: Vec<String>,
+    /// Names that TLS clients may ask for; empty without TLS.
+    pub server_names: Vec<String>,
 }
 
 /// What an operator can do to an endpoint.

@@ -67,8 +67,10 @@ impl Views for Process {
             kind: "gateway".to_owned(),
             address: SocketAddr::from(([0, 0, 0, 0], port)),
             port: 80,
+            protocol: "https".to_owned(),
             draining,
             hosts: vec!["api.example.com".to_owned()],
+            server_names: vec!["*.example.com".to_owned()],
         };
         vec![listener("gateway:80", 8080, false), listener("gateway:81", 8081, true)]
     }
@@ -309,6 +311,8 @@ async fn listeners_and_the_configuration_are_shown() {
     let json = admin.get("/listeners?format=json").await.json();
     assert_eq!(json["listeners"][1]["draining"], true);
     assert_eq!(json["listeners"][0]["hosts"][0], "api.example.com");
+    assert_eq!(json["listeners"][0]["protocol"], "https");
+    assert_eq!(json["listeners"][0]["server_names"][0], "*.example.com");
     assert_eq!(admin.get("/config_dump").await.json()["generation"], 7);
     assert_eq!(admin.get("/version").await.json()["name"], "meshwright");
 }

@@ -105,6 +105,10 @@ fn the_server_name_chooses_among_certificates_and_requests_stay_with_theirs() {
     assert_eq!(get("b.example.com", &second).unwrap(), "hello");
     assert!(get("b.example.com", &first).is_err());
     assert!(get("c.example.com", &first).is_err(), "nobody has this name");
+    let listeners = process.admin_get("/listeners?format=json").json();
+    let https = listeners["listeners"].as_array().unwrap().iter().find(|one| one["port"] == 443).unwrap();
+    assert_eq!(https["protocol"], "https");
+    assert_eq!(https["server_names"], serde_json::json!(["a.example.com", "b.example.com"]));
     let misdirected = ["--cacert", &first, "-H", "Host: b.example.com", "-o", "/dev/null", "-w", "%{http_code}"];
     assert_eq!(curl("a.example.com", gateway(&process), &misdirected).unwrap(), "421");
 }

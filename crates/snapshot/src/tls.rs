@@ -23,10 +23,15 @@ pub struct ListenerTls {
 }
 
 impl ListenerTls {
-    /// The chain for a ClientHello with this server name. Without one the connection is to be closed, as in Istio.
+    /// The index of the chain for a ClientHello with this server name. Without one the connection is to be closed, as in
+    /// Istio. Does not allocate; the cost does not depend on the number of chains.
+    pub fn index(&self, server_name: Option<&str>) -> Option<usize> {
+        server_name.and_then(|name| self.by_server_name.find(name).copied()).or(self.default_chain)
+    }
+
+    /// The chain of [`ListenerTls::index`].
     pub fn chain(&self, server_name: Option<&str>) -> Option<&TlsChain> {
-        let index = server_name.and_then(|name| self.by_server_name.find(name).copied()).or(self.default_chain)?;
-        self.chains.get(index)
+        self.chains.get(self.index(server_name)?)
     }
 }
 

@@ -10,7 +10,7 @@ use meshwright_console as console;
 use meshwright_control::{ActionError, EndpointAction, Handle};
 use meshwright_identity::CertificateFacts;
 use meshwright_proxy::Fleet;
-use meshwright_snapshot::{Cluster, ListenerKind, Snapshot, TlsAction};
+use meshwright_snapshot::{Cluster, ListenerKind, ListenerTls, Snapshot, TlsAction};
 use meshwright_telemetry::{
     CertificateGauges, ClusterGauges, ConfigGauges, EjectionTotals, Metrics, ProcessGauges, ScrapeGauges,
 };
@@ -95,8 +95,10 @@ impl console::Views for AdminViews {
                     kind: kind_of(listener.kind).to_owned(),
                     address: open.address,
                     port: listener.port,
+                    protocol: open.scheme.to_owned(),
                     draining: self.draining.load(Ordering::Relaxed),
                     hosts: listener.virtual_hosts.iter().map(|host| host.name.clone()).collect(),
+                    server_names: listener.tls.iter().flat_map(server_names).collect(),
                 })
             })
             .collect();
@@ -105,8 +107,10 @@ impl console::Views for AdminViews {
             kind: "admin".to_owned(),
             address,
             port: address.port(),
+            protocol: "http".to_owned(),
             draining: false,
             hosts: Vec::new(),
+            server_names: Vec::new(),
         }));
         views
     }
@@ -212,6 +216,11 @@ fn endpoint_view(cluster: &Cluster, index: usize, now: Instant) -> console::Endp
         consecutive_gateway_errors: host.verdict.consecutive_gateway_errors(),
         consecutive_local_origin_failures: host.verdict.consecutive_local_origin_failures(),
     }
+}
+
+/// Every name that some chain is for.
+fn server_names(tls: &ListenerTls) -> impl Iterator<Item = String> {
+    tls.chains.iter().flat_map(|chain| chain.hosts.iter().cloned())
 }
 
 /// Every own certificate in use, with where it is shown.
