@@ -7,7 +7,7 @@ use std::pin::pin;
 use meshwright_traffic::{AdaptiveLimit, AdaptivePolicy, AdaptiveView, Criticality, LimitSample, Slot};
 
 use crate::Error;
-use crate::clock::now;
+use crate::clock::{dice, now};
 
 /// At most as many calls at once as the destination seems to bear. Calls of less criticality find it full earlier.
 ///
@@ -28,7 +28,7 @@ pub struct AdaptiveLimiter {
 impl AdaptiveLimiter {
     /// A limit that has learnt nothing yet.
     pub fn new(policy: AdaptivePolicy) -> Self {
-        Self { limit: AdaptiveLimit::new(policy, &mut fastrand::Rng::new()) }
+        Self { limit: AdaptiveLimit::new(policy) }
     }
 
     /// The limit at this moment.
@@ -82,7 +82,7 @@ pub(crate) struct Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            self.limit.end(slot, self.sample, now());
+            self.limit.end(slot, self.sample, now(), &mut dice());
         }
     }
 }

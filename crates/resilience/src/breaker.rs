@@ -12,7 +12,7 @@ use meshwright_traffic::{
 };
 
 use crate::Error;
-use crate::clock::now;
+use crate::clock::{dice, now};
 
 /// Is told of every change of state, outside of any lock.
 type Listener = Box<dyn Fn(&str, StateChange) + Send + Sync>;
@@ -39,7 +39,7 @@ pub(crate) enum Verdict {
 impl CircuitBreaker {
     /// A closed breaker. `name` stands in errors and events.
     pub fn new(name: impl Into<Arc<str>>, policy: BreakerPolicy) -> Self {
-        Self { name: name.into(), core: Core::new(policy, now(), &mut fastrand::Rng::new()), listener: None }
+        Self { name: name.into(), core: Core::new(policy), listener: None }
     }
 
     /// Tells `listener` its name and every change of state.
@@ -63,7 +63,7 @@ impl CircuitBreaker {
     /// Its state; an open breaker whose time is over turns half-open here.
     pub fn state(&self) -> BreakerState {
         let now = now();
-        self.tell(self.core.advance(now));
+        self.tell(self.core.advance(now, &mut dice()));
         self.core.view(now).state
     }
 
@@ -73,7 +73,7 @@ impl CircuitBreaker {
     }
 
     /// Its policy, every value in its range.
-    pub fn policy(&self) -> BreakerPolicy {
+    pub fn policy(&self) -> &BreakerPolicy {
         self.core.policy()
     }
 
@@ -132,7 +132,7 @@ impl CircuitBreaker {
     /// # Ok(()) }
     /// ```
     pub fn try_acquire(&self) -> Result<CallPermit<'_>, BreakerRefusal> {
-        let admission = self.core.try_acquire(now());
+        let admission = self.core.try_acquire(now(), &mut dice());
         self.tell(admission.change);
         let permit = admission.permit?;
         let watch = Watch::ByHand { already_panicking: std::thread::panicking() };
@@ -219,7 +219,7 @@ impl CallPermit<'_> {
             Verdict::Failure => Outcome::Failure,
             Verdict::Nothing => return self.breaker.core.release(permit),
         };
-        self.breaker.tell(self.breaker.core.record(permit, outcome, now()));
+        self.breaker.tell(self.breaker.core.record(permit, outcome, now(), &mut dice()));
     }
 }
 

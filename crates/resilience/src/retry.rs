@@ -9,7 +9,7 @@ use std::time::Duration;
 use meshwright_traffic::{Backoff, BudgetPolicy, RetryBudget as Core};
 
 use crate::Error;
-use crate::clock::now;
+use crate::clock::{dice, now};
 
 /// How many retries and hedges there may be, together, for all calls that share it. See [`BudgetPolicy`].
 #[derive(Debug)]
@@ -124,7 +124,7 @@ impl<T, E> Retry<T, E> {
             retry += 1;
             let named = self.pause_of.as_ref().and_then(|pause_of| pause_of(&result));
             drop(result);
-            let pause = named.unwrap_or_else(|| self.backoff.delay(retry, &mut fastrand::Rng::new()));
+            let pause = named.unwrap_or_else(|| self.backoff.delay(retry, &mut dice()));
             tokio::time::sleep(pause).await;
         }
     }

@@ -71,16 +71,16 @@ fn settings_are_laid_over_a_preset() {
                       "maxTimeout": "5m", "timeout": "1m", "timeoutJitter": 0.5, "maxHalfOpenTime": "0" } } }"#,
     );
     let breakers = settings.unwrap().into_breakers().unwrap();
-    let other = breakers.named("other").policy();
+    let other = breakers.named("other").policy().clone();
     assert_eq!(
         other.open_time,
         OpenTime { base: Duration::from_millis(250), multiplier: 2.0, max: Duration::from_millis(2_500), jitter: 0.0 }
     );
     assert_eq!(other.failure_percent, Some(50));
-    let a = breakers.named("a").policy();
+    let a = breakers.named("a").policy().clone();
     assert_eq!((a.window, a.failure_percent, a.minimum_calls), (Window::Count(10), Some(25), 10));
     assert_eq!(a.slow_calls, Some(SlowCalls { longer_than: Duration::from_millis(1_500), percent: 100 }));
-    let b = breakers.named("b").policy();
+    let b = breakers.named("b").policy().clone();
     assert_eq!(b.window, Window::Time { length: Duration::from_secs(20), buckets: 10 });
     assert_eq!((b.consecutive_failures, b.minimum_calls, b.recovery), (0, 7, Recovery::Rates));
     assert_eq!((b.open_time.max, b.max_half_open_time), (Duration::from_secs(300), None));

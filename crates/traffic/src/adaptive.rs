@@ -107,20 +107,19 @@ struct Learning {
 #[derive(Debug, Default)]
 struct SampleWindow {
     sum: Duration,
-    shortest: Option<Duration>,
     samples: u32,
     most_in_flight: u32,
     dropped: bool,
 }
 
 impl AdaptiveLimit {
-    /// A limit that has learnt nothing yet. `rng` seeds the jitter of Vegas' probes.
-    pub fn new(policy: AdaptivePolicy, rng: &mut fastrand::Rng) -> Self {
+    /// A limit that has learnt nothing yet.
+    pub fn new(policy: AdaptivePolicy) -> Self {
         let min = policy.min.max(1);
         let policy = AdaptivePolicy { min, max: policy.max.max(min), ..policy };
         let initial = policy.initial.clamp(policy.min, policy.max);
         let learning = Learning {
-            learner: Learner::new(policy.algorithm, initial, policy.min, policy.max, rng.fork()),
+            learner: Learner::new(policy.algorithm, initial, policy.min, policy.max),
             window: SampleWindow::default(),
             next_update: None,
         };
@@ -150,17 +149,18 @@ impl AdaptiveLimit {
         before.ok().map(|used| Slot { started: now, in_flight: used.saturating_add(1) })
     }
 
-    /// Gives a place back and learns from how the request went.
-    pub fn end(&self, slot: Slot, sample: LimitSample, now: Instant) {
+    /// Gives a place back and learns from how the request went. `rng` draws the jitter of Vegas' probes.
+    pub fn end(&self, slot: Slot, sample: LimitSample, now: Instant, rng: &mut fastrand::Rng) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         if sample == LimitSample::Ignored {
             return;
         }
         let took = now.saturating_duration_since(slot.started);
-        let mut learning = self.learner.lock().unwrap_or_else(PoisonError::into_inner);
         let dropped = sample == LimitSample::Dropped;
-        let limit = learning.add(took, slot.in_flight, dropped, now, self.policy.window);
-        if let Some(limit) = limit {
+        let mut learning = self.learner.lock().unwrap_or_else(PoisonError::into_inner);
+        let sample = learning.add(took, slot.in_flight, dropped, now, self.policy.window);
+        if let Some((latency, in_flight, dropped)) = sample {
+            let limit = learning.learner.update(latency, in_flight, dropped, rng);
             self.limit.store(limit, Ordering::Relaxed);
         }
     }
@@ -178,16 +178,25 @@ impl AdaptiveLimit {
 }
 
 impl Learning {
-    fn add(&mut self, took: Duration, in_flight: u32, dropped: bool, now: Instant, length: Duration) -> Option<u32> {
+    /// Adds a sample; what is to be learnt from, when there is something: latency, requests in flight, whether one was
+    /// lost.
+    fn add(
+        &mut self,
+        took: Duration,
+        in_flight: u32,
+        dropped: bool,
+        now: Instant,
+        length: Duration,
+    ) -> Option<(Duration, u32, bool)> {
+        let some_time = |time: Duration| time.max(Duration::from_nanos(1));
         if length.is_zero() {
-            return Some(self.learner.update(took.max(Duration::from_nanos(1)), in_flight, dropped));
+            return Some((some_time(took), in_flight, dropped));
         }
         if took < SHORTEST && !dropped {
             return None;
         }
         let window = &mut self.window;
         window.sum = window.sum.saturating_add(took);
-        window.shortest = Some(window.shortest.map_or(took, |shortest| shortest.min(took)));
         window.samples += 1;
         window.most_in_flight = window.most_in_flight.max(in_flight);
         window.dropped |= dropped;
@@ -196,10 +205,7 @@ impl Learning {
         }
         self.next_update = now.checked_add(length);
         let window = std::mem::take(&mut self.window);
-        if window.samples < FEWEST {
-            return None;
-        }
-        let average = (window.sum / window.samples).max(Duration::from_nanos(1));
-        Some(self.learner.update(average, window.most_in_flight, window.dropped))
+        let average = window.sum / window.samples;
+        (window.samples >= FEWEST).then_some((some_time(average), window.most_in_flight, window.dropped))
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use meshwright_traffic::{
-    AdaptiveLimit, AdaptivePolicy, Aimd, Criticality, Gradient2, LimitAlgorithm, LimitSample, Vegas,
+    AdaptiveLimit, AdaptivePolicy, Aimd, Criticality, Gradient2, LimitAlgorithm, LimitSample, Slot, Vegas,
 };
 use proptest::prelude::*;
 
@@ -16,7 +16,11 @@ fn start() -> Instant {
 
 fn limit_of(algorithm: LimitAlgorithm) -> AdaptiveLimit {
     let policy = AdaptivePolicy { algorithm, min: 1, window: Duration::ZERO, ..AdaptivePolicy::default() };
-    AdaptiveLimit::new(policy, &mut fastrand::Rng::with_seed(1))
+    AdaptiveLimit::new(policy)
+}
+
+fn end(limit: &AdaptiveLimit, slot: Slot, sample: LimitSample, now: Instant) {
+    limit.end(slot, sample, now, &mut fastrand::Rng::with_seed(1));
 }
 
 /// Fills the limit and ends all with that latency.
@@ -24,7 +28,7 @@ fn round(limit: &AdaptiveLimit, latency: Duration, sample: LimitSample, now: &mu
     let slots: Vec<_> = std::iter::from_fn(|| limit.try_acquire(Criticality::Critical, *now)).collect();
     *now += latency;
     for slot in slots {
-        limit.end(slot, sample, *now);
+        end(limit, slot, sample, *now);
     }
     limit.view().limit
 }
@@ -54,7 +58,7 @@ fn gradient2_follows_its_formula() {
             if in_flight >= expected / 2.0 {
                 expected = (0.8 * expected + 0.2 * (expected * gradient + 4.0)).clamp(1.0, 200.0);
             }
-            limit.end(slot, LimitSample::Success, now);
+            end(&limit, slot, LimitSample::Success, now);
             assert_eq!(limit.view().limit, expected as u32);
         }
     }
@@ -90,15 +94,15 @@ fn aimd_adds_one_and_takes_a_tenth() {
     let now = start();
     let mut slots: Vec<_> = std::iter::from_fn(|| limit.try_acquire(Criticality::Critical, now)).collect();
     assert_eq!(slots.len(), 20);
-    limit.end(slots.pop().unwrap(), LimitSample::Success, now + MILLISECOND);
+    end(&limit, slots.pop().unwrap(), LimitSample::Success, now + MILLISECOND);
     assert_eq!(limit.view().limit, 21);
-    limit.end(slots.pop().unwrap(), LimitSample::Dropped, now + MILLISECOND);
+    end(&limit, slots.pop().unwrap(), LimitSample::Dropped, now + MILLISECOND);
     assert_eq!(limit.view().limit, 18);
-    limit.end(slots.pop().unwrap(), LimitSample::Success, now + Duration::from_secs(6));
+    end(&limit, slots.pop().unwrap(), LimitSample::Success, now + Duration::from_secs(6));
     assert_eq!(limit.view().limit, 16, "too late is as good as lost");
-    limit.end(slots.remove(0), LimitSample::Success, now + MILLISECOND);
+    end(&limit, slots.remove(0), LimitSample::Success, now + MILLISECOND);
     assert_eq!(limit.view().limit, 16, "a request that had the place to itself does not raise it");
-    limit.end(slots.pop().unwrap(), LimitSample::Ignored, now);
+    end(&limit, slots.pop().unwrap(), LimitSample::Ignored, now);
     assert_eq!((limit.view().limit, limit.view().in_flight), (16, 15));
 }
 
@@ -106,7 +110,7 @@ fn aimd_adds_one_and_takes_a_tenth() {
 fn a_window_is_looked_at_once_a_second_and_only_with_ten_samples() {
     let aimd = LimitAlgorithm::Aimd(Aimd::default());
     let policy = AdaptivePolicy { algorithm: aimd, ..AdaptivePolicy::default() };
-    let limit = AdaptiveLimit::new(policy, &mut fastrand::Rng::with_seed(1));
+    let limit = AdaptiveLimit::new(policy);
     let mut now = start();
     for _ in 0..3 {
         round(&limit, MILLISECOND * 10, LimitSample::Success, &mut now);
@@ -119,12 +123,12 @@ fn a_window_is_looked_at_once_a_second_and_only_with_ten_samples() {
 #[test]
 fn observing_refuses_nothing_and_says_what_it_would_refuse() {
     let policy = AdaptivePolicy { observe: true, initial: 20, ..AdaptivePolicy::default() };
-    let limit = AdaptiveLimit::new(policy, &mut fastrand::Rng::with_seed(1));
+    let limit = AdaptiveLimit::new(policy);
     let now = start();
     let slots: Vec<_> = (0..30).filter_map(|_| limit.try_acquire(Criticality::Critical, now)).collect();
     assert_eq!(slots.len(), 30);
     assert_eq!((limit.view().in_flight, limit.view().refused), (30, 10));
-    slots.into_iter().for_each(|slot| limit.end(slot, LimitSample::Ignored, now));
+    slots.into_iter().for_each(|slot| end(&limit, slot, LimitSample::Ignored, now));
     assert_eq!(limit.view().in_flight, 0);
 }
 
@@ -136,7 +140,7 @@ fn the_less_critical_is_shed_first() {
     let shed = [Criticality::Sheddable, Criticality::SheddablePlus, Criticality::Critical, Criticality::CriticalPlus];
     let taken = shed.map(take);
     assert_eq!(taken.each_ref().map(Vec::len), [10, 6, 4, 0]);
-    taken.into_iter().flatten().for_each(|slot| limit.end(slot, LimitSample::Ignored, now));
+    taken.into_iter().flatten().for_each(|slot| end(&limit, slot, LimitSample::Ignored, now));
 }
 
 proptest! {
@@ -153,7 +157,7 @@ proptest! {
             LimitAlgorithm::Aimd(Aimd::default()),
         ][which];
         let policy = AdaptivePolicy { algorithm, min, max, window: Duration::ZERO, ..AdaptivePolicy::default() };
-        let limit = AdaptiveLimit::new(policy, &mut fastrand::Rng::with_seed(1));
+        let limit = AdaptiveLimit::new(policy);
         let (low, high) = (min.max(1), max.max(min.max(1)));
         let mut now = start();
         let mut slots = Vec::new();
@@ -166,7 +170,7 @@ proptest! {
                 slots.extend(slot);
             } else {
                 let slot = slots.swap_remove(index.index(slots.len()));
-                limit.end(slot, if kind == 1 { LimitSample::Success } else { LimitSample::Dropped }, now);
+                end(&limit, slot, if kind == 1 { LimitSample::Success } else { LimitSample::Dropped }, now);
             }
             let view = limit.view();
             prop_assert!((low..=high).contains(&view.limit));

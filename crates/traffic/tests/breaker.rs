@@ -1,11 +1,12 @@
 //! The circuit breaker: what trips it, what it lets through half-open, how it closes, and what is not counted.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use meshwright_traffic::{
-    BreakerMode, BreakerPolicy, BreakerRefusal, BreakerState, CircuitBreaker, OpenTime, Outcome, Permit, ReadyToTrip,
-    Recovery, SlowCalls, StateCause, StateChange, Window,
+    Admission, BreakerMode, BreakerPolicy, BreakerRefusal, BreakerState, CircuitBreaker, OpenTime, Outcome, Permit,
+    ReadyToTrip, Recovery, SlowCalls, StateCause, StateChange, Window,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -15,25 +16,33 @@ const MINUTE: Duration = Duration::from_secs(60);
 struct Bench {
     breaker: CircuitBreaker,
     now: Instant,
+    rng: Mutex<fastrand::Rng>,
 }
 
 impl Bench {
     #[allow(clippy::disallowed_methods, reason = "the start of simulated time")]
     fn new(policy: BreakerPolicy) -> Self {
-        let now = Instant::now();
-        Self { breaker: CircuitBreaker::new(policy, now, &mut fastrand::Rng::with_seed(3)), now }
+        let rng = Mutex::new(fastrand::Rng::with_seed(3));
+        let bench = Self { breaker: CircuitBreaker::new(policy), now: Instant::now(), rng };
+        // Its life begins here.
+        bench.state();
+        bench
+    }
+
+    fn ask(&self) -> Admission {
+        self.breaker.try_acquire(self.now, &mut self.rng.lock().unwrap())
     }
 
     fn permit(&self) -> Permit {
-        self.breaker.try_acquire(self.now).permit.expect("the call is admitted")
+        self.ask().permit.expect("the call is admitted")
     }
 
     fn refusal(&self) -> BreakerRefusal {
-        self.breaker.try_acquire(self.now).permit.expect_err("the call is refused")
+        self.ask().permit.expect_err("the call is refused")
     }
 
     fn record(&self, permit: Permit, outcome: Outcome) -> Option<StateChange> {
-        self.breaker.record(permit, outcome, self.now)
+        self.breaker.record(permit, outcome, self.now, &mut self.rng.lock().unwrap())
     }
 
     /// Calls that end at once, until one changes the state.
@@ -148,7 +157,7 @@ fn half_open_admits_its_probes_and_closes_when_all_succeed() {
     let mut bench = Bench::new(BreakerPolicy { consecutive_failures: 1, probes: 2, ..off() });
     bench.calls(&[FAIL]);
     bench.now += MINUTE;
-    let first = bench.breaker.try_acquire(bench.now);
+    let first = bench.ask();
     assert_eq!(first.change.map(|change| change.cause), Some(StateCause::OpenTimeOver));
     let (first, second) = (first.permit.unwrap(), bench.permit());
     assert_eq!(bench.refusal(), BreakerRefusal::ProbesInFlight);
@@ -211,7 +220,7 @@ fn probes_that_never_end_do_not_hold_it_half_open_for_ever() {
     bench.now += MINUTE;
     let lost = bench.permit();
     bench.now += SECOND * 5;
-    let change = bench.breaker.advance(bench.now).unwrap();
+    let change = bench.breaker.advance(bench.now, &mut bench.rng.lock().unwrap()).unwrap();
     assert_eq!((change.to, change.cause), (BreakerState::Open, StateCause::ProbesTookTooLong));
     assert_eq!(bench.record(lost, PASS), None);
     bench.now += MINUTE;
@@ -307,12 +316,12 @@ fn half_open_never_admits_more_than_its_probes_however_many_threads_ask() {
         bench.calls(&[FAIL]);
         bench.now += MINUTE;
         let admitted = AtomicU32::new(0);
-        let permits = std::sync::Mutex::new(Vec::new());
+        let permits = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..4 {
-                        if let Ok(permit) = bench.breaker.try_acquire(bench.now).permit {
+                        if let Ok(permit) = bench.ask().permit {
                             admitted.fetch_add(1, Ordering::Relaxed);
                             permits.lock().unwrap().push(permit);
                         }

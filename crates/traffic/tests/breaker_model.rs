@@ -266,14 +266,16 @@ proptest! {
     #[allow(clippy::disallowed_methods, reason = "the start of simulated time")]
     fn the_breaker_does_what_the_model_does(policy in policies(), steps in steps()) {
         let mut now = Instant::now();
-        let breaker = CircuitBreaker::new(policy.clone(), now, &mut fastrand::Rng::with_seed(1));
+        let mut rng = fastrand::Rng::with_seed(1);
+        let breaker = CircuitBreaker::new(policy.clone());
+        breaker.view(now);
         let mut model = Model::new(policy.clone(), now);
         let mut calls: Vec<(Permit, Ticket)> = Vec::new();
         for step in steps {
             match step {
                 Step::Wait(time) => now += Duration::from_millis(time),
                 Step::Ask => {
-                    let admission = breaker.try_acquire(now);
+                    let admission = breaker.try_acquire(now, &mut rng);
                     prop_assert_eq!(admission.change.map(|change| change.cause), model.time(now));
                     match (admission.permit, model.admit(now)) {
                         (Ok(permit), Ok(ticket)) => calls.push((permit, ticket)),
@@ -285,7 +287,7 @@ proptest! {
                     let (permit, ticket) = calls.swap_remove(which.index(calls.len()));
                     let started = permit.started();
                     let outcome = if failed { Outcome::Failure } else { Outcome::Success };
-                    let cause = breaker.record(permit, outcome, now).map(|change| change.cause);
+                    let cause = breaker.record(permit, outcome, now, &mut rng).map(|change| change.cause);
                     prop_assert_eq!(cause, model.end(ticket, started, failed, now));
                 }
                 Step::GiveUp(which) if !calls.is_empty() => {

@@ -77,19 +77,17 @@ pub(super) struct Learner {
     base: f64,
     /// Gradient2: samples of the first average, at most ten. Vegas: samples since the base was taken.
     samples: u32,
-    /// Vegas: the share of the probe interval that is waited for.
-    probe_jitter: f64,
-    rng: fastrand::Rng,
+    /// Vegas: the share of the probe interval that is waited for; drawn when it is needed.
+    probe_jitter: Option<f64>,
 }
 
 /// Samples whose plain average the long-term latency begins with.
 const WARM_UP: u32 = 10;
 
 impl Learner {
-    pub(super) fn new(algorithm: LimitAlgorithm, initial: u32, min: u32, max: u32, mut rng: fastrand::Rng) -> Self {
-        let probe_jitter = jitter(&mut rng);
+    pub(super) fn new(algorithm: LimitAlgorithm, initial: u32, min: u32, max: u32) -> Self {
         let [limit, min, max] = [initial, min, max].map(f64::from);
-        Self { algorithm, limit, min, max, base: 0.0, samples: 0, probe_jitter, rng }
+        Self { algorithm, limit, min, max, base: 0.0, samples: 0, probe_jitter: None }
     }
 
     pub(super) fn base_latency(&self) -> Option<Duration> {
@@ -97,11 +95,14 @@ impl Learner {
     }
 
     /// The limit after a sample.
-    pub(super) fn update(&mut self, latency: Duration, in_flight: u32, dropped: bool) -> u32 {
+    pub(super) fn update(&mut self, latency: Duration, in_flight: u32, dropped: bool, rng: &mut fastrand::Rng) -> u32 {
         let nanos = latency.as_nanos() as f64;
         let next = match self.algorithm {
             LimitAlgorithm::Gradient2(rule) => self.gradient2(rule, nanos, in_flight),
-            LimitAlgorithm::Vegas(rule) => self.vegas(rule, nanos, in_flight, dropped),
+            LimitAlgorithm::Vegas(rule) => {
+                let jitter = *self.probe_jitter.get_or_insert_with(|| jitter(rng));
+                self.vegas(rule, jitter, nanos, in_flight, dropped)
+            }
             LimitAlgorithm::Aimd(rule) => {
                 let whole = self.limit.trunc();
                 if dropped || latency > rule.timeout {
@@ -137,10 +138,10 @@ impl Learner {
         self.limit * (1.0 - rule.smoothing) + next * rule.smoothing
     }
 
-    fn vegas(&mut self, rule: Vegas, latency: f64, in_flight: u32, dropped: bool) -> f64 {
+    fn vegas(&mut self, rule: Vegas, jitter: f64, latency: f64, in_flight: u32, dropped: bool) -> f64 {
         self.samples = self.samples.saturating_add(1);
-        if self.probe_jitter * f64::from(rule.probe_multiplier) * self.limit <= f64::from(self.samples) {
-            self.probe_jitter = jitter(&mut self.rng);
+        if jitter * f64::from(rule.probe_multiplier) * self.limit <= f64::from(self.samples) {
+            self.probe_jitter = None;
             self.samples = 0;
             self.base = latency;
             return self.limit;

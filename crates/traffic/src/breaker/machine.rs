@@ -12,6 +12,7 @@
 //! Every arrow begins a new generation with counts of 0; a permit knows its generation, and what an old one says is
 //! ignored.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::event::{BreakerMode, BreakerRefusal, BreakerState, BreakerView, Counts, StateCause, StateChange};
@@ -24,9 +25,7 @@ const UNCOUNTED: u64 = 0;
 
 #[derive(Debug)]
 pub(super) struct Machine {
-    policy: BreakerPolicy,
-    /// Draws the jitter of open times.
-    rng: fastrand::Rng,
+    policy: Arc<BreakerPolicy>,
     state: BreakerState,
     mode: BreakerMode,
     generation: u64,
@@ -49,11 +48,10 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(policy: BreakerPolicy, now: Instant, rng: &mut fastrand::Rng) -> Self {
-        let policy = policy.in_range();
+    /// A closed breaker whose life begins now; `policy` is in range.
+    pub(super) fn new(policy: Arc<BreakerPolicy>, now: Instant) -> Self {
         let mut machine = Self {
             window: Tally::new(policy.window, now),
-            rng: rng.fork(),
             state: BreakerState::Closed,
             mode: BreakerMode::Automatic,
             generation: UNCOUNTED,
@@ -73,12 +71,8 @@ impl Machine {
         machine
     }
 
-    pub(super) fn policy(&self) -> &BreakerPolicy {
-        &self.policy
-    }
-
     /// Does what time alone does: ends an interval, an open time, a half-open time.
-    pub(super) fn advance(&mut self, now: Instant) -> Option<StateChange> {
+    pub(super) fn advance(&mut self, now: Instant, rng: &mut fastrand::Rng) -> Option<StateChange> {
         if self.until.is_none_or(|until| now < until) {
             return None;
         }
@@ -87,8 +81,8 @@ impl Machine {
                 self.begin_generation(now);
                 None
             }
-            BreakerState::Open => Some(self.enter(BreakerState::HalfOpen, StateCause::OpenTimeOver, now)),
-            BreakerState::HalfOpen => Some(self.enter(BreakerState::Open, StateCause::ProbesTookTooLong, now)),
+            BreakerState::Open => Some(self.enter(BreakerState::HalfOpen, StateCause::OpenTimeOver, now, rng)),
+            BreakerState::HalfOpen => Some(self.enter(BreakerState::Open, StateCause::ProbesTookTooLong, now, rng)),
         }
     }
 
@@ -119,11 +113,17 @@ impl Machine {
     }
 
     /// Takes note of how an admitted call ended.
-    pub(super) fn record(&mut self, permit: Permit, outcome: Outcome, now: Instant) -> Option<StateChange> {
+    pub(super) fn record(
+        &mut self,
+        permit: Permit,
+        outcome: Outcome,
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) -> Option<StateChange> {
         if permit.generation != self.generation {
             return None;
         }
-        if let Some(change) = self.advance(now) {
+        if let Some(change) = self.advance(now, rng) {
             return Some(change);
         }
         if permit.generation != self.generation {
@@ -141,13 +141,13 @@ impl Machine {
             self.consecutive_failures = 0;
         }
         match self.state {
-            BreakerState::HalfOpen => self.record_probe(call, now),
+            BreakerState::HalfOpen => self.record_probe(call, now, rng),
             // Nothing is admitted in this generation while open.
             BreakerState::Open => None,
             BreakerState::Closed => {
                 self.window.add(call, now);
                 let cause = self.trips(call.failed)?;
-                Some(self.enter(BreakerState::Open, cause, now))
+                Some(self.enter(BreakerState::Open, cause, now, rng))
             }
         }
     }
@@ -225,28 +225,28 @@ impl Machine {
         reaches(sums.slow, slow.percent).then_some(StateCause::SlowCallRate { slow: sums.slow, calls })
     }
 
-    fn record_probe(&mut self, call: Call, now: Instant) -> Option<StateChange> {
+    fn record_probe(&mut self, call: Call, now: Instant, rng: &mut fastrand::Rng) -> Option<StateChange> {
         self.probes.add(call);
         let by_rates = self.policy.recovery == Recovery::Rates
             && (self.policy.failure_percent.is_some() || self.policy.slow_calls.is_some());
         if !by_rates && (call.failed || call.slow) {
-            return Some(self.enter(BreakerState::Open, StateCause::ProbeFailed, now));
+            return Some(self.enter(BreakerState::Open, StateCause::ProbeFailed, now, rng));
         }
         let ended = self.probes.calls();
         if ended < self.policy.probes {
             return None;
         }
         if by_rates && let Some(cause) = self.rates(self.probes) {
-            return Some(self.enter(BreakerState::Open, cause, now));
+            return Some(self.enter(BreakerState::Open, cause, now, rng));
         }
         self.in_a_row = 0;
-        Some(self.enter(BreakerState::Closed, StateCause::ProbesSucceeded(ended), now))
+        Some(self.enter(BreakerState::Closed, StateCause::ProbesSucceeded(ended), now, rng))
     }
 
-    fn enter(&mut self, to: BreakerState, cause: StateCause, now: Instant) -> StateChange {
+    fn enter(&mut self, to: BreakerState, cause: StateCause, now: Instant, rng: &mut fastrand::Rng) -> StateChange {
         let mut change = self.enter_without_time(to, cause, now);
         if to == BreakerState::Open {
-            let time = self.policy.open_time.after(self.in_a_row, &mut self.rng);
+            let time = self.policy.open_time.after(self.in_a_row, rng);
             self.in_a_row = self.in_a_row.saturating_add(1);
             self.openings += 1;
             // A time beyond what the clock can name is for ever.

@@ -7,7 +7,7 @@ mod machine;
 mod policy;
 mod window;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use machine::Machine;
@@ -49,82 +49,96 @@ pub struct Admission {
     pub change: Option<StateChange>,
 }
 
-/// A circuit breaker that threads share.
+/// A circuit breaker that threads share. Its life begins with the first question.
 ///
 /// Sources: Nygard, "Release It!" (the pattern); sony/gobreaker (generations, counts, a caller's own condition);
 /// resilience4j (count and time windows, slow calls, half-open by rates, modes); Hystrix (rolling buckets, one trial).
 ///
 /// Asking and recording take a lock for some tens of nanoseconds each; a caller's own condition runs under it. Nothing
-/// waits and nothing allocates, but for the ring of a count window that fills up for the first time.
+/// waits and nothing allocates, but for the ring of a count window that fills up for the first time. `rng` draws the
+/// jitter of an open time.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
 /// use meshwright_traffic::{BreakerPolicy, BreakerState, CircuitBreaker, Outcome};
 ///
-/// let mut now = Instant::now();
-/// let policy = BreakerPolicy { consecutive_failures: 1, ..BreakerPolicy::default() };
-/// let breaker = CircuitBreaker::new(policy, now, &mut fastrand::Rng::with_seed(7));
+/// let (mut now, mut rng) = (Instant::now(), fastrand::Rng::with_seed(7));
+/// let breaker = CircuitBreaker::new(BreakerPolicy { consecutive_failures: 1, ..BreakerPolicy::default() });
 ///
-/// let permit = breaker.try_acquire(now).permit.unwrap();
-/// let change = breaker.record(permit, Outcome::Failure, now).unwrap();
+/// let permit = breaker.try_acquire(now, &mut rng).permit.unwrap();
+/// let change = breaker.record(permit, Outcome::Failure, now, &mut rng).unwrap();
 /// assert_eq!(change.to, BreakerState::Open);
-/// assert!(breaker.try_acquire(now).permit.is_err());
+/// assert!(breaker.try_acquire(now, &mut rng).permit.is_err());
 ///
 /// now += Duration::from_secs(60);
-/// let probe = breaker.try_acquire(now).permit.unwrap();
-/// breaker.record(probe, Outcome::Success, now);
+/// let probe = breaker.try_acquire(now, &mut rng).permit.unwrap();
+/// breaker.record(probe, Outcome::Success, now, &mut rng);
 /// assert_eq!(breaker.view(now).state, BreakerState::Closed);
 /// ```
 #[derive(Debug)]
 pub struct CircuitBreaker {
-    /// Held for one step of the state machine, never while a call is made.
-    machine: Mutex<Machine>,
+    policy: Arc<BreakerPolicy>,
+    /// Held for one step of the state machine, never while a call is made. Empty until the first question.
+    machine: Mutex<Option<Machine>>,
 }
 
 impl CircuitBreaker {
-    /// A closed breaker. `rng` seeds the jitter of its open times.
-    pub fn new(policy: BreakerPolicy, now: Instant, rng: &mut fastrand::Rng) -> Self {
-        Self { machine: Mutex::new(Machine::new(policy, now, rng)) }
+    /// A closed breaker.
+    pub fn new(policy: BreakerPolicy) -> Self {
+        Self { policy: Arc::new(policy.in_range()), machine: Mutex::new(None) }
     }
 
     /// Asks for leave to make a call.
-    pub fn try_acquire(&self, now: Instant) -> Admission {
-        let mut machine = self.lock();
-        let change = machine.advance(now);
-        Admission { permit: machine.admit(now), change }
+    pub fn try_acquire(&self, now: Instant, rng: &mut fastrand::Rng) -> Admission {
+        self.with(now, |machine| {
+            let change = machine.advance(now, rng);
+            Admission { permit: machine.admit(now), change }
+        })
     }
 
     /// Takes note of how an admitted call ended. A permit of an earlier state says nothing.
-    pub fn record(&self, permit: Permit, outcome: Outcome, now: Instant) -> Option<StateChange> {
-        self.lock().record(permit, outcome, now)
+    pub fn record(
+        &self,
+        permit: Permit,
+        outcome: Outcome,
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) -> Option<StateChange> {
+        self.with(now, |machine| machine.record(permit, outcome, now, rng))
     }
 
     /// Takes an admitted call back that was given up: it counts neither way, and its place is free again.
     pub fn release(&self, permit: Permit) {
-        self.lock().release(permit);
+        if let Some(machine) = &mut *self.lock() {
+            machine.release(permit);
+        }
     }
 
     /// Does what time alone does. Calls do this by themselves; use it to see changes without calls.
-    pub fn advance(&self, now: Instant) -> Option<StateChange> {
-        self.lock().advance(now)
+    pub fn advance(&self, now: Instant, rng: &mut fastrand::Rng) -> Option<StateChange> {
+        self.with(now, |machine| machine.advance(now, rng))
     }
 
     /// Says who decides, and starts anew: closed and with nothing counted, or open when that is forced.
     pub fn set_mode(&self, mode: BreakerMode, now: Instant) -> StateChange {
-        self.lock().set_mode(mode, now)
+        self.with(now, |machine| machine.set_mode(mode, now))
     }
 
     /// The breaker at this moment.
     pub fn view(&self, now: Instant) -> BreakerView {
-        self.lock().view(now)
+        self.with(now, |machine| machine.view(now))
     }
 
     /// Its policy, every value in its range.
-    pub fn policy(&self) -> BreakerPolicy {
-        self.lock().policy().clone()
+    pub fn policy(&self) -> &BreakerPolicy {
+        &self.policy
     }
 
-    fn lock(&self) -> MutexGuard<'_, Machine> {
+    fn with<R>(&self, now: Instant, step: impl FnOnce(&mut Machine) -> R) -> R {
+        step(self.lock().get_or_insert_with(|| Machine::new(Arc::clone(&self.policy), now)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Machine>> {
         // A caller's condition may panic; the state is consistent before it runs.
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
