@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use meshwright_traffic::{BreakerPolicy, OpenTime, Recovery, SlowCalls, Window};
+use meshwright_traffic::{BreakerChanges, BreakerPolicy, Recovery, SlowCalls, Window};
 use serde::Deserialize;
 
 use crate::CircuitBreakers;
@@ -45,12 +45,12 @@ pub struct BreakerSettings {
     pub interval: Option<String>,
     /// Time that it stays open the first time.
     pub timeout: Option<String>,
-    /// Longest time that it stays open; with `timeoutMultiplier`.
+    /// Each further open time in percent of the one before, 100 to 1,000; 100 is always the same.
+    pub timeout_growth_percent: Option<u32>,
+    /// Longest time that it stays open; ten times `timeout` where that grows.
     pub max_timeout: Option<String>,
-    /// Factor of the open time with every time it opens again. At least 1.
-    pub timeout_multiplier: Option<f64>,
-    /// Share around the open time from which it is drawn, 0 to 1.
-    pub timeout_jitter: Option<f64>,
+    /// Share around the open time from which it is drawn, 0 to 100 percent.
+    pub timeout_jitter_percent: Option<u32>,
     /// Failures in a row that trip; 0 is off.
     pub consecutive_failures: Option<u32>,
     /// Share of failures that trips, 1 to 100.
@@ -108,77 +108,60 @@ impl BreakerSettings {
     fn policy(&self) -> Result<BreakerPolicy, Problem> {
         let name = self.preset.as_deref().unwrap_or("gobreaker");
         let unknown = || ("preset", format!("{name:?} is none of {}", BreakerPolicy::PRESETS.join(", ")));
-        let mut policy = BreakerPolicy::preset(name).ok_or_else(unknown)?;
-        policy.window = self.window(policy.window)?;
-        policy.open_time = self.open_time(policy.open_time)?;
-        set(&mut policy.consecutive_failures, self.consecutive_failures);
-        set(&mut policy.minimum_calls, self.minimum_calls);
-        set(&mut policy.probes, at_least_one("maxRequests", self.max_requests)?);
-        if let Some(percent) = percent("failurePercent", self.failure_percent)? {
-            policy.failure_percent = Some(percent);
+        let preset = BreakerPolicy::preset(name).ok_or_else(unknown)?;
+        let open_time = duration("timeout", self.timeout.as_deref())?;
+        let max_open_time = duration("maxTimeout", self.max_timeout.as_deref())?;
+        let base = open_time.unwrap_or(preset.open_time.base);
+        if let Some(max) = max_open_time.filter(|max| *max < base) {
+            return Err(("maxTimeout", format!("{max:?} is less than timeout {base:?}")));
         }
-        match (duration("slowCallDuration", self.slow_call_duration.as_deref())?, self.slow_call_percent) {
-            (Some(longer_than), given) => {
-                let percent = percent("slowCallPercent", given)?.unwrap_or(100);
-                policy.slow_calls = Some(SlowCalls { longer_than, percent });
-            }
-            (None, Some(_)) => return Err(("slowCallPercent", "needs slowCallDuration beside it".to_owned())),
-            (None, None) => {}
-        }
-        if let Some(time) = duration("maxHalfOpenTime", self.max_half_open_time.as_deref())? {
-            policy.max_half_open_time = Some(time);
-        }
-        if let Some(by_rates) = self.probes_by_rates {
-            policy.recovery = if by_rates { Recovery::Rates } else { Recovery::EveryProbe };
-        }
-        Ok(policy)
+        let changes = BreakerChanges {
+            window: self.window()?,
+            consecutive_failures: self.consecutive_failures,
+            failure_percent: within("failurePercent", self.failure_percent, 1, 100)?,
+            slow_calls: self.slow_calls()?,
+            minimum_calls: self.minimum_calls,
+            probes: within("maxRequests", self.max_requests, 1, u32::MAX)?,
+            recovery: self.probes_by_rates.map(|by_rates| match by_rates {
+                true => Recovery::Rates,
+                false => Recovery::EveryProbe,
+            }),
+            max_half_open_time: duration("maxHalfOpenTime", self.max_half_open_time.as_deref())?,
+            open_time,
+            open_growth_percent: within("timeoutGrowthPercent", self.timeout_growth_percent, 100, 1_000)?,
+            max_open_time,
+            open_jitter_percent: within("timeoutJitterPercent", self.timeout_jitter_percent, 0, 100)?,
+        };
+        Ok(preset.with(&changes))
     }
 
-    fn window(&self, preset: Window) -> Result<Window, Problem> {
+    fn window(&self) -> Result<Option<Window>, Problem> {
         let time = duration("windowTime", self.window_time.as_deref())?;
         let interval = duration("interval", self.interval.as_deref())?;
-        match (at_least_one("windowCalls", self.window_calls)?, time, interval) {
-            (None, None, None) => Ok(preset),
-            (Some(calls), None, None) => Ok(Window::Count(calls)),
-            (None, Some(length), None) => Ok(Window::Time { length, buckets: 10 }),
-            (None, None, Some(interval)) => Ok(Window::Interval((!interval.is_zero()).then_some(interval))),
+        match (within("windowCalls", self.window_calls, 1, 1_000_000)?, time, interval) {
+            (None, None, None) => Ok(None),
+            (Some(calls), None, None) => Ok(Some(Window::Count(calls))),
+            (None, Some(length), None) => Ok(Some(Window::Time { length, buckets: 10 })),
+            (None, None, Some(interval)) => Ok(Some(Window::Interval((!interval.is_zero()).then_some(interval)))),
             _ => Err(("interval", "only one of interval, windowCalls and windowTime may be given".to_owned())),
         }
     }
 
-    fn open_time(&self, preset: OpenTime) -> Result<OpenTime, Problem> {
-        let base = duration("timeout", self.timeout.as_deref())?.unwrap_or(preset.base);
-        let multiplier = self.timeout_multiplier.unwrap_or(preset.multiplier);
-        if !(multiplier >= 1.0 && multiplier.is_finite()) {
-            return Err(("timeoutMultiplier", format!("{multiplier} is below 1")));
+    fn slow_calls(&self) -> Result<Option<SlowCalls>, Problem> {
+        let percent = within("slowCallPercent", self.slow_call_percent, 1, 100)?;
+        match duration("slowCallDuration", self.slow_call_duration.as_deref())? {
+            Some(longer_than) => Ok(Some(SlowCalls { longer_than, percent: percent.unwrap_or(100) })),
+            None if percent.is_some() => Err(("slowCallPercent", "needs slowCallDuration beside it".to_owned())),
+            None => Ok(None),
         }
-        let jitter = self.timeout_jitter.unwrap_or(preset.jitter);
-        if !(0.0..=1.0).contains(&jitter) {
-            return Err(("timeoutJitter", format!("{jitter} is not between 0 and 1")));
-        }
-        let max = match duration("maxTimeout", self.max_timeout.as_deref())? {
-            Some(max) if max < base => return Err(("maxTimeout", format!("{max:?} is less than timeout {base:?}"))),
-            Some(max) => max,
-            None if multiplier > 1.0 => base.saturating_mul(10),
-            None => base,
-        };
-        Ok(OpenTime { base, multiplier, max, jitter })
     }
 }
 
-fn set<T>(place: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *place = value;
-    }
-}
-
-fn at_least_one(field: &'static str, value: Option<u32>) -> Result<Option<u32>, Problem> {
-    if value == Some(0) { Err((field, "0 is not allowed; at least 1".to_owned())) } else { Ok(value) }
-}
-
-fn percent(field: &'static str, value: Option<u32>) -> Result<Option<u32>, Problem> {
+fn within(field: &'static str, value: Option<u32>, least: u32, most: u32) -> Result<Option<u32>, Problem> {
     match value {
-        Some(value) if !(1..=100).contains(&value) => Err((field, format!("{value} is not between 1 and 100"))),
+        Some(value) if !(least..=most).contains(&value) => {
+            Err((field, format!("{value} is not between {least} and {most}")))
+        }
         value => Ok(value),
     }
 }

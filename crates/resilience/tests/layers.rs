@@ -64,11 +64,11 @@ fn read(json: &str) -> Result<ServiceSettings, serde_json::Error> {
 #[test]
 fn settings_are_laid_over_a_preset() {
     let settings = read(
-        r#"{ "default": { "preset": "hystrix", "timeout": "250ms", "timeoutMultiplier": 2 },
+        r#"{ "default": { "preset": "hystrix", "timeout": "250ms", "timeoutGrowthPercent": 200 },
              "services": {
                "a": { "preset": "resilience4j", "windowCalls": 10, "failurePercent": 25, "slowCallDuration": "1s500ms" },
                "b": { "windowTime": "20s", "consecutiveFailures": 0, "minimumCalls": 7, "probesByRates": true,
-                      "maxTimeout": "5m", "timeout": "1m", "timeoutJitter": 0.5, "maxHalfOpenTime": "0" } } }"#,
+                      "maxTimeout": "5m", "timeout": "1m", "timeoutJitterPercent": 50, "maxHalfOpenTime": "0" } } }"#,
     );
     let breakers = settings.unwrap().into_breakers().unwrap();
     let other = breakers.named("other").policy().clone();
@@ -90,7 +90,7 @@ fn settings_are_laid_over_a_preset() {
 fn settings_that_make_no_sense_are_refused_by_name() {
     for (settings, expected) in [
         (r#"{"preset": "polly"}"#, "default: preset: \"polly\" is none of gobreaker, hystrix, resilience4j"),
-        (r#"{"maxRequests": 0}"#, "default: maxRequests: 0 is not allowed; at least 1"),
+        (r#"{"maxRequests": 0}"#, "default: maxRequests: 0 is not between 1 and 4294967295"),
         (r#"{"failurePercent": 101}"#, "default: failurePercent: 101 is not between 1 and 100"),
         (r#"{"slowCallPercent": 50}"#, "default: slowCallPercent: needs slowCallDuration beside it"),
         (
@@ -100,8 +100,8 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         (r#"{"timeout": "1 m"}"#, "default: timeout: \"1 m\" is no duration such as 1m30s or 250ms"),
         (r#"{"timeout": ""}"#, "default: timeout: \"\" is no duration such as 1m30s or 250ms"),
         (r#"{"timeout": "99999999999h"}"#, "default: timeout: \"99999999999h\" is no duration such as 1m30s or 250ms"),
-        (r#"{"timeoutMultiplier": 0.5}"#, "default: timeoutMultiplier: 0.5 is below 1"),
-        (r#"{"timeoutJitter": 2}"#, "default: timeoutJitter: 2 is not between 0 and 1"),
+        (r#"{"timeoutGrowthPercent": 50}"#, "default: timeoutGrowthPercent: 50 is not between 100 and 1000"),
+        (r#"{"timeoutJitterPercent": 200}"#, "default: timeoutJitterPercent: 200 is not between 0 and 100"),
         (r#"{"maxTimeout": "1s"}"#, "default: maxTimeout: 1s is less than timeout 60s"),
     ] {
         let settings = read(&format!("{{\"default\": {settings}}}")).unwrap();

@@ -45,8 +45,8 @@ pub use adaptive::{
 pub use backoff::Backoff;
 pub use balance::{Ask, Balancer, NoHost, Policy, Stagger};
 pub use breaker::{
-    Admission, BreakerMode, BreakerPolicy, BreakerRefusal, BreakerState, BreakerView, CircuitBreaker, Counts, OpenTime,
-    Outcome, Permit, ReadyToTrip, Recovery, SlowCalls, StateCause, StateChange, Window,
+    Admission, BreakerChanges, BreakerMode, BreakerPolicy, BreakerRefusal, BreakerState, BreakerView, CircuitBreaker,
+    Counts, OpenTime, Outcome, Permit, ReadyToTrip, Recovery, SlowCalls, StateCause, StateChange, Window,
 };
 pub use budget::{ActiveBudget, BudgetPolicy, RetryBudget};
 pub use group::Group;

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+use crate::ActiveBudget;
+
 /// Limits of one cluster, summed over its hosts, per process (Envoy's circuit breaker thresholds). `u32::MAX` is
 /// unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,14 +17,30 @@ pub struct Limits {
     pub max_pending: u32,
     /// Requests in flight.
     pub max_requests: u32,
-    /// Retries in flight.
+    /// Retries in flight. A retry budget replaces it.
     pub max_retries: u32,
+    /// Retries in flight as a share of the requests that are in flight or wait; they are counted for it even where they
+    /// are unlimited.
+    pub retry_budget: Option<ActiveBudget>,
 }
 
 impl Default for Limits {
     /// Unlimited.
     fn default() -> Self {
-        Self { max_connections: u32::MAX, max_pending: u32::MAX, max_requests: u32::MAX, max_retries: u32::MAX }
+        Self {
+            max_connections: u32::MAX,
+            max_pending: u32::MAX,
+            max_requests: u32::MAX,
+            max_retries: u32::MAX,
+            retry_budget: None,
+        }
+    }
+}
+
+impl Limits {
+    /// A limit that is never reached, but counted where a budget needs the count.
+    fn counted(&self, limit: u32) -> u32 {
+        if self.retry_budget.is_some() { limit.min(u32::MAX - 1) } else { limit }
     }
 }
 
@@ -68,32 +86,36 @@ impl Usage {
 
     /// Takes a place for a request that waits for a connection, or says that there is none.
     pub fn try_pending(&self, limits: &Limits) -> bool {
-        take(&self.pending, limits.max_pending)
+        take(&self.pending, limits.counted(limits.max_pending))
     }
 
     /// Gives the place of a waiting request back.
     pub fn release_pending(&self, limits: &Limits) {
-        give_back(&self.pending, limits.max_pending);
+        give_back(&self.pending, limits.counted(limits.max_pending));
     }
 
     /// Takes a place for a request in flight, or says that there is none.
     pub fn try_request(&self, limits: &Limits) -> bool {
-        take(&self.requests, limits.max_requests)
+        take(&self.requests, limits.counted(limits.max_requests))
     }
 
     /// Gives the place of a request back.
     pub fn release_request(&self, limits: &Limits) {
-        give_back(&self.requests, limits.max_requests);
+        give_back(&self.requests, limits.counted(limits.max_requests));
     }
 
     /// Takes a place for a retry, or says that there is none.
     pub fn try_retry(&self, limits: &Limits) -> bool {
-        take(&self.retries, limits.max_retries)
+        let most = match limits.retry_budget {
+            Some(budget) => budget.retries(self.requests().saturating_add(self.pending())).min(u32::MAX - 1),
+            None => limits.max_retries,
+        };
+        take(&self.retries, most)
     }
 
     /// Gives the place of a retry back.
     pub fn release_retry(&self, limits: &Limits) {
-        give_back(&self.retries, limits.max_retries);
+        give_back(&self.retries, limits.counted(limits.max_retries));
     }
 
     /// Connections counted; 0 where they are unlimited.
@@ -186,7 +208,7 @@ mod tests {
     #[test]
     fn each_resource_has_its_own_limit() {
         let usage = Usage::new();
-        let limits = Limits { max_connections: 1, max_pending: 2, max_requests: 3, max_retries: 0 };
+        let limits = Limits { max_connections: 1, max_pending: 2, max_requests: 3, max_retries: 0, retry_budget: None };
         assert!(usage.try_connection(&limits));
         assert!(!usage.try_connection(&limits));
         assert!(usage.try_pending(&limits) && usage.try_pending(&limits));
@@ -195,6 +217,24 @@ mod tests {
         usage.release_pending(&limits);
         assert!(usage.try_pending(&limits));
         assert_eq!((usage.connections(), usage.pending(), usage.requests(), usage.retries()), (1, 2, 0, 0));
+    }
+
+    #[test]
+    fn a_retry_budget_is_a_share_of_the_requests_in_flight_and_waiting() {
+        let usage = Usage::new();
+        let budget = ActiveBudget { percent: 20, min_concurrency: 1 };
+        let limits = Limits { max_retries: 0, retry_budget: Some(budget), ..Limits::default() };
+        assert!(usage.try_retry(&limits), "one may always be in flight");
+        assert!(!usage.try_retry(&limits));
+        assert!((0..10).all(|_| usage.try_request(&limits)) && (0..4).all(|_| usage.try_pending(&limits)));
+        assert!(usage.try_retry(&limits), "two of fourteen");
+        assert!(!usage.try_retry(&limits));
+        assert!(usage.try_pending(&limits));
+        assert!(usage.try_retry(&limits), "three of fifteen");
+        (0..3).for_each(|_| usage.release_retry(&limits));
+        (0..10).for_each(|_| usage.release_request(&limits));
+        (0..5).for_each(|_| usage.release_pending(&limits));
+        assert_eq!((usage.pending(), usage.requests(), usage.retries()), (0, 0, 0));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The circuit breaker: what trips it, what it lets through half-open, how it closes, and what is not counted.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use meshwright_traffic::{
-    Admission, BreakerMode, BreakerPolicy, BreakerRefusal, BreakerState, CircuitBreaker, OpenTime, Outcome, Permit,
-    ReadyToTrip, Recovery, SlowCalls, StateCause, StateChange, Window,
+    Admission, BreakerChanges, BreakerMode, BreakerPolicy, BreakerRefusal, BreakerState, CircuitBreaker, OpenTime,
+    Outcome, Permit, ReadyToTrip, Recovery, SlowCalls, StateCause, StateChange, Window,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -30,7 +30,11 @@ impl Bench {
     }
 
     fn ask(&self) -> Admission {
-        self.breaker.try_acquire(self.now, &mut self.rng.lock().unwrap())
+        self.breaker.try_acquire(self.now, &mut self.dice())
+    }
+
+    fn dice(&self) -> MutexGuard<'_, fastrand::Rng> {
+        self.rng.lock().expect("nobody panicked with the dice")
     }
 
     fn permit(&self) -> Permit {
@@ -42,7 +46,7 @@ impl Bench {
     }
 
     fn record(&self, permit: Permit, outcome: Outcome) -> Option<StateChange> {
-        self.breaker.record(permit, outcome, self.now, &mut self.rng.lock().unwrap())
+        self.breaker.record(permit, outcome, self.now, &mut self.dice())
     }
 
     /// Calls that end at once, until one changes the state.
@@ -220,7 +224,7 @@ fn probes_that_never_end_do_not_hold_it_half_open_for_ever() {
     bench.now += MINUTE;
     let lost = bench.permit();
     bench.now += SECOND * 5;
-    let change = bench.breaker.advance(bench.now, &mut bench.rng.lock().unwrap()).unwrap();
+    let change = bench.breaker.advance(bench.now, &mut bench.dice()).unwrap();
     assert_eq!((change.to, change.cause), (BreakerState::Open, StateCause::ProbesTookTooLong));
     assert_eq!(bench.record(lost, PASS), None);
     bench.now += MINUTE;
@@ -366,6 +370,17 @@ fn presets_have_the_published_defaults() {
         assert_eq!(policy.open_time, OpenTime::fixed(timeout));
         assert_eq!(policy.consecutive_failures, 6);
     }
+    let doubled = BreakerChanges {
+        window: Some(Window::Count(9)),
+        open_time: Some(SECOND),
+        open_growth_percent: Some(200),
+        failure_percent: Some(10),
+        ..BreakerChanges::default()
+    };
+    let changed = BreakerPolicy::hystrix().with(&doubled);
+    assert_eq!((changed.window, changed.failure_percent, changed.minimum_calls), (Window::Count(9), Some(10), 20));
+    assert_eq!(changed.open_time, OpenTime { base: SECOND, multiplier: 2.0, max: SECOND * 10, jitter: 0.0 });
+    assert_eq!(BreakerPolicy::resilience4j().with(&BreakerChanges::default()), BreakerPolicy::resilience4j());
     for name in BreakerPolicy::PRESETS {
         assert!(BreakerPolicy::preset(name).is_some(), "{name}");
     }

@@ -2,6 +2,7 @@
 //! clock and no call: the caller says what time it is and how a call ended. Read next: `policy.rs` for what can be
 //! configured, `machine.rs` for the states.
 
+mod changes;
 mod event;
 mod machine;
 mod policy;
@@ -12,6 +13,7 @@ use std::time::Instant;
 
 use machine::Machine;
 
+pub use changes::BreakerChanges;
 pub use event::{BreakerMode, BreakerRefusal, BreakerState, BreakerView, Counts, StateCause, StateChange};
 pub use policy::{BreakerPolicy, OpenTime, ReadyToTrip, Recovery, SlowCalls, Window};
 
