@@ -37,6 +37,7 @@ pub fn load(sources: &[Source], options: &Options) -> Outcome {
         gateways: objects.gateways.into_iter().map(|object| object.model).collect(),
         virtual_services: objects.virtual_services.into_iter().map(|object| object.model).collect(),
         destination_rules,
+        resilience_policies: objects.resilience_policies.into_iter().map(|object| object.model).collect(),
         services,
         secrets: objects.secrets.into_iter().filter_map(|object| object.model).collect(),
     });

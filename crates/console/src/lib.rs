@@ -11,6 +11,6 @@ mod views;
 
 pub use pages::router;
 pub use views::{
-    ActionError, AdminState, AuditEntry, ClusterView, EndpointAction, EndpointView, LimitsView, ListenerView,
-    Readiness, UsageView, Views,
+    ActionError, AdaptiveConcurrencyView, AdminState, AuditEntry, BreakerAction, CircuitBreakerView, ClusterView,
+    EndpointAction, EndpointView, LimitsView, ListenerView, Readiness, UsageView, Views,
 };

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::text;
-use crate::views::{ActionError, EndpointAction, Views};
+use crate::views::{ActionError, BreakerAction, EndpointAction, Views};
 
 type Shared = Arc<dyn Views>;
 
@@ -37,6 +37,7 @@ GET  /listeners        listeners; ?format=json
 GET  /logging          the log filter
 POST /logging?level=L  sets it: a level, or target=level pairs joined by commas
 POST /endpoints/{service}/{address}/{drain|disable|enable|uneject}
+POST /breakers/{service}/{force-open|force-closed|disable|reset}
 GET  /audit            what operators did, JSON
 GET  /version          JSON
 ";
@@ -60,6 +61,7 @@ pub fn router(views: Arc<dyn Views>, further: Router, further_index: &str) -> Ro
         .route("/listeners", get(listeners))
         .route("/logging", get(log_level).post(set_log_level))
         .route("/endpoints/{service}/{address}/{action}", post(endpoint_action))
+        .route("/breakers/{service}/{action}", post(breaker_action))
         .route("/audit", get(audit))
         .route("/version", get(version))
         .fallback(unknown_path)
@@ -173,25 +175,49 @@ async fn endpoint_action(
             "the address is an IP address and a port, 127.0.0.1:9001 or [::1]:9001",
         );
     };
-    let actor = match headers.get(USER_AGENT) {
+    let actor = actor(&ends, &headers);
+    match views.endpoint_action(action, &service, address, &actor) {
+        Ok(changes) => pretty(&json!({
+            "action": action, "service": service, "address": address, "actor": actor, "changes": changes,
+        })),
+        Err(error) => refused(&error),
+    }
+}
+
+async fn breaker_action(
+    State(views): State<Shared>,
+    Extension(ends): Extension<Ends>,
+    Path((service, action)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let action: BreakerAction = match action.parse() {
+        Ok(action) => action,
+        Err(reason) => return failure(StatusCode::NOT_FOUND, &reason),
+    };
+    let actor = actor(&ends, &headers);
+    match views.breaker_action(action, &service, &actor) {
+        Ok(changes) => pretty(&json!({ "action": action, "service": service, "actor": actor, "changes": changes })),
+        Err(error) => refused(&error),
+    }
+}
+
+/// Who asks, as far as it is known.
+fn actor(ends: &Ends, headers: &HeaderMap) -> String {
+    match headers.get(USER_AGENT) {
         Some(agent) => {
             let agent = agent.as_bytes();
             format!("{} ({})", ends.peer, Printable(&agent[..agent.len().min(AGENT_BYTES)]))
         }
         None => ends.peer.to_string(),
-    };
-    match views.endpoint_action(action, &service, address, &actor) {
-        Ok(changes) => pretty(&json!({
-            "action": action, "service": service, "address": address, "actor": actor, "changes": changes,
-        })),
-        Err(error) => {
-            let status = match &error {
-                ActionError::UnknownService(_) | ActionError::UnknownEndpoint(_) => StatusCode::NOT_FOUND,
-                ActionError::Refused(_) => StatusCode::CONFLICT,
-            };
-            failure(status, &error.to_string())
-        }
     }
+}
+
+fn refused(error: &ActionError) -> Response {
+    let status = match error {
+        ActionError::UnknownService(_) | ActionError::UnknownEndpoint(_) => StatusCode::NOT_FOUND,
+        ActionError::Refused(_) => StatusCode::CONFLICT,
+    };
+    failure(status, &error.to_string())
 }
 
 async fn audit(State(views): State<Shared>) -> Response {

@@ -4,7 +4,9 @@
 
 use std::fmt::Write as _;
 
-use crate::views::{AdminState, ClusterView, EndpointView, ListenerView, Readiness};
+use crate::views::{
+    AdaptiveConcurrencyView, AdminState, CircuitBreakerView, ClusterView, EndpointView, ListenerView, Readiness,
+};
 
 /// Appends one line. Control characters become U+FFFD: names and reasons come from files, and a line stays a line.
 fn push(out: &mut String, line: std::fmt::Arguments<'_>) {
@@ -46,11 +48,57 @@ pub(crate) fn clusters(clusters: &[ClusterView]) -> String {
                 push(&mut out, format_args!("{name}::default_priority::used_{key}::{used}"));
             }
         }
+        if let Some(percent) = cluster.limits.retry_budget_percent {
+            push(&mut out, format_args!("{name}::default_priority::retry_budget_percent::{percent}"));
+        }
+        cluster.circuit_breakers.iter().for_each(|view| circuit_breaker(name, view, &mut out));
+        if let Some(adaptive) = &cluster.adaptive_concurrency {
+            adaptive_concurrency(name, adaptive, &mut out);
+        }
         for view in &cluster.endpoints {
             endpoint(name, view, &mut out);
         }
     }
     out
+}
+
+/// `cluster::circuit_breaker::key::value`, with the address between them where it is for an endpoint.
+fn circuit_breaker(cluster: &str, view: &CircuitBreakerView, out: &mut String) {
+    let of = match view.endpoint {
+        Some(address) => format!("{cluster}::{address}::circuit_breaker"),
+        None => format!("{cluster}::circuit_breaker"),
+    };
+    push(out, format_args!("{of}::state::{}", view.state));
+    push(out, format_args!("{of}::mode::{}", view.mode));
+    if let Some(cause) = &view.cause {
+        push(out, format_args!("{of}::cause::{cause}"));
+    }
+    for (key, time) in [("for_ms", view.since), ("retry_in_ms", view.retry_in)] {
+        if let Some(time) = time {
+            push(out, format_args!("{of}::{key}::{}", time.as_millis()));
+        }
+    }
+    for (key, value) in [
+        ("requests", u64::from(view.requests)),
+        ("failures", u64::from(view.failures)),
+        ("slow", u64::from(view.slow)),
+        ("consecutive_failures", u64::from(view.consecutive_failures)),
+        ("openings", view.openings),
+        ("refused", view.refused),
+    ] {
+        push(out, format_args!("{of}::{key}::{value}"));
+    }
+}
+
+fn adaptive_concurrency(cluster: &str, view: &AdaptiveConcurrencyView, out: &mut String) {
+    let mode = if view.observes { "observe" } else { "enforce" };
+    push(out, format_args!("{cluster}::adaptive_concurrency::mode::{mode}"));
+    push(out, format_args!("{cluster}::adaptive_concurrency::limit::{}", view.limit));
+    push(out, format_args!("{cluster}::adaptive_concurrency::in_flight::{}", view.in_flight));
+    push(out, format_args!("{cluster}::adaptive_concurrency::refused::{}", view.refused));
+    if let Some(latency) = view.base_latency {
+        push(out, format_args!("{cluster}::adaptive_concurrency::base_latency_us::{}", latency.as_micros()));
+    }
 }
 
 fn endpoint(cluster: &str, view: &EndpointView, out: &mut String) {

@@ -44,6 +44,10 @@ pub trait Views: Send + Sync + 'static {
         actor: &str,
     ) -> Result<Vec<String>, ActionError>;
 
+    /// Carries out an operator's word about all circuit breakers of a service and records it for [`Self::audit`].
+    /// `service` is any name of the service. Answers with one sentence per change made.
+    fn breaker_action(&self, action: BreakerAction, service: &str, actor: &str) -> Result<Vec<String>, ActionError>;
+
     /// What operators did, oldest first.
     fn audit(&self) -> Vec<AuditEntry>;
 }
@@ -72,8 +76,59 @@ pub struct ClusterView {
     pub limits: LimitsView,
     /// What of the limits is used.
     pub usage: UsageView,
+    /// Its circuit breakers.
+    pub circuit_breakers: Vec<CircuitBreakerView>,
+    /// Its adaptive limit; `None` (`null`) without one.
+    pub adaptive_concurrency: Option<AdaptiveConcurrencyView>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointView>,
+}
+
+/// One circuit breaker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CircuitBreakerView {
+    /// The endpoint that it is for; `None` (`null`) for the whole cluster.
+    pub endpoint: Option<SocketAddr>,
+    /// `closed`, `open` or `half-open`.
+    pub state: String,
+    /// Who decides: `automatic`, `metrics-only`, `forced-open`, `forced-closed` or `disabled`.
+    pub mode: String,
+    /// Why it is in this state; `None` (`null`) for one that never changed.
+    pub cause: Option<String>,
+    /// How long it has been in this state; in JSON `for_ms`, whole milliseconds.
+    #[serde(rename = "for_ms", serialize_with = "as_millis")]
+    pub since: Option<Duration>,
+    /// When open: time until probes are let through; in JSON `retry_in_ms`, whole milliseconds.
+    #[serde(rename = "retry_in_ms", serialize_with = "as_millis")]
+    pub retry_in: Option<Duration>,
+    /// Tries in its window and in flight.
+    pub requests: u32,
+    /// Failures in its window.
+    pub failures: u32,
+    /// Slow tries in its window.
+    pub slow: u32,
+    /// Failures in a row.
+    pub consecutive_failures: u32,
+    /// Times that it opened.
+    pub openings: u64,
+    /// Tries that it refused, or would have refused.
+    pub refused: u64,
+}
+
+/// An adaptive limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AdaptiveConcurrencyView {
+    /// It learns and refuses nothing.
+    pub observes: bool,
+    /// Requests that may wait for an answer.
+    pub limit: u32,
+    /// Requests that do.
+    pub in_flight: u32,
+    /// Tries that it refused, or would have refused.
+    pub refused: u64,
+    /// Latency without load, as it sees it; in JSON `base_latency_us`, whole microseconds.
+    #[serde(rename = "base_latency_us", serialize_with = "as_micros")]
+    pub base_latency: Option<Duration>,
 }
 
 /// Limits of a cluster; `None` (`null`) is unlimited.
@@ -87,6 +142,8 @@ pub struct LimitsView {
     pub max_requests: Option<u32>,
     /// Retries at one time.
     pub max_retries: Option<u32>,
+    /// Share of the requests that may be retries, in percent; replaces `max_retries`.
+    pub retry_budget_percent: Option<u32>,
 }
 
 /// What of the limits is used; `None` (`null`) where no limit makes it counted.
@@ -221,6 +278,47 @@ impl EndpointAction {
 }
 
 impl FromStr for EndpointAction {
+    type Err = String;
+
+    /// The error names the words that there are.
+    fn from_str(word: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|action| action.as_str() == word).ok_or_else(|| {
+            let words = Self::ALL.map(Self::as_str).join(", ");
+            format!("there is no such action; the actions are {words}")
+        })
+    }
+}
+
+/// What an operator can do to the circuit breakers of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BreakerAction {
+    /// Refuse every request.
+    ForceOpen,
+    /// Refuse nothing and count.
+    ForceClosed,
+    /// Refuse nothing and count nothing.
+    Disable,
+    /// Start anew, as the configuration says.
+    Reset,
+}
+
+impl BreakerAction {
+    /// Every action.
+    pub const ALL: [Self; 4] = [Self::ForceOpen, Self::ForceClosed, Self::Disable, Self::Reset];
+
+    /// The word used in paths, JSON and text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ForceOpen => "force-open",
+            Self::ForceClosed => "force-closed",
+            Self::Disable => "disable",
+            Self::Reset => "reset",
+        }
+    }
+}
+
+impl FromStr for BreakerAction {
     type Err = String;
 
     /// The error names the words that there are.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use meshwright_console::{
-    ActionError, AdminState, AuditEntry, ClusterView, EndpointAction, EndpointView, LimitsView, ListenerView,
-    Readiness, UsageView, Views, router,
+    ActionError, AdaptiveConcurrencyView, AdminState, AuditEntry, BreakerAction, CircuitBreakerView, ClusterView,
+    EndpointAction, EndpointView, LimitsView, ListenerView, Readiness, UsageView, Views, router,
 };
 use meshwright_site::serve;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,6 +45,16 @@ impl Views for Process {
             policy: "ROUND_ROBIN".to_owned(),
             limits: LimitsView { max_connections: Some(100), ..LimitsView::default() },
             usage: UsageView { connections: Some(3), ..UsageView::default() },
+            circuit_breakers: vec![CircuitBreakerView {
+                state: "open".to_owned(),
+                mode: "automatic".to_owned(),
+                cause: Some("5 failures in a row".to_owned()),
+                since: Some(Duration::from_millis(20)),
+                retry_in: Some(Duration::from_millis(980)),
+                refused: 7,
+                ..CircuitBreakerView::default()
+            }],
+            adaptive_concurrency: Some(AdaptiveConcurrencyView { observes: true, limit: 30, ..Default::default() }),
             endpoints: vec![
                 endpoint("127.0.0.1:9001"),
                 EndpointView {
@@ -108,6 +118,14 @@ impl Views for Process {
             result: "done".to_owned(),
         });
         Ok(vec![format!("{address}: {}", action.as_str())])
+    }
+
+    fn breaker_action(&self, action: BreakerAction, service: &str, _: &str) -> Result<Vec<String>, ActionError> {
+        match service {
+            "user-service" => Ok(vec![format!("{CLUSTER}: {}", action.as_str())]),
+            "plain" => Err(ActionError::Refused("service plain has no circuit breaker".to_owned())),
+            other => Err(ActionError::UnknownService(other.to_owned())),
+        }
     }
 
     fn audit(&self) -> Vec<AuditEntry> {
@@ -278,6 +296,12 @@ async fn clusters_are_lines_like_envoys_or_json() {
         "[::1]:9002::ejection_ends_in_ms::28500",
         "[::1]:9002::ejection_cause::5 server errors in a row",
         "[::1]:9002::consecutive_5xx::5",
+        "circuit_breaker::state::open",
+        "circuit_breaker::cause::5 failures in a row",
+        "circuit_breaker::retry_in_ms::980",
+        "circuit_breaker::refused::7",
+        "adaptive_concurrency::mode::observe",
+        "adaptive_concurrency::limit::30",
     ] {
         let line = format!("{CLUSTER}::{line}");
         assert!(text.lines().any(|found| found == line), "missing {line} in\n{text}");
@@ -288,9 +312,13 @@ async fn clusters_are_lines_like_envoys_or_json() {
     assert_eq!(
         cluster["limits"],
         serde_json::json!({
-        "max_connections": 100, "max_pending": null, "max_requests": null, "max_retries": null })
+        "max_connections": 100, "max_pending": null, "max_requests": null, "max_retries": null,
+            "retry_budget_percent": null })
     );
     assert_eq!(cluster["usage"]["connections"], 3);
+    let breaker = &cluster["circuit_breakers"][0];
+    assert_eq!((&breaker["state"], &breaker["for_ms"], &breaker["endpoint"]), (&"open".into(), &20.into(), &().into()));
+    assert_eq!(cluster["adaptive_concurrency"]["limit"], 30);
     assert_eq!(cluster["endpoints"][0]["ejected_for_ms"], serde_json::Value::Null);
     assert_eq!(
         cluster["endpoints"][1],
@@ -302,6 +330,19 @@ async fn clusters_are_lines_like_envoys_or_json() {
         "consecutive_gateway_errors": 0, "consecutive_local_origin_failures": 0 })
     );
     assert_eq!(admin.get("/clusters?format=xml").await.status, 400);
+}
+
+#[tokio::test]
+async fn circuit_breakers_obey_an_operator() {
+    let admin = Admin::start().await;
+    let done = admin.request("POST /breakers/user-service/force-open", "").await;
+    assert_eq!(done.status, 200, "{}", done.body);
+    assert_eq!(done.json()["changes"][0], format!("{CLUSTER}: force-open"));
+    assert_eq!(done.json()["action"], "force-open");
+    for (path, status) in [("nobody/reset", 404), ("plain/reset", 409), ("user-service/open", 404)] {
+        assert_eq!(admin.request(&format!("POST /breakers/{path}"), "").await.status, status, "{path}");
+    }
+    assert_eq!(admin.get("/breakers/user-service/reset").await.status, 405);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::SystemTime;
 
 use meshwright_snapshot::Snapshot;
-use meshwright_traffic::{AdminState, OutlierEvent};
+use meshwright_traffic::{AdminState, BreakerMode, OutlierEvent};
 
 /// Entries of the audit record; the oldest make room.
 const MAX_AUDIT: usize = 1_000;
@@ -83,6 +83,12 @@ pub enum ActionError {
         /// The addresses there are.
         known: Vec<SocketAddr>,
     },
+    /// The service has no circuit breaker.
+    #[error("service {service} has no circuit breaker; a ResiliencePolicy gives it one")]
+    NoBreaker {
+        /// Canonical host name of the service.
+        service: String,
+    },
 }
 
 fn list(addresses: &[SocketAddr]) -> String {
@@ -99,9 +105,9 @@ pub struct AuditEntry {
     pub time: SystemTime,
     /// Who, as the caller of the action knows it.
     pub actor: String,
-    /// What was asked for.
-    pub action: EndpointAction,
-    /// Service and address.
+    /// What was asked for, in one word.
+    pub action: &'static str,
+    /// Service, and address where one endpoint was meant.
     pub target: String,
     /// What came of it: `done`, or the reason why not.
     pub outcome: String,
@@ -114,12 +120,15 @@ pub(crate) type EndedEjection = (String, OutlierEvent);
 #[derive(Debug, Default)]
 pub(crate) struct Operators {
     words: BTreeMap<(String, SocketAddr), AdminState>,
+    /// Words about the circuit breakers of a service.
+    pub(crate) modes: BTreeMap<String, BreakerMode>,
     audit: VecDeque<AuditEntry>,
 }
 
 impl Operators {
     /// Puts the words in force on every host of `snapshot`, so that an endpoint that was away keeps what was said about it.
     pub(crate) fn apply(&self, snapshot: &Snapshot) {
+        self.apply_modes(snapshot);
         for ((service, address), state) in &self.words {
             for cluster in snapshot.clusters_of(service) {
                 if let Some(index) = cluster.host_at(*address) {

@@ -10,7 +10,7 @@ use meshwright_snapshot::Snapshot;
 use tracing::{info, warn};
 
 use crate::endpoint_action::Operators;
-use crate::{ActionError, AuditEntry, EndpointAction, Publisher, Status};
+use crate::{ActionError, AuditEntry, BreakerAction, EndpointAction, Publisher, Status};
 
 /// Shared view of a [`crate::Control`]; cheap to clone, usable from any thread, valid after the control plane ended.
 #[derive(Clone)]
@@ -88,7 +88,7 @@ impl Handle {
         operators.record(AuditEntry {
             time: SystemTime::now(),
             actor: actor.to_owned(),
-            action,
+            action: action.as_str(),
             target: format!("{service} {address}"),
             outcome: outcome.clone(),
         });
@@ -104,6 +104,45 @@ impl Handle {
             }
         }
         Ok(lines)
+    }
+
+    /// Carries `action` out on all circuit breakers of a service and keeps it over reloads. `service` is any of its names.
+    /// Returns a line for each cluster, for people.
+    ///
+    /// Done or not, it is recorded with `actor`, the time and the outcome, and logged.
+    ///
+    /// # Errors
+    ///
+    /// The service is not known or has no breaker; nothing changed.
+    pub fn breaker_action(
+        &self,
+        service: &str,
+        action: BreakerAction,
+        actor: &str,
+    ) -> Result<Vec<String>, ActionError> {
+        let mut operators = self.lock_operators();
+        let snapshot = self.snapshot();
+        let name = service.to_ascii_lowercase();
+        let id = snapshot.directory.find(host::without_port(&name), &self.shared.namespace);
+        let result = match id {
+            Some(id) => operators.act_on_breakers(&snapshot, &snapshot.mesh.services[id.0].host, action),
+            None => Err(ActionError::UnknownService { service: service.to_owned() }),
+        };
+        let outcome = result.as_ref().map_or_else(ToString::to_string, |_| "done".to_owned());
+        operators.record(AuditEntry {
+            time: SystemTime::now(),
+            actor: actor.to_owned(),
+            action: action.as_str(),
+            target: format!("circuit breakers of {service}"),
+            outcome,
+        });
+        drop(operators);
+        let action = action.as_str();
+        match &result {
+            Ok(_) => info!(action, service, actor, "circuit breakers changed by an operator"),
+            Err(error) => warn!(action, service, actor, %error, "circuit breakers not changed"),
+        }
+        result
     }
 
     /// What operators did, oldest first; at most the last 1,000 actions.

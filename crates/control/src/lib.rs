@@ -7,6 +7,7 @@
 //! one loop that wakes them is in `control.rs`. Read next: `control.rs`, then `source.rs`, `certificates.rs`
 //! and `watch.rs`.
 
+mod breaker_action;
 mod candidate;
 mod certificates;
 mod control;
@@ -21,6 +22,7 @@ mod status;
 mod sweep;
 mod watch;
 
+pub use breaker_action::BreakerAction;
 pub use certificates::certificates_of;
 pub use control::{Command, Control, Publisher, Settings};
 pub use endpoint_action::{ActionError, AuditEntry, EndpointAction};

@@ -92,7 +92,7 @@ async fn every_action_is_audited_with_its_outcome_and_the_record_is_bounded() {
     let audit = handle.audit();
     assert_eq!(audit.len(), 3);
     assert_eq!((audit[0].actor.as_str(), audit[0].outcome.as_str()), ("alice", "done"));
-    assert_eq!((audit[0].action, audit[0].target.as_str()), (EndpointAction::Drain, "users.test 127.0.0.1:9001"));
+    assert_eq!((audit[0].action, audit[0].target.as_str()), ("drain", "users.test 127.0.0.1:9001"));
     assert_eq!((audit[1].actor.as_str(), audit[1].outcome.as_str()), ("bob", "there is no service nobody"));
     for _ in 0..1_100 {
         handle.endpoint_action("users.test", address(9001), EndpointAction::Enable, "carol").unwrap();

@@ -57,6 +57,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => return demo::run(&args),
         Command::Simulate(args) => return simulate::run(&args),
         Command::Validate(args) => return validate::run(&args),
+        Command::Breakers(args) => return remote::breakers(&args),
         Command::Endpoints(args) => return remote::endpoints(&args),
         Command::LogLevel(args) => return remote::log_level(&args),
         Command::Services(args) => return services::services(&args),

@@ -12,7 +12,9 @@ use meshwright_message::{BodyLength, HeaderName, Method, RequestHead};
 use serde::Deserialize;
 
 use crate::args::value::AdminAddress;
-use crate::args::{EXIT_OK, EndpointTarget, EndpointsArgs, EndpointsCommand, LogLevelArgs, Output};
+use crate::args::{
+    BreakersAction, BreakersArgs, EXIT_OK, EndpointTarget, EndpointsArgs, EndpointsCommand, LogLevelArgs, Output,
+};
 use crate::client::{Client, Reply};
 
 /// The answer of `/clusters?format=json`.
@@ -59,6 +61,23 @@ pub fn endpoints(args: &EndpointsArgs) -> anyhow::Result<ExitCode> {
         EndpointsCommand::Uneject(target) => act(&args.admin, target, "uneject")?,
     };
     writeln!(io::stdout(), "{}", text.trim_end())?;
+    Ok(ExitCode::from(EXIT_OK))
+}
+
+/// Runs `meshwright breakers`.
+///
+/// # Errors
+/// The process cannot be reached, or it refuses; the message says why.
+pub fn breakers(args: &BreakersArgs) -> anyhow::Result<ExitCode> {
+    let action = match args.action {
+        BreakersAction::ForceOpen => "force-open",
+        BreakersAction::ForceClosed => "force-closed",
+        BreakersAction::Disable => "disable",
+        BreakersAction::Reset => "reset",
+    };
+    let path = format!("/breakers/{}/{action}", encoded(&args.service));
+    let acted: Acted = serde_json::from_str(&ask(&args.admin, Method::Post, &path)?)?;
+    writeln!(io::stdout(), "{}", acted.changes.join("\n"))?;
     Ok(ExitCode::from(EXIT_OK))
 }
 

@@ -91,12 +91,17 @@ fn check(args: &MeshArgs, stdin: Option<&[u8]>) -> Checked {
 
 fn summarise(mesh: &Mesh, sources: usize) -> String {
     let count = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
-    let parts = [
+    let mut parts = vec![
         count(mesh.gateways.len(), "gateway"),
         count(mesh.virtual_services.len(), "virtual service"),
         count(mesh.destination_rules.len(), "destination rule"),
         count(mesh.services.len(), "service"),
     ];
+    match mesh.resilience_policies.len() {
+        0 => {}
+        1 => parts.push("1 resilience policy".to_owned()),
+        several => parts.push(format!("{several} resilience policies")),
+    }
     format!("{} in {}", parts.join(", "), count(sources, "source"))
 }
 

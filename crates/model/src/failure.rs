@@ -46,6 +46,10 @@ pub enum FailureKind {
     NoHealthyUpstream,
     /// A connection, pending or request limit is reached.
     Overflow,
+    /// A circuit breaker is open.
+    CircuitOpen,
+    /// The adaptive limit of requests is reached.
+    ConcurrencyLimit,
     /// The connection to the endpoint was refused or timed out.
     ConnectFailure,
     /// The endpoint closed the connection before an answer.
@@ -115,7 +119,7 @@ pub struct Outcome {
 
 impl FailureKind {
     /// Every kind, in table order.
-    pub const ALL: [FailureKind; 23] = [
+    pub const ALL: [FailureKind; 25] = [
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeadersTooLarge,
@@ -129,6 +133,8 @@ impl FailureKind {
         Self::NoCluster,
         Self::NoHealthyUpstream,
         Self::Overflow,
+        Self::CircuitOpen,
+        Self::ConcurrencyLimit,
         Self::ConnectFailure,
         Self::UpstreamClosed,
         Self::UpstreamProtocol,
@@ -288,6 +294,28 @@ impl FailureKind {
                 false,
                 Ignored,
                 "a connection, pending or request limit of the service is reached",
+            ),
+            Self::CircuitOpen => outcome(
+                503,
+                14,
+                "UO",
+                "circuit_breaker_open",
+                "circuit breaker is open",
+                Upstream,
+                false,
+                Ignored,
+                "a circuit breaker of the service is open",
+            ),
+            Self::ConcurrencyLimit => outcome(
+                503,
+                14,
+                "UO",
+                "reached_concurrency_limit",
+                "reached concurrency limit",
+                Upstream,
+                false,
+                Ignored,
+                "the service bears no more requests at this moment",
             ),
             Self::ConnectFailure => outcome(
                 503,

@@ -13,6 +13,7 @@ mod load_balancer;
 mod mesh;
 mod policy;
 pub mod re2;
+mod resilience;
 mod route;
 mod service;
 mod stream;
@@ -28,6 +29,10 @@ pub use mesh::{Gateway, GatewayRef, Mesh, Server, ServerHost, ServerProtocol};
 pub use policy::{
     ConnectionPool, DestinationRule, FailurePercentageDetection, OutlierDetection, PortPolicy, ProxyProtocol, Subset,
     SuccessRateDetection, TrafficPolicy, UpstreamProtocol,
+};
+pub use resilience::{
+    AdaptiveConcurrency, BreakerPreset, BreakerScope, BreakerWindow, CircuitBreaker, ConcurrencyAlgorithm, Enforcement,
+    ResiliencePolicy, ResilienceSettings, RetryBudget,
 };
 pub use route::{
     Destination, DirectResponse, HeaderMatch, HeaderOperations, HttpMatch, HttpRoute, Redirect, RedirectPort, RetryOn,

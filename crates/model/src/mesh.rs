@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::{DestinationRule, Origin, Secret, ServerTlsSettings, Service, VirtualService};
+use crate::{DestinationRule, Origin, ResiliencePolicy, Secret, ServerTlsSettings, Service, VirtualService};
 
 /// Everything that one transaction of configuration says. Lists keep the order of the input, which decides conflicts.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +14,8 @@ pub struct Mesh {
     pub virtual_services: Vec<VirtualService>,
     /// Destination rules in input order; the earlier wins a conflict.
     pub destination_rules: Vec<DestinationRule>,
+    /// Resilience policies in input order; the earlier wins a conflict.
+    pub resilience_policies: Vec<ResiliencePolicy>,
     /// All services, already united over their sources: at most one per fully qualified name.
     pub services: Vec<Service>,
     /// Certificates and keys that stand in the configuration, in input order.

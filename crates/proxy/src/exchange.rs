@@ -10,6 +10,7 @@ use meshwright_wire::{Lease, Relay};
 
 use crate::affinity::Affinity;
 use crate::lease::Admission;
+use crate::permit::TryPermit;
 use crate::record::Record;
 use crate::worker::Worker;
 
@@ -26,6 +27,8 @@ pub(crate) struct Exchange {
     pub(crate) relay: Option<Relay>,
     /// The connection to the endpoint.
     pub(crate) upstream: Option<Lease>,
+    /// Leave to make the present try, where leave is needed.
+    pub(crate) permit: Option<Box<TryPermit>>,
     /// Places held at the cluster.
     pub(crate) admission: Option<Admission>,
     /// What of the request decides about its endpoint.
@@ -87,6 +90,7 @@ impl Exchange {
             relay.upload.dispose(&worker.buffers);
             relay.download.dispose(&worker.buffers);
         }
+        self.permit = None;
         self.admission = None;
         self.affinity = Affinity::default();
         self.answer = Answered::default();

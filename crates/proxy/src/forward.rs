@@ -11,7 +11,7 @@ use meshwright_message::{BodyLength, HeaderName, Method};
 use meshwright_model::{Failure, FailureKind, Stage};
 use meshwright_snapshot::{Forward, Route, WeightedCluster};
 use meshwright_telemetry::ClusterCounter;
-use meshwright_traffic::{Backoff, Observation, OutlierEvent};
+use meshwright_traffic::{Backoff, Criticality, Observation};
 use meshwright_wire::{Deadlines, Ends, Lease, Protocol, Relay, RelayError, ResponseStart, Reuse};
 use smallvec::SmallVec;
 
@@ -23,7 +23,7 @@ use crate::listener::ListenerView;
 use crate::request::Chosen;
 use crate::view::WorkerCluster;
 use crate::worker::Worker;
-use crate::{admit, broken, grpc, respond, retry, upgrade};
+use crate::{admit, broken, grpc, outlier, permit, respond, retry, upgrade};
 
 /// Requests that are sent again because a kept connection was closed try a kept one at most this often; then a new one.
 const STALE_TRIES: u32 = 2;
@@ -41,6 +41,8 @@ struct Tries {
     stale: u32,
     /// When the try began; the start of the request for the first.
     began: Instant,
+    /// How much it matters that the request is answered, where the cluster asks for it.
+    criticality: Criticality,
     /// Length of the request head within what is sent; a stream is opened with its head instead.
     head_length: usize,
     /// What is spoken to the endpoints.
@@ -48,7 +50,7 @@ struct Tries {
 }
 
 /// A try that ended without an answer.
-pub(crate) struct TryFailure {
+struct TryFailure {
     failure: Failure,
     /// The host that is to blame, when one is.
     host: Option<usize>,
@@ -60,11 +62,6 @@ pub(crate) struct TryFailure {
 impl TryFailure {
     fn before_sending(failure: Failure, host: Option<usize>) -> Self {
         Self { failure, host, nothing_sent: true, answered: false, reuse: None }
-    }
-
-    /// Why it failed.
-    pub(crate) fn into_failure(self) -> Failure {
-        self.failure
     }
 }
 
@@ -95,7 +92,9 @@ pub(crate) async fn first_answer<'a>(
         exchange.affinity.read(affinity, connection, &exchange.request);
     }
     let protocol = cluster.protocol(exchange.request.version);
+    let criticality = permit::criticality(&exchange.request, &cluster);
     let mut tries = prepare(connection, exchange, chosen, destination, protocol);
+    tries.criticality = criticality;
     loop {
         let ended = one_try(connection, exchange, &cluster, &mut tries, chosen.route).await;
         let again = match ended {
@@ -110,7 +109,7 @@ pub(crate) async fn first_answer<'a>(
                 recycle(exchange, &cluster, &start);
                 true
             }
-            Err(failed) => after_failure(exchange, &cluster, &mut tries, chosen, failed)?,
+            Err(failed) => after_failure(&connection.worker, exchange, &cluster, (&mut tries, chosen), failed)?,
         };
         Box::pin(pause(&connection.worker, chosen.route, &mut tries, again)).await;
         start_again(exchange, &mut tries);
@@ -167,7 +166,8 @@ fn prepare(
         // Only the log would still ask for it.
         exchange.release_head(&connection.worker);
     }
-    Tries { tried: SmallVec::new(), retries: 0, stale: 0, began, head_length, protocol }
+    let criticality = Criticality::default();
+    Tries { tried: SmallVec::new(), retries: 0, stale: 0, began, criticality, head_length, protocol }
 }
 
 /// One try: pick, connect, send, wait for the head.
@@ -178,7 +178,8 @@ async fn one_try(
     tries: &mut Tries,
     route: &Route,
 ) -> Result<ResponseStart, TryFailure> {
-    let host = pick(&connection.worker, cluster, &mut exchange.affinity, &tries.tried, tries.began)?;
+    let picked = permit::pick(&connection.worker, cluster, exchange, &tries.tried, (tries.criticality, tries.began));
+    let host = picked.map_err(|failure| TryFailure::before_sending(failure, None))?;
     if let Some(admission) = &mut exchange.admission {
         admission.occupy(host);
     }
@@ -228,7 +229,10 @@ async fn one_try(
             exchange.record.service_time = Some(service_time);
             cluster.measure(host, service_time, now);
             cluster.report(host, &mut connection.worker.response.borrow_mut(), now);
-            observe(cluster, host, Observation::Status(exchange.answer.status), now);
+            outlier::observe(cluster, host, Observation::Status(exchange.answer.status), now);
+            if let Some(permit) = exchange.permit.take() {
+                permit.answered(&connection.worker, exchange.answer.status, now);
+            }
             exchange.answered_at = Some(now);
             Ok(start)
         }
@@ -297,22 +301,22 @@ async fn open_stream(
     })
 }
 
+/// The host that the balancer chooses for the next try.
 pub(crate) fn pick(
     worker: &Worker,
     cluster: &WorkerCluster,
     affinity: &mut Affinity,
     tried: &[u32],
     now: Instant,
-) -> Result<usize, TryFailure> {
+) -> Result<usize, Failure> {
     let ask = affinity.ask(tried, now);
     let picked = cluster.balancer.borrow_mut().pick(&cluster.cluster.hosts, &ask, &mut worker.rng.borrow_mut());
     affinity.host = picked.ok();
     picked.map_err(|_| {
         let of = &cluster.cluster;
         let total = of.addresses.len();
-        let failure = Failure::new(Stage::Forward, FailureKind::NoHealthyUpstream)
-            .because(format!("{} has {total} endpoints, none of them available", of.name));
-        TryFailure::before_sending(failure, None)
+        Failure::new(Stage::Forward, FailureKind::NoHealthyUpstream)
+            .because(format!("{} has {total} endpoints, none of them available", of.name))
     })
 }
 
@@ -354,13 +358,15 @@ async fn await_answer(connection: &mut Connection, exchange: &mut Exchange) -> R
 
 /// Decides whether another try is made after a failed one, and reports the failure to the endpoint's verdict.
 fn after_failure(
+    worker: &Worker,
     exchange: &mut Exchange,
     cluster: &WorkerCluster,
-    tries: &mut Tries,
-    chosen: &Chosen<'_>,
+    (tries, chosen): (&mut Tries, &Chosen<'_>),
     failed: TryFailure,
 ) -> Result<bool, Failure> {
     let kind = failed.failure.kind;
+    // Dropped where nothing is said about the endpoint.
+    let permit = exchange.permit.take();
     let stale = failed.reuse == Some(Reuse::Reused)
         && kind == FailureKind::UpstreamClosed
         && retry::on_stale_connection(&exchange.request.method, failed.nothing_sent, failed.answered);
@@ -379,7 +385,10 @@ fn after_failure(
     if let (Some(host), Some(observation)) = (failed.host, observation) {
         let now = Instant::now();
         cluster.measure_failure(host, tries.began, now);
-        observe(cluster, host, observation, now);
+        outlier::observe(cluster, host, observation, now);
+        if let Some(permit) = permit {
+            permit.failed(worker, kind, now);
+        }
     }
     match kind {
         FailureKind::Timeout => cluster.metrics.count(ClusterCounter::UpstreamRqTimeout),
@@ -450,22 +459,5 @@ fn start_again(exchange: &mut Exchange, tries: &mut Tries) {
         let count = (tries.retries + 1).to_string();
         let grown = relay.upload.replace_value(tries.head_length, ATTEMPT_COUNT, count.as_bytes());
         tries.head_length += grown;
-    }
-}
-
-/// Tells outlier detection how a try ended, and the log what it decided.
-pub(crate) fn observe(cluster: &WorkerCluster, host: usize, observation: Observation, now: Instant) {
-    let of = &cluster.cluster;
-    let Some(outlier) = &of.outlier else { return };
-    let Some(event) = outlier.observe(&of.hosts, host, observation, now) else { return };
-    let endpoint = of.addresses[host];
-    match event {
-        OutlierEvent::Ejected { duration, cause, .. } => {
-            tracing::info!(cluster = %of.name, %endpoint, ?duration, %cause, "endpoint ejected");
-        }
-        OutlierEvent::Refused { cause, reason, .. } => {
-            tracing::info!(cluster = %of.name, %endpoint, %cause, %reason, "endpoint not ejected although it fails");
-        }
-        OutlierEvent::Returned { .. } => tracing::info!(cluster = %of.name, %endpoint, "endpoint returned"),
     }
 }

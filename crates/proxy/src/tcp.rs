@@ -12,11 +12,10 @@ use smallvec::SmallVec;
 
 use crate::connection::{self, Connection};
 use crate::exchange::Exchange;
-use crate::forward::{self, TryFailure};
 use crate::lease::{Admission, Wanted};
 use crate::listener::ListenerView;
 use crate::view::WorkerCluster;
-use crate::{accept, admit, broken};
+use crate::{accept, admit, broken, forward, outlier};
 
 /// Endpoints that are tried until one can be connected to. Nothing was sent, so that another one may be.
 const TRIES: usize = 3;
@@ -64,7 +63,7 @@ async fn connect(
     loop {
         let began = Instant::now();
         let picked = forward::pick(&connection.worker, &cluster, &mut exchange.affinity, &tried, began);
-        let host = picked.map_err(TryFailure::into_failure)?;
+        let host = picked?;
         if let Some(admission) = &mut exchange.admission {
             admission.occupy(host);
         }
@@ -80,7 +79,7 @@ async fn connect(
                 if failure.kind == FailureKind::ConnectFailure {
                     let now = Instant::now();
                     cluster.measure_failure(host, began, now);
-                    forward::observe(&cluster, host, Observation::LocalOrigin, now);
+                    outlier::observe(&cluster, host, Observation::LocalOrigin, now);
                 }
                 tried.push(host as u32);
                 let others = tried.len() < TRIES.min(cluster.cluster.addresses.len());

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshwright_identity::ClientTls;
-use meshwright_model::{EndpointSet, OutlierDetection, ProxyProtocol, Service, UpstreamProtocol};
+use meshwright_model::{EndpointSet, OutlierDetection, ProxyProtocol, ResilienceSettings, Service, UpstreamProtocol};
 use meshwright_telemetry::DestinationLabels;
 use meshwright_traffic::{Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, Policy, Usage};
 
 use crate::Snapshot;
 use crate::balancing::{self, Affinity, Caller};
 use crate::destination_rule::ClusterPolicy;
+use crate::resilience::{self, Adaptive, Breakers};
 
 /// Time to connect where no rule says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,6 +41,7 @@ pub(crate) struct ClusterSpec {
     pub(crate) tls: Option<Arc<ClientTls>>,
     /// Who sends: it decides who is near.
     pub(crate) caller: Arc<Caller>,
+    pub(crate) resilience: ResilienceSettings,
 }
 
 impl ClusterSpec {
@@ -88,6 +90,10 @@ pub struct Cluster {
     pub usage: Arc<Usage>,
     /// Ejection of failing hosts; `None` is off.
     pub outlier: Option<Arc<OutlierDetector>>,
+    /// Circuit breakers; `None` is off.
+    pub breakers: Option<Breakers>,
+    /// A limit of requests that learns from latency; `None` is off.
+    pub adaptive: Option<Adaptive>,
     /// Time to connect. Default 10 s.
     pub connect_timeout: Duration,
     /// Time that an unused connection is kept; `None` is for ever. Default 1 h.
@@ -162,13 +168,18 @@ impl<'a> LiveFacts<'a> {
         let hosts = HostSet::new(hosts, min_health_percent);
         let before = previous.map(|cluster| &*cluster.hosts);
         let hosts = balancing::arrange(hosts, &spec, &members, before);
+        let addresses: Vec<SocketAddr> = members.iter().map(|member| member.address).collect();
+        let before = previous.map(|of| (&of.spec.resilience, of.addresses.as_slice(), of.breakers.as_ref()));
+        let breakers = resilience::breakers(&spec.resilience, &spec.service_name, &addresses, before);
+        let before = previous.map(|of| (&of.spec.resilience, of.adaptive.as_ref()));
+        let adaptive = resilience::adaptive(&spec.resilience, before);
         hosts.prepare(policy);
         Arc::new(Cluster {
             name,
             service: Arc::clone(&spec.service),
             port: spec.port,
             subset: spec.subset.clone(),
-            addresses: members.iter().map(|member| member.address).collect(),
+            addresses,
             labels_of: members.iter().map(|member| member.labels.clone()).collect(),
             localities: members.iter().map(|member| member.locality.clone()).collect(),
             hosts: Arc::new(hosts),
@@ -179,9 +190,12 @@ impl<'a> LiveFacts<'a> {
                 max_pending: limit(pool.max_pending_requests),
                 max_requests: limit(pool.max_requests),
                 max_retries: limit(pool.max_retries),
+                retry_budget: resilience::retry_budget(&spec.resilience),
             },
             usage: previous.map_or_else(Default::default, |previous| Arc::clone(&previous.usage)),
             outlier: detector(outlier.as_ref(), previous),
+            breakers,
+            adaptive,
             connect_timeout: pool.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
             idle_timeout: Some(pool.idle_timeout.unwrap_or(IDLE_TIMEOUT)).filter(|time| !time.is_zero()),
             max_requests_per_connection: pool.max_requests_per_connection.filter(|requests| *requests > 0),

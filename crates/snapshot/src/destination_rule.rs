@@ -28,20 +28,23 @@ pub(crate) fn assign(
     client_namespace: &str,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<Option<usize>> {
-    let hosts: Vec<RuleHost<'_>> =
-        mesh.destination_rules.iter().map(|rule| RuleHost::resolve(rule, directory)).collect();
+    let hosts: Vec<(RuleHost<'_>, &str)> = mesh
+        .destination_rules
+        .iter()
+        .map(|rule| (RuleHost::resolve(&rule.host, &rule.namespace, directory), rule.namespace.as_str()))
+        .collect();
     let assigned: Vec<Option<usize>> = mesh
         .services
         .iter()
         .enumerate()
-        .map(|(index, service)| choose(mesh, &hosts, ServiceId(index), service, client_namespace))
+        .map(|(index, service)| choose(&hosts, ServiceId(index), service, client_namespace))
         .collect();
     for (index, rule) in mesh.destination_rules.iter().enumerate() {
         let covered = mesh
             .services
             .iter()
             .enumerate()
-            .find(|(id, service)| hosts[index].specificity(ServiceId(*id), service).is_some());
+            .find(|(id, service)| hosts[index].0.specificity(ServiceId(*id), service).is_some());
         if let Some((id, service)) = covered
             && !assigned.contains(&Some(index))
         {
@@ -53,22 +56,22 @@ pub(crate) fn assign(
 }
 
 /// The host of a rule, resolved with the namespace of the rule.
-enum RuleHost<'a> {
+pub(crate) enum RuleHost<'a> {
     Service(ServiceId),
     Wildcard(&'a str),
     Unknown,
 }
 
 impl<'a> RuleHost<'a> {
-    fn resolve(rule: &'a DestinationRule, directory: &ServiceDirectory) -> Self {
-        if rule.host.starts_with('*') {
-            return Self::Wildcard(&rule.host);
+    pub(crate) fn resolve(host: &'a str, namespace: &str, directory: &ServiceDirectory) -> Self {
+        if host.starts_with('*') {
+            return Self::Wildcard(host);
         }
-        directory.find(&rule.host, &rule.namespace).map_or(Self::Unknown, Self::Service)
+        directory.find(host, namespace).map_or(Self::Unknown, Self::Service)
     }
 
     /// How narrowly it covers the service: an exact name beats every wildcard, a longer wildcard a shorter one.
-    fn specificity(&self, id: ServiceId, service: &Service) -> Option<usize> {
+    pub(crate) fn specificity(&self, id: ServiceId, service: &Service) -> Option<usize> {
         match self {
             Self::Service(own) => (*own == id).then_some(usize::MAX),
             Self::Wildcard(pattern) => host::covers(pattern, &service.host).then_some(pattern.len()),
@@ -77,20 +80,20 @@ impl<'a> RuleHost<'a> {
     }
 }
 
-fn choose(
-    mesh: &Mesh,
-    hosts: &[RuleHost<'_>],
+/// The index of the rule that a service gets, of rules by host and namespace.
+pub(crate) fn choose(
+    hosts: &[(RuleHost<'_>, &str)],
     id: ServiceId,
     service: &Service,
     client_namespace: &str,
 ) -> Option<usize> {
     for namespace in [client_namespace, &service.namespace, ROOT_NAMESPACE] {
         let mut best: Option<(usize, usize)> = None;
-        for (index, rule) in mesh.destination_rules.iter().enumerate() {
-            if rule.namespace != namespace {
+        for (index, (host, of)) in hosts.iter().enumerate() {
+            if *of != namespace {
                 continue;
             }
-            if let Some(specificity) = hosts[index].specificity(id, service)
+            if let Some(specificity) = host.specificity(id, service)
                 && best.is_none_or(|(highest, _)| specificity > highest)
             {
                 best = Some((specificity, index));

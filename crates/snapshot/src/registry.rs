@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use meshwright_model::{
     ClientTlsPolicy, ConnectionPool, Destination, DestinationRule, Diagnostic, EndpointSet, Mesh, PortProtocol,
-    Service, ServiceDirectory, ServiceId, UpstreamProtocol,
+    ResiliencePolicy, Service, ServiceDirectory, ServiceId, UpstreamProtocol,
 };
 
 use crate::balancing::Caller;
 use crate::cluster::ClusterSpec;
 use crate::credentials::Vault;
-use crate::{CompileOptions, Target, destination_rule};
+use crate::{CompileOptions, Target, destination_rule, resilience};
 
 /// Port of a service that serves every port (`--service`), where nothing names one.
 const DEFAULT_PORT: u16 = 80;
@@ -30,6 +30,7 @@ pub(crate) struct Registry<'a> {
     directory: &'a ServiceDirectory,
     vault: Vault<'a>,
     rules: Vec<Option<&'a DestinationRule>>,
+    resilience: Vec<Option<&'a ResiliencePolicy>>,
     hosts: Vec<Arc<str>>,
     caller: Arc<Caller>,
     index: HashMap<(ServiceId, u16, Option<String>), usize>,
@@ -45,11 +46,13 @@ impl<'a> Registry<'a> {
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Self {
         let rules = destination_rule::assign(mesh, directory, &options.namespace, diagnostics);
+        let resilience = resilience::assign(mesh, directory, &options.namespace, diagnostics);
         Self {
             mesh,
             directory,
             vault,
             rules: rules.into_iter().map(|rule| rule.map(|index| &mesh.destination_rules[index])).collect(),
+            resilience: resilience.into_iter().map(|of| of.map(|index| &mesh.resilience_policies[index])).collect(),
             hosts: mesh.services.iter().map(|service| Arc::from(service.host.as_str())).collect(),
             caller: Arc::new(Caller { locality: options.locality.clone(), labels: options.gateway_labels.clone() }),
             index: HashMap::new(),
@@ -140,6 +143,7 @@ impl<'a> Registry<'a> {
             protocol,
             tls,
             caller: Arc::clone(&self.caller),
+            resilience: self.resilience[id.0].map(|policy| policy.settings.clone()).unwrap_or_default(),
         };
         let index = self.clusters.len();
         self.clusters.push((id, Arc::new(spec)));

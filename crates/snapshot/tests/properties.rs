@@ -66,7 +66,7 @@ fn meshes() -> impl Strategy<Value = Mesh> {
                 virtual_services: virtual_services.collect(),
                 destination_rules: destination_rules.collect(),
                 services,
-                secrets: Vec::new(),
+                ..Mesh::default()
             }
         },
     )

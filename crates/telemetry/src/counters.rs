@@ -173,6 +173,8 @@ impl RefusalReason {
             | FailureKind::NoCluster
             | FailureKind::NoHealthyUpstream
             | FailureKind::Overflow
+            | FailureKind::CircuitOpen
+            | FailureKind::ConcurrencyLimit
             | FailureKind::ConnectFailure
             | FailureKind::UpstreamClosed
             | FailureKind::UpstreamProtocol

@@ -28,7 +28,10 @@ pub use labels::{DestinationLabels, SourceLabels};
 pub use metrics::{ClusterMetrics, DEFAULT_SERIES_CAP, Metrics, SERIES_PER_CLUSTER, WorkerMetrics};
 pub use record::RequestRecord;
 pub use request_id::request_id;
-pub use scrape::{CertificateGauges, ClusterGauges, ConfigGauges, EjectionTotals, ProcessGauges, ScrapeGauges};
+pub use scrape::{
+    AdaptiveGauges, BreakerGauges, CertificateGauges, ClusterGauges, ConfigGauges, EjectionTotals, ProcessGauges,
+    ScrapeGauges,
+};
 
 /// Version of this build, as `istio_build` and the admin pages report it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

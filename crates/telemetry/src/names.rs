@@ -126,6 +126,25 @@ pub(crate) const RQ_OPEN: Family =
 pub(crate) const RETRY_OPEN: Family =
     gauge("envoy_cluster_circuit_breakers_default_rq_retry_open", "1 while the retry limit is reached.");
 
+pub(crate) const BREAKERS_OPEN: Family =
+    gauge("meshwright_cluster_circuit_breakers_open", "Circuit breakers of the cluster that are open.");
+pub(crate) const BREAKERS_HALF_OPEN: Family =
+    gauge("meshwright_cluster_circuit_breakers_half_open", "Circuit breakers of the cluster that are half-open.");
+pub(crate) const BREAKER_OPENINGS: Family =
+    counter("meshwright_cluster_circuit_breaker_openings_total", "Times that a circuit breaker opened.");
+pub(crate) const BREAKER_REFUSED: Family = counter(
+    "meshwright_cluster_circuit_breaker_refused_total",
+    "Tries refused by a circuit breaker, or that it would have refused where it observes.",
+);
+pub(crate) const ADAPTIVE_LIMIT: Family =
+    gauge("meshwright_cluster_adaptive_concurrency_limit", "Requests that the service bears at this moment.");
+pub(crate) const ADAPTIVE_IN_FLIGHT: Family =
+    gauge("meshwright_cluster_adaptive_concurrency_in_flight", "Requests that wait for the head of their answer.");
+pub(crate) const ADAPTIVE_REFUSED: Family = counter(
+    "meshwright_cluster_adaptive_concurrency_refused_total",
+    "Tries refused by the adaptive limit, or that it would have refused where it observes.",
+);
+
 /// Family of a worker's counter.
 pub(crate) const fn of_counter(which: Counter) -> Family {
     match which {

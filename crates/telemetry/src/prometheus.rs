@@ -297,6 +297,28 @@ fn clusters(totals: &Totals, gauges: &[ClusterGauges], out: &mut String) {
             push(out, format_args!("{}{{{label}}} {}\n", family.name, value(cluster)));
         }
     }
+    resilience(gauges, out);
+}
+
+/// What only clusters with a resilience policy have.
+fn resilience(gauges: &[ClusterGauges], out: &mut String) {
+    for (family, value) in [
+        (names::BREAKERS_OPEN, (|of| Some(of.breakers.as_ref()?.open)) as fn(&ClusterGauges) -> Option<u64>),
+        (names::BREAKERS_HALF_OPEN, |of| Some(of.breakers.as_ref()?.half_open)),
+        (names::BREAKER_OPENINGS, |of| Some(of.breakers.as_ref()?.openings)),
+        (names::BREAKER_REFUSED, |of| Some(of.breakers.as_ref()?.refused)),
+        (names::ADAPTIVE_LIMIT, |of| Some(of.adaptive.as_ref()?.limit)),
+        (names::ADAPTIVE_IN_FLIGHT, |of| Some(of.adaptive.as_ref()?.in_flight)),
+        (names::ADAPTIVE_REFUSED, |of| Some(of.adaptive.as_ref()?.refused)),
+    ] {
+        let mut values = gauges.iter().filter_map(|of| Some((cluster_label(&of.name), value(of)?))).peekable();
+        if values.peek().is_some() {
+            head(family, out);
+        }
+        for (label, value) in values {
+            push(out, format_args!("{}{{{label}}} {value}\n", family.name));
+        }
+    }
 }
 
 fn cluster_label(name: &str) -> String {

@@ -55,6 +55,34 @@ pub struct ClusterGauges {
     pub requests_open: bool,
     /// The retry limit is reached.
     pub retries_open: bool,
+    /// Its circuit breakers, where it has some.
+    pub breakers: Option<BreakerGauges>,
+    /// Its adaptive limit, where it has one.
+    pub adaptive: Option<AdaptiveGauges>,
+}
+
+/// Circuit breakers of a cluster, summed.
+#[derive(Clone, Debug, Default)]
+pub struct BreakerGauges {
+    /// Breakers that are open.
+    pub open: u64,
+    /// Breakers that are half-open.
+    pub half_open: u64,
+    /// Times that one opened.
+    pub openings: u64,
+    /// Requests refused, or that would have been.
+    pub refused: u64,
+}
+
+/// The adaptive limit of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct AdaptiveGauges {
+    /// Requests that may be in flight.
+    pub limit: u64,
+    /// Requests in flight.
+    pub in_flight: u64,
+    /// Requests refused, or that would have been.
+    pub refused: u64,
 }
 
 /// Ejections by outlier detection, by what led to them.

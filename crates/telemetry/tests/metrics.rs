@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use meshwright_telemetry::{
-    CertificateGauges, ClusterCounter, ClusterGauge, ClusterGauges, ConfigGauges, Counter, DestinationLabels, Ending,
-    Metrics, ProcessGauges, RefusalReason, SERIES_PER_CLUSTER, ScrapeGauges, SourceLabels, VERSION,
+    AdaptiveGauges, BreakerGauges, CertificateGauges, ClusterCounter, ClusterGauge, ClusterGauges, ConfigGauges,
+    Counter, DestinationLabels, Ending, Metrics, ProcessGauges, RefusalReason, SERIES_PER_CLUSTER, ScrapeGauges,
+    SourceLabels, VERSION,
 };
 
 const V1: &str = "outbound|80|v1|user-service.default.svc.cluster.local";
@@ -173,6 +174,8 @@ fn gauges_of_the_caller_appear_as_given() {
             membership_healthy: 2,
             ejections_active: 1,
             requests_open: true,
+            breakers: Some(BreakerGauges { open: 1, half_open: 0, openings: 4, refused: 77 }),
+            adaptive: Some(AdaptiveGauges { limit: 40, in_flight: 12, refused: 5 }),
             ..ClusterGauges::default()
         }],
         certificates: vec![CertificateGauges {
@@ -207,6 +210,13 @@ fn gauges_of_the_caller_appear_as_given() {
         ("envoy_cluster_outlier_detection_ejections_active", 1.0),
         ("envoy_cluster_circuit_breakers_default_rq_open", 1.0),
         ("envoy_cluster_circuit_breakers_default_cx_open", 0.0),
+        ("meshwright_cluster_circuit_breakers_open", 1.0),
+        ("meshwright_cluster_circuit_breakers_half_open", 0.0),
+        ("meshwright_cluster_circuit_breaker_openings_total", 4.0),
+        ("meshwright_cluster_circuit_breaker_refused_total", 77.0),
+        ("meshwright_cluster_adaptive_concurrency_limit", 40.0),
+        ("meshwright_cluster_adaptive_concurrency_in_flight", 12.0),
+        ("meshwright_cluster_adaptive_concurrency_refused_total", 5.0),
     ] {
         assert_eq!(found[&format!("{name}{{cluster_name=\"{V1}\"}}")], value, "{name}");
     }

@@ -125,3 +125,16 @@ spec:
         address.port(),
     )
 }
+
+/// A resilience policy for `host` with these blocks.
+pub fn resilience_policy(host: &str, blocks: &str) -> String {
+    format!(
+        "apiVersion: meshwright.io/v1alpha1
+kind: ResiliencePolicy
+metadata: {{name: resilience}}
+spec:
+  host: '{host}'
+{}",
+        indent(blocks, 2)
+    )
+}

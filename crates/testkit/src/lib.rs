@@ -34,7 +34,10 @@ use std::time::{Duration, Instant};
 pub use ask::{Ask, Client, Speaks};
 pub use certificates::{Authority, Issued, Leaf};
 pub use client::{RawClient, ReadError};
-pub use config::{Config, GATEWAY, destination_rule, gateway_routes, gateway_to, indent, mesh_routes, service_entry};
+pub use config::{
+    Config, GATEWAY, destination_rule, gateway_routes, gateway_to, indent, mesh_routes, resilience_policy,
+    service_entry,
+};
 pub use grpc::{Grpc, GrpcCall, GrpcEnd};
 pub use http2::{
     Http2Body, Http2Client, Http2Exchange, Http2Failure, Http2Origin, Http2Sender, Http2Settings, Http2Stream,

@@ -151,10 +151,10 @@ impl AdaptiveLimit {
 
     /// Gives a place back and learns from how the request went. `rng` draws the jitter of Vegas' probes.
     pub fn end(&self, slot: Slot, sample: LimitSample, now: Instant, rng: &mut fastrand::Rng) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
         if sample == LimitSample::Ignored {
-            return;
+            return self.release(slot);
         }
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
         let took = now.saturating_duration_since(slot.started);
         let dropped = sample == LimitSample::Dropped;
         let mut learning = self.learner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,6 +163,11 @@ impl AdaptiveLimit {
             let limit = learning.learner.update(latency, in_flight, dropped, rng);
             self.limit.store(limit, Ordering::Relaxed);
         }
+    }
+
+    /// Gives a place back without learning anything.
+    pub fn release(&self, _slot: Slot) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The limit at this moment.

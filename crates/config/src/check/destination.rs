@@ -78,6 +78,14 @@ pub(super) fn check(world: &World<'_>, findings: &mut Findings) {
     for object in &world.objects.destination_rules {
         rule_finds_something(world, object, findings);
     }
+    for object in &world.objects.resilience_policies {
+        let policy = &object.model;
+        if services_of(world, &policy.host, &policy.namespace).is_some_and(|services| services.is_empty()) {
+            let mut reporter = Reporter { findings, subject: &object.subject };
+            let what = ("resilience-policy-host", "ResiliencePolicy", "the policy has no effect");
+            no_service(world, &policy.host, what, &object.spec, &mut reporter);
+        }
+    }
 }
 
 /// What a destination gets.
@@ -220,36 +228,52 @@ fn subset_exists(
     reporter.add(&record.place_of("subset"), finding);
 }
 
+/// The services that a host written in `namespace` covers; `None` when it is no host at all, which was said already.
+fn services_of<'w>(world: &World<'w>, host: &str, namespace: &str) -> Option<Vec<&'w Service>> {
+    if name::host_problem(host).is_some() {
+        return None;
+    }
+    match world.directory.find(host, namespace) {
+        Some(id) => Some(vec![&world.services[id.0]]),
+        None if host.starts_with('*') => {
+            Some(world.services.iter().filter(|service| host::covers(host, &service.host)).collect())
+        }
+        None => Some(Vec::new()),
+    }
+}
+
+/// A rule or policy whose host is the host of nothing.
+fn no_service(
+    world: &World<'_>,
+    host: &str,
+    (code, kind, effect): (&'static str, &str, &str),
+    spec: &Record,
+    reporter: &mut Reporter<'_>,
+) {
+    let message = format!("The host {host} defined in the {kind} does not match any services in the mesh");
+    let near = crate::text::nearest(host, world.names.iter().copied().take(MAX_SUGGESTED));
+    let finding = Diagnostic::warning(code, message)
+        .with_value(host)
+        .with_allowed("the name of a service")
+        .with_effect(effect)
+        .with_suggestion(match near {
+            Some(near) => format!("did you mean {near}?"),
+            None if host.starts_with('*') => {
+                "add a service that the host covers: with --service, a ServiceEntry or a Service".to_owned()
+            }
+            None => format!("add `--service {host}=ADDRESS:PORT`, a ServiceEntry or a Service"),
+        });
+    reporter.add(&spec.place_of("host"), finding);
+}
+
 /// IST0174 and IST0173, and ejection that cannot help.
 fn rule_finds_something(world: &World<'_>, object: &Object<DestinationRule>, findings: &mut Findings) {
     let rule = &object.model;
-    if name::host_problem(&rule.host).is_some() {
-        return;
-    }
+    let Some(services) = services_of(world, &rule.host, &rule.namespace) else { return };
     let mut reporter = Reporter { findings, subject: &object.subject };
-    let services: Vec<&Service> = match world.service(&rule.host, &rule.namespace) {
-        Some(service) => vec![service],
-        None if rule.host.starts_with('*') => {
-            world.services.iter().filter(|service| host::covers(&rule.host, &service.host)).collect()
-        }
-        None => Vec::new(),
-    };
     if services.is_empty() {
-        let message =
-            format!("The host {} defined in the DestinationRule does not match any services in the mesh", rule.host);
-        let near = crate::text::nearest(&rule.host, world.names.iter().copied().take(MAX_SUGGESTED));
-        let finding = Diagnostic::warning("IST0174", message)
-            .with_value(rule.host.clone())
-            .with_allowed("the name of a service")
-            .with_effect("the rule has no effect")
-            .with_suggestion(match near {
-                Some(near) => format!("did you mean {near}?"),
-                None if rule.host.starts_with('*') => {
-                    "add a service that the host covers: with --service, a ServiceEntry or a Service".to_owned()
-                }
-                None => format!("add `--service {}=ADDRESS:PORT`, a ServiceEntry or a Service", rule.host),
-            });
-        reporter.add(&object.spec.place_of("host"), finding);
+        let what = ("IST0174", "DestinationRule", "the rule has no effect");
+        no_service(world, &rule.host, what, &object.spec, &mut reporter);
         return;
     }
     for (subset, record) in rule.subsets.iter().zip(object.spec.records("subsets")) {

@@ -7,6 +7,7 @@ pub(crate) mod destination_rule;
 pub(crate) mod gateway;
 pub(crate) mod kubernetes;
 mod other;
+mod resilience_policy;
 pub(crate) mod secret;
 pub(crate) mod service_entry;
 pub(crate) mod virtual_service;
@@ -14,7 +15,9 @@ pub(crate) mod workload_entry;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use meshwright_model::{DestinationRule, Diagnostic, Gateway, ObjectRef, Origin, Secret, VirtualService};
+use meshwright_model::{
+    DestinationRule, Diagnostic, Gateway, ObjectRef, Origin, ResiliencePolicy, Secret, VirtualService,
+};
 
 use crate::field;
 use crate::finding::{Findings, Reporter, Subject};
@@ -57,6 +60,12 @@ pub(crate) static KINDS: &[Kind] = &[
         api_versions: ISTIO_VERSIONS,
         message: &destination_rule::DOCUMENT,
         doc: "Subsets of a service, and how its endpoints are chosen, limited and ejected.",
+    },
+    Kind {
+        name: "ResiliencePolicy",
+        api_versions: resilience_policy::API_VERSIONS,
+        message: &resilience_policy::DOCUMENT,
+        doc: "Our own: circuit breaker, retry budget and adaptive concurrency of a service.",
     },
     Kind {
         name: "ServiceEntry",
@@ -144,6 +153,8 @@ pub(crate) struct Objects {
     pub virtual_services: Vec<Object<VirtualService>>,
     /// Destination rules.
     pub destination_rules: Vec<Object<DestinationRule>>,
+    /// Resilience policies.
+    pub resilience_policies: Vec<Object<ResiliencePolicy>>,
     /// Service entries.
     pub service_entries: Vec<Object<service_entry::ServiceEntry>>,
     /// Workload entries.
@@ -235,6 +246,7 @@ pub(crate) fn read(
         "Gateway" => objects.gateways.push(gateway::read(document, &mut reporter)),
         "VirtualService" => objects.virtual_services.push(virtual_service::read(document, &mut reporter)),
         "DestinationRule" => objects.destination_rules.push(destination_rule::read(document, &mut reporter)),
+        "ResiliencePolicy" => objects.resilience_policies.push(resilience_policy::read(document, &mut reporter)),
         "ServiceEntry" => objects.service_entries.push(service_entry::read(document, &mut reporter)),
         "WorkloadEntry" => objects.workload_entries.push(workload_entry::read(document, &mut reporter)),
         "Service" => objects.services.push(kubernetes::read_service(document, &mut reporter)),

@@ -10,6 +10,7 @@ mod hostile;
 mod load_balancer;
 mod properties;
 mod reference;
+mod resilience_policy;
 mod samples;
 mod services;
 mod streams;

@@ -28,6 +28,7 @@ fn the_list_says_what_is_supported() {
             "Gateway",
             "VirtualService",
             "DestinationRule",
+            "ResiliencePolicy",
             "ServiceEntry",
             "WorkloadEntry",
             "Service",

@@ -23,7 +23,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 pub use limits::LimitArgs;
 pub use play::{DemoArgs, EchoArgs};
 pub use registry::{DataPlace, RegistryArgs};
-pub use remote::{EndpointTarget, EndpointsArgs, EndpointsCommand, LogLevelArgs};
+pub use remote::{BreakersAction, BreakersArgs, EndpointTarget, EndpointsArgs, EndpointsCommand, LogLevelArgs};
 pub use run::{Face, MeshArgs, ProcessArgs, ProxyArgs, RunArgs};
 pub use services::{DeregisterArgs, DrainArgs, InstanceName, RegisterArgs, RegistryClient, ResolveArgs, ServicesArgs};
 pub use simulate::{SimulateArgs, SimulateCommand, SimulateLbArgs};
@@ -97,6 +97,9 @@ pub enum Command {
         after_help = VALIDATE_EXAMPLES
     )]
     Validate(ValidateArgs),
+    /// Override the circuit breakers of a service in a running process
+    #[command(after_help = remote::BREAKERS_EXAMPLES)]
+    Breakers(BreakersArgs),
     /// Show or change the endpoints of a running process
     #[command(after_help = remote::ENDPOINTS_EXAMPLES)]
     Endpoints(EndpointsArgs),

@@ -1,6 +1,6 @@
 //! Flags of the commands that talk to a running process through its admin API.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::Output;
 use super::value::{self, AdminAddress};
@@ -75,6 +75,46 @@ pub struct EndpointTarget {
     /// Address of the endpoint, such as 127.0.0.1:9001
     #[arg(value_parser = value::endpoint)]
     pub address: std::net::SocketAddr,
+}
+
+pub(super) const BREAKERS_EXAMPLES: &str = "\
+Examples:
+  meshwright breakers force-open user-service       refuse every request to it
+  meshwright breakers force-closed user-service     refuse nothing, and count
+  meshwright breakers disable user-service          refuse nothing, and count nothing
+  meshwright breakers reset user-service            start anew, as the configuration says";
+
+/// Flags of `breakers`.
+#[derive(Clone, Debug, Args)]
+pub struct BreakersArgs {
+    /// What to do with them
+    #[arg(value_enum)]
+    pub action: BreakersAction,
+    /// Service, by any of its names
+    pub service: String,
+
+    /// Where the admin API of the running process is
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:15000",
+        value_parser = value::admin_address,
+        env = "MESHWRIGHT_ADMIN"
+    )]
+    pub admin: AdminAddress,
+}
+
+/// What to do with the circuit breakers of a service.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum BreakersAction {
+    /// Refuse every request
+    ForceOpen,
+    /// Refuse nothing and count
+    ForceClosed,
+    /// Refuse nothing and count nothing
+    Disable,
+    /// Start anew, as the configuration says
+    Reset,
 }
 
 /// Arguments of `log-level`.

@@ -6,6 +6,7 @@
 
 mod load_balancer;
 mod policy;
+mod resilience;
 mod rules;
 mod stream;
 
@@ -39,6 +40,7 @@ pub fn dump(snapshot: &Snapshot) -> Value {
         "services": policy::of_services(snapshot),
         "virtual_services": mesh.virtual_services.iter().map(rules::of_virtual_service).collect::<Vec<_>>(),
         "destination_rules": mesh.destination_rules.iter().map(policy::of_destination_rule).collect::<Vec<_>>(),
+        "resilience_policies": mesh.resilience_policies.iter().map(resilience::of_policy).collect::<Vec<_>>(),
         "gateways": mesh.gateways.iter().map(of_gateway).collect::<Vec<_>>(),
     })
 }

@@ -7,6 +7,7 @@
 mod dump;
 mod publisher;
 mod registry;
+mod resilience;
 mod running;
 mod system;
 mod views;

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use meshwright_catalog::Catalog;
 use meshwright_console as console;
-use meshwright_control::{ActionError, EndpointAction, Handle};
+use meshwright_control::{ActionError, BreakerAction, EndpointAction, Handle};
 use meshwright_identity::CertificateFacts;
 use meshwright_proxy::Fleet;
 use meshwright_snapshot::{Cluster, ListenerKind, ListenerTls, Snapshot, TlsAction};
@@ -17,7 +17,7 @@ use meshwright_telemetry::{
 use meshwright_traffic::{AdminState, EjectionCounts, EjectionKind};
 use rustix::process::{Resource, getrlimit};
 
-use super::{dump, system};
+use super::{dump, resilience, system};
 use crate::logging::LogLevel;
 
 /// Read-only views of everything, and the few actions.
@@ -42,7 +42,7 @@ pub(super) fn kind_of(kind: ListenerKind) -> &'static str {
 
 impl console::Views for AdminViews {
     fn metrics(&self) -> String {
-        let status = self.control.status();
+        let (status, now) = (self.control.status(), Instant::now());
         let gauges = ScrapeGauges {
             config: ConfigGauges {
                 generation: status.generation,
@@ -53,7 +53,7 @@ impl console::Views for AdminViews {
                 last_reload_success: Some(status.loaded_at),
             },
             ready: !self.draining.load(Ordering::Relaxed),
-            clusters: self.control.snapshot().clusters.iter().map(|cluster| cluster_gauges(cluster)).collect(),
+            clusters: self.control.snapshot().clusters.iter().map(|cluster| cluster_gauges(cluster, now)).collect(),
             certificates: certificates(&self.control.snapshot()),
             process: process_gauges(self.started),
         };
@@ -144,6 +144,24 @@ impl console::Views for AdminViews {
         })
     }
 
+    fn breaker_action(
+        &self,
+        action: console::BreakerAction,
+        service: &str,
+        actor: &str,
+    ) -> Result<Vec<String>, console::ActionError> {
+        let action = match action {
+            console::BreakerAction::ForceOpen => BreakerAction::ForceOpen,
+            console::BreakerAction::ForceClosed => BreakerAction::ForceClosed,
+            console::BreakerAction::Disable => BreakerAction::Disable,
+            console::BreakerAction::Reset => BreakerAction::Reset,
+        };
+        self.control.breaker_action(service, action, actor).map_err(|error| match &error {
+            ActionError::UnknownService { service } => console::ActionError::UnknownService(service.clone()),
+            _ => console::ActionError::Refused(error.to_string()),
+        })
+    }
+
     fn audit(&self) -> Vec<console::AuditEntry> {
         let entries = self.control.audit();
         entries
@@ -151,7 +169,7 @@ impl console::Views for AdminViews {
             .map(|entry| console::AuditEntry {
                 time: entry.time,
                 actor: entry.actor,
-                action: entry.action.as_str().to_owned(),
+                action: entry.action.to_owned(),
                 target: entry.target,
                 result: entry.outcome,
             })
@@ -175,6 +193,7 @@ fn cluster_view(cluster: &Cluster, now: Instant) -> console::ClusterView {
             max_pending: limit(limits.max_pending),
             max_requests: limit(limits.max_requests),
             max_retries: limit(limits.max_retries),
+            retry_budget_percent: limits.retry_budget.map(|budget| budget.percent),
         },
         usage: console::UsageView {
             connections: used(limits.max_connections, usage.connections()),
@@ -182,6 +201,8 @@ fn cluster_view(cluster: &Cluster, now: Instant) -> console::ClusterView {
             requests: used(limits.max_requests, usage.requests()),
             retries: used(limits.max_retries, usage.retries()),
         },
+        circuit_breakers: resilience::circuit_breakers(cluster, now),
+        adaptive_concurrency: resilience::adaptive_concurrency(cluster),
         endpoints: (0..cluster.addresses.len()).map(|index| endpoint_view(cluster, index, now)).collect(),
     }
 }
@@ -245,7 +266,7 @@ fn certificates(snapshot: &Snapshot) -> Vec<CertificateGauges> {
     gauges
 }
 
-fn cluster_gauges(cluster: &Cluster) -> ClusterGauges {
+fn cluster_gauges(cluster: &Cluster, now: Instant) -> ClusterGauges {
     let (limits, usage) = (&cluster.limits, &cluster.usage);
     let reached = |most: u32, used: u32| most != u32::MAX && used >= most;
     let ejected = cluster.hosts.hosts().iter().filter(|host| host.verdict.is_ejected()).count();
@@ -258,7 +279,12 @@ fn cluster_gauges(cluster: &Cluster) -> ClusterGauges {
         connections_open: reached(limits.max_connections, usage.connections()),
         pending_open: reached(limits.max_pending, usage.pending()),
         requests_open: reached(limits.max_requests, usage.requests()),
-        retries_open: reached(limits.max_retries, usage.retries()),
+        retries_open: match limits.retry_budget {
+            Some(budget) => usage.retries() >= budget.retries(usage.requests().saturating_add(usage.pending())),
+            None => reached(limits.max_retries, usage.retries()),
+        },
+        breakers: resilience::breaker_gauges(cluster, now),
+        adaptive: resilience::adaptive_gauges(cluster),
     }
 }
 

@@ -49,11 +49,11 @@ pub(super) struct Machine {
 
 impl Machine {
     /// A closed breaker whose life begins now; `policy` is in range.
-    pub(super) fn new(policy: Arc<BreakerPolicy>, now: Instant) -> Self {
+    pub(super) fn new(policy: Arc<BreakerPolicy>, mode: BreakerMode, now: Instant) -> Self {
         let mut machine = Self {
             window: Tally::new(policy.window, now),
-            state: BreakerState::Closed,
-            mode: BreakerMode::Automatic,
+            state: if mode == BreakerMode::ForcedOpen { BreakerState::Open } else { BreakerState::Closed },
+            mode,
             generation: UNCOUNTED,
             since: now,
             cause: None,

@@ -80,6 +80,8 @@ pub struct Admission {
 #[derive(Debug)]
 pub struct CircuitBreaker {
     policy: Arc<BreakerPolicy>,
+    /// Who decides at first.
+    mode: BreakerMode,
     /// Held for one step of the state machine, never while a call is made. Empty until the first question.
     machine: Mutex<Option<Machine>>,
 }
@@ -87,7 +89,13 @@ pub struct CircuitBreaker {
 impl CircuitBreaker {
     /// A closed breaker.
     pub fn new(policy: BreakerPolicy) -> Self {
-        Self { policy: Arc::new(policy.in_range()), machine: Mutex::new(None) }
+        Self { policy: Arc::new(policy.in_range()), mode: BreakerMode::Automatic, machine: Mutex::new(None) }
+    }
+
+    /// Says who decides at first.
+    #[must_use]
+    pub fn with_mode(self, mode: BreakerMode) -> Self {
+        Self { mode, machine: Mutex::new(None), ..self }
     }
 
     /// Asks for leave to make a call.
@@ -126,6 +134,11 @@ impl CircuitBreaker {
         self.with(now, |machine| machine.set_mode(mode, now))
     }
 
+    /// Starts anew, with who decided at first deciding again.
+    pub fn reset(&self, now: Instant) -> StateChange {
+        self.set_mode(self.mode, now)
+    }
+
     /// The breaker at this moment.
     pub fn view(&self, now: Instant) -> BreakerView {
         self.with(now, |machine| machine.view(now))
@@ -137,7 +150,7 @@ impl CircuitBreaker {
     }
 
     fn with<R>(&self, now: Instant, step: impl FnOnce(&mut Machine) -> R) -> R {
-        step(self.lock().get_or_insert_with(|| Machine::new(Arc::clone(&self.policy), now)))
+        step(self.lock().get_or_insert_with(|| Machine::new(Arc::clone(&self.policy), self.mode, now)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Machine>> {

@@ -52,7 +52,8 @@ enum Parts {
     /// Calls in a ring; `oldest` is overwritten next once the ring is full.
     Ring { calls: Vec<Call>, size: usize, oldest: usize },
     /// Buckets in a ring; bucket `n` since `start` is at place `n % len`.
-    Buckets { buckets: Box<[Sums]>, width: u128, start: Instant, present: u128 },
+    /// The division that finds a bucket is only made when the present one is over.
+    Buckets { buckets: Box<[Sums]>, width: u128, start: Instant, present: u128, ends: Option<Instant> },
 }
 
 impl Tally {
@@ -66,6 +67,7 @@ impl Tally {
                 width: (length.as_nanos() / u128::from(buckets)).max(1),
                 start: now,
                 present: 0,
+                ends: None,
             },
         };
         Self { sums: Sums::default(), parts }
@@ -80,18 +82,24 @@ impl Tally {
                 calls.clear();
                 *oldest = 0;
             }
-            Parts::Buckets { buckets, start, present, .. } => {
+            Parts::Buckets { buckets, start, present, ends, .. } => {
                 buckets.fill(Sums::default());
                 *start = now;
                 *present = 0;
+                *ends = None;
             }
         }
     }
 
     /// Moves the window to `now`, which may also be a little earlier than the last time: it never moves back.
     pub(super) fn advance(&mut self, now: Instant) {
-        let Parts::Buckets { buckets, width, start, present } = &mut self.parts else { return };
+        let Parts::Buckets { buckets, width, start, present, ends } = &mut self.parts else { return };
+        if ends.is_some_and(|ends| now < ends) {
+            return;
+        }
         let at = now.saturating_duration_since(*start).as_nanos() / *width;
+        let over = u64::try_from((at.max(*present) + 1).saturating_mul(*width)).ok();
+        *ends = over.and_then(|over| start.checked_add(Duration::from_nanos(over)));
         if at <= *present {
             return;
         }

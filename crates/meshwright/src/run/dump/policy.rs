@@ -10,7 +10,7 @@ use meshwright_snapshot::{Cluster, Snapshot};
 use meshwright_traffic::{Group, Limits, OutlierPolicy};
 use serde_json::{Value, json};
 
-use super::{load_balancer, place, seconds, stream};
+use super::{load_balancer, place, resilience, seconds, stream};
 
 pub(super) fn of_cluster(cluster: &Cluster) -> Value {
     let endpoints: Vec<Value> = cluster
@@ -31,6 +31,8 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Value {
         "groups": cluster.hosts.groups().map(|group| of_group(cluster, &group)).collect::<Vec<_>>(),
         "limits": of_limits(&cluster.limits),
         "outlier_detection": cluster.outlier.as_ref().map(|detector| of_outlier_policy(detector.policy())),
+        "circuit_breaker": cluster.breakers.as_ref().map(resilience::of_breakers),
+        "adaptive_concurrency": cluster.adaptive.as_ref().map(resilience::of_adaptive),
         "min_health_percent": cluster.hosts.min_health_percent(),
         "connect_timeout": seconds(cluster.connect_timeout),
         "idle_timeout": cluster.idle_timeout.map(seconds),
@@ -68,6 +70,9 @@ fn of_limits(limits: &Limits) -> Value {
         "max_pending": bounded(limits.max_pending),
         "max_requests": bounded(limits.max_requests),
         "max_retries": bounded(limits.max_retries),
+        "retry_budget": limits.retry_budget.map(|budget| {
+            json!({ "percent": budget.percent, "min_retry_concurrency": budget.min_concurrency })
+        }),
     })
 }
 

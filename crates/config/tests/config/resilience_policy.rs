@@ -1,0 +1,136 @@
+//! What is asked of a `ResiliencePolicy`.
+
+use std::time::Duration;
+
+use meshwright_model::{
+    BreakerPreset, BreakerScope, BreakerWindow, ConcurrencyAlgorithm, Enforcement, RetryBudget, Severity,
+};
+
+use crate::case::{error, expect, expect_with, mesh, read_with, warning};
+
+fn policy(spec: &str) -> String {
+    let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+    format!("apiVersion: meshwright.io/v1alpha1\nkind: ResiliencePolicy\nmetadata: {{name: test}}\nspec:\n{spec}")
+}
+
+#[test]
+fn every_field_means_what_it_says() {
+    let text = policy(
+        "host: Users
+circuitBreaker:
+  preset: HYSTRIX
+  scope: ENDPOINT
+  mode: OBSERVE
+  consecutiveFailures: 7
+  failurePercent: 40
+  slowCallDuration: 2s
+  minimumCalls: 30
+  windowTime: 20s
+  maxRequests: 3
+  probesByRates: true
+  maxHalfOpenTime: 0s
+  timeout: 5s
+  timeoutGrowthPercent: 200
+  maxTimeout: 1m
+  timeoutJitterPercent: 10
+retryBudget: {percent: 25}
+adaptiveConcurrency:
+  algorithm: VEGAS
+  mode: ENFORCE
+  initialLimit: 50
+  minLimit: 10
+  maxLimit: 500
+  window: 0.5s
+  criticalityHeader: X-Criticality
+  sheddablePercent: 30",
+    );
+    let mesh = mesh(&text);
+    let [policy] = mesh.resilience_policies.as_slice() else { panic!("one policy") };
+    assert_eq!((policy.name.as_str(), policy.namespace.as_str(), policy.host.as_str()), ("test", "default", "users"));
+    let breaker = policy.settings.circuit_breaker.as_ref().expect("a breaker");
+    assert_eq!((breaker.preset, breaker.scope), (BreakerPreset::Hystrix, BreakerScope::Endpoint));
+    assert_eq!(breaker.enforcement, Enforcement::Observe);
+    assert_eq!(breaker.window, Some(BreakerWindow::Time(Duration::from_secs(20))));
+    assert_eq!((breaker.consecutive_failures, breaker.failure_percent), (Some(7), Some(40)));
+    assert_eq!(breaker.slow_calls, Some((Duration::from_secs(2), 100)));
+    assert_eq!((breaker.minimum_calls, breaker.max_requests), (Some(30), Some(3)));
+    assert_eq!((breaker.probes_by_rates, breaker.max_half_open_time), (Some(true), Some(Duration::ZERO)));
+    assert_eq!((breaker.timeout, breaker.max_timeout), (Some(Duration::from_secs(5)), Some(Duration::from_secs(60))));
+    assert_eq!((breaker.timeout_growth_percent, breaker.timeout_jitter_percent), (Some(200), Some(10)));
+    assert_eq!(policy.settings.retry_budget, Some(RetryBudget { percent: 25, min_retry_concurrency: 3 }));
+    let adaptive = policy.settings.adaptive_concurrency.as_ref().expect("a limit");
+    assert_eq!((adaptive.algorithm, adaptive.enforcement), (ConcurrencyAlgorithm::Vegas, Enforcement::Enforce));
+    assert_eq!((adaptive.initial_limit, adaptive.min_limit, adaptive.max_limit), (Some(50), Some(10), Some(500)));
+    assert_eq!(adaptive.window, Some(Duration::from_millis(500)));
+    assert_eq!(adaptive.criticality_header.as_deref(), Some("x-criticality"));
+    assert_eq!((adaptive.sheddable_plus_percent, adaptive.sheddable_percent), (None, Some(30)));
+}
+
+#[test]
+fn an_adaptive_limit_observes_and_a_breaker_decides_unless_told_otherwise() {
+    let mesh = mesh(&policy("host: users\ncircuitBreaker: {windowCalls: 9}\nadaptiveConcurrency: {}"));
+    let settings = &mesh.resilience_policies[0].settings;
+    let (breaker, adaptive) = (settings.circuit_breaker.as_ref(), settings.adaptive_concurrency.as_ref());
+    assert_eq!(breaker.map(|breaker| breaker.enforcement), Some(Enforcement::Enforce));
+    assert_eq!(breaker.and_then(|breaker| breaker.window), Some(BreakerWindow::Calls(9)));
+    assert_eq!(adaptive.map(|adaptive| adaptive.enforcement), Some(Enforcement::Observe));
+}
+
+#[test]
+fn every_mistake_is_named_at_its_place() {
+    let breaker = |text: &str| format!("host: a\ncircuitBreaker: {{{text}}}");
+    let adaptive = |text: &str| format!("host: a\nadaptiveConcurrency: {{{text}}}");
+    let cases = [
+        ("§retryBudget: {}".to_owned(), error("invalid-host", "spec.host", "the resilience policy has no host")),
+        ("host: §'*a'\nretryBudget: {}".to_owned(), error("invalid-host", "spec.host", "partial wildcard")),
+        ("§host: a".to_owned(), error("empty-block", "spec", "the resilience policy says nothing")),
+        (breaker("§windowcalls: 1"), error("unknown-field", "spec.circuitBreaker.windowcalls", "unknown field")),
+        (breaker("failurePercent: §101"), error("wrong-type", "spec.circuitBreaker.failurePercent", "101")),
+        (breaker("maxRequests: §0"), error("wrong-type", "spec.circuitBreaker.maxRequests", "0")),
+        (breaker("preset: §POLLY"), error("unknown-value", "spec.circuitBreaker.preset", "POLLY")),
+        (breaker("timeout: §0s"), error("duration", "spec.circuitBreaker.timeout", "")),
+        (breaker("windowCalls: 5, §interval: 10s"), error("choice", "spec.circuitBreaker.interval", "windowCalls")),
+        (
+            breaker("§slowCallPercent: 5"),
+            error("missing-field", "spec.circuitBreaker.slowCallPercent", "needs slowCallDuration beside it"),
+        ),
+        (
+            breaker("§maxTimeout: 5s"),
+            error("missing-field", "spec.circuitBreaker.maxTimeout", "needs timeout beside it"),
+        ),
+        (
+            breaker("timeout: 10s, maxTimeout: §5s"),
+            error("range", "spec.circuitBreaker.maxTimeout", "maxTimeout is less than timeout"),
+        ),
+        (
+            adaptive("minLimit: 10, maxLimit: §5"),
+            error("range", "spec.adaptiveConcurrency.maxLimit", "maxLimit is less than minLimit"),
+        ),
+        (
+            adaptive("minLimit: §300"),
+            error("range", "spec.adaptiveConcurrency.minLimit", "maxLimit is less than minLimit"),
+        ),
+        (
+            adaptive("criticalityHeader: §'x y'"),
+            error("invalid-name", "spec.adaptiveConcurrency.criticalityHeader", "no name of a header"),
+        ),
+    ];
+    for (spec, expected) in &cases {
+        expect(&policy(spec), expected);
+    }
+    let shed = warning("ineffective", "spec.adaptiveConcurrency.sheddablePercent", "needs a criticalityHeader");
+    expect(&policy(&adaptive("§sheddablePercent: 5")), &shed);
+}
+
+#[test]
+fn a_policy_for_nobody_is_named_and_one_for_everybody_is_not() {
+    let text = policy("host: §usres\ncircuitBreaker: {}");
+    let nobody = warning("resilience-policy-host", "spec.host", "does not match any services in the mesh");
+    expect_with(&text, &["users=127.0.0.1:9001"], &nobody);
+    for host in ["'*'", "users", "users.default.svc.cluster.local", "'*.svc.cluster.local'"] {
+        let outcome = read_with(&policy(&format!("host: {host}\ncircuitBreaker: {{}}")), &["users=127.0.0.1:9001"]);
+        let found: Vec<String> = outcome.diagnostics.iter().map(ToString::to_string).collect();
+        assert!(found.is_empty() && outcome.mesh.is_some(), "{host}: {found:?}");
+        assert!(outcome.diagnostics.iter().all(|finding| finding.severity == Severity::Warning));
+    }
+}

@@ -1,0 +1,71 @@
+//! Circuit breakers, adaptive limits and the policies they come from as JSON: what holds, with every default filled in.
+
+use meshwright_model::ResiliencePolicy;
+use meshwright_snapshot::{Adaptive, Breakers};
+use meshwright_traffic::{BreakerPolicy, LimitAlgorithm, Recovery, Window};
+use serde_json::{Value, json};
+
+use super::{place, seconds};
+
+/// All breakers of a cluster have one policy; `null` for one per endpoint without endpoints.
+pub(super) fn of_breakers(breakers: &Breakers) -> Value {
+    let scope = if breakers.cluster.is_some() { "CLUSTER" } else { "ENDPOINT" };
+    json!({ "scope": scope, "policy": breakers.all().next().map(|breaker| of_breaker(breaker.policy())) })
+}
+
+fn of_breaker(policy: &BreakerPolicy) -> Value {
+    let window = match policy.window {
+        Window::Count(calls) => json!({ "calls": calls }),
+        Window::Time { length, buckets } => json!({ "time": seconds(length), "buckets": buckets }),
+        Window::Interval(interval) => json!({ "interval": interval.map(seconds) }),
+    };
+    let slow =
+        policy.slow_calls.map(|slow| json!({ "longer_than": seconds(slow.longer_than), "percent": slow.percent }));
+    json!({
+        "window": window,
+        "consecutive_failures": policy.consecutive_failures,
+        "failure_percent": policy.failure_percent,
+        "slow_calls": slow,
+        "minimum_calls": policy.minimum_calls,
+        "max_requests": policy.probes,
+        "probes_by_rates": policy.recovery == Recovery::Rates,
+        "max_half_open_time": policy.max_half_open_time.map(seconds),
+        "timeout": seconds(policy.open_time.base),
+        "timeout_growth_percent": policy.open_time.multiplier * 100.0,
+        "max_timeout": seconds(policy.open_time.max),
+        "timeout_jitter_percent": policy.open_time.jitter * 100.0,
+    })
+}
+
+pub(super) fn of_adaptive(adaptive: &Adaptive) -> Value {
+    let policy = adaptive.limit.policy();
+    let algorithm = match policy.algorithm {
+        LimitAlgorithm::Gradient2(_) => "GRADIENT2",
+        LimitAlgorithm::Vegas(_) => "VEGAS",
+        LimitAlgorithm::Aimd(_) => "AIMD",
+    };
+    json!({
+        "algorithm": algorithm,
+        "mode": if policy.observe { "OBSERVE" } else { "ENFORCE" },
+        "initial_limit": policy.initial,
+        "min_limit": policy.min,
+        "max_limit": policy.max,
+        "window": seconds(policy.window),
+        "criticality_header": adaptive.criticality_header.as_deref(),
+        "sheddable_plus_percent": policy.shed.sheddable_plus,
+        "sheddable_percent": policy.shed.sheddable,
+    })
+}
+
+/// The document; what it means for a cluster is shown there.
+pub(super) fn of_policy(policy: &ResiliencePolicy) -> Value {
+    json!({
+        "name": policy.name,
+        "namespace": policy.namespace,
+        "host": policy.host,
+        "origin": place(&policy.origin),
+        "circuit_breaker": policy.settings.circuit_breaker.is_some(),
+        "retry_budget": policy.settings.retry_budget.is_some(),
+        "adaptive_concurrency": policy.settings.adaptive_concurrency.is_some(),
+    })
+}

@@ -1,0 +1,63 @@
+//! What the admin API and the metrics show of circuit breakers and adaptive limits. Read next: `views.rs`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use meshwright_console as console;
+use meshwright_snapshot::Cluster;
+use meshwright_telemetry::{AdaptiveGauges, BreakerGauges};
+use meshwright_traffic::{BreakerState, CircuitBreaker};
+
+/// Every breaker of a cluster, with the endpoint that it is for.
+pub(super) fn circuit_breakers(cluster: &Cluster, now: Instant) -> Vec<console::CircuitBreakerView> {
+    let Some(breakers) = &cluster.breakers else { return Vec::new() };
+    let whole = breakers.cluster.iter().map(|breaker| (None, breaker));
+    let of_endpoints = cluster.addresses.iter().map(|address| Some(*address)).zip(&breakers.endpoints);
+    let view = |(endpoint, breaker): (Option<SocketAddr>, &Arc<CircuitBreaker>)| {
+        let view = breaker.view(now);
+        console::CircuitBreakerView {
+            endpoint,
+            state: view.state.to_string(),
+            mode: view.mode.to_string(),
+            cause: view.cause.map(|cause| cause.to_string()),
+            since: Some(now.saturating_duration_since(view.since)),
+            retry_in: view.until.map(|until| until.saturating_duration_since(now)),
+            requests: view.counts.requests,
+            failures: view.counts.total_failures,
+            slow: view.counts.slow_calls,
+            consecutive_failures: view.counts.consecutive_failures,
+            openings: view.openings,
+            refused: view.refused,
+        }
+    };
+    whole.chain(of_endpoints).map(view).collect()
+}
+
+pub(super) fn adaptive_concurrency(cluster: &Cluster) -> Option<console::AdaptiveConcurrencyView> {
+    let limit = &cluster.adaptive.as_ref()?.limit;
+    let view = limit.view();
+    Some(console::AdaptiveConcurrencyView {
+        observes: limit.policy().observe,
+        limit: view.limit,
+        in_flight: view.in_flight,
+        refused: view.refused,
+        base_latency: view.base_latency,
+    })
+}
+
+pub(super) fn breaker_gauges(cluster: &Cluster, now: Instant) -> Option<BreakerGauges> {
+    let mut gauges = BreakerGauges::default();
+    for view in cluster.breakers.as_ref()?.all().map(|breaker| breaker.view(now)) {
+        gauges.open += u64::from(view.state == BreakerState::Open);
+        gauges.half_open += u64::from(view.state == BreakerState::HalfOpen);
+        gauges.openings += view.openings;
+        gauges.refused += view.refused;
+    }
+    Some(gauges)
+}
+
+pub(super) fn adaptive_gauges(cluster: &Cluster) -> Option<AdaptiveGauges> {
+    let view = cluster.adaptive.as_ref()?.limit.view();
+    Some(AdaptiveGauges { limit: u64::from(view.limit), in_flight: u64::from(view.in_flight), refused: view.refused })
+}

@@ -1,0 +1,156 @@
+//! `ResiliencePolicy` as it was meant: what Istio's schema has no field for. Plain values; what is `None` has the default
+//! of its preset or algorithm. Read next: `policy.rs` for what Istio has.
+
+use std::time::Duration;
+
+use crate::Origin;
+
+/// Our own kind `ResiliencePolicy`: a circuit breaker, a retry budget and an adaptive limit for the clusters of a host.
+#[derive(Clone, Debug)]
+pub struct ResiliencePolicy {
+    /// `metadata.name`.
+    pub name: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Host or wildcard as written, lower-case.
+    pub host: String,
+    /// What it says about the clusters of that host.
+    pub settings: ResilienceSettings,
+    /// Where the document starts.
+    pub origin: Origin,
+}
+
+/// The blocks of a [`ResiliencePolicy`]; a block that is `None` is off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResilienceSettings {
+    /// Stops calls to what fails or is slow.
+    pub circuit_breaker: Option<CircuitBreaker>,
+    /// Retries as a share of the requests.
+    pub retry_budget: Option<RetryBudget>,
+    /// A limit of concurrency that learns.
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
+}
+
+/// Whether a policy decides or only says what it would decide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Enforcement {
+    /// It decides.
+    #[default]
+    Enforce,
+    /// It counts and says, and refuses nothing.
+    Observe,
+}
+
+/// `circuitBreaker`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CircuitBreaker {
+    /// Where the values come from that are not given.
+    pub preset: BreakerPreset,
+    /// One breaker for what.
+    pub scope: BreakerScope,
+    /// Whether it refuses requests.
+    pub enforcement: Enforcement,
+    /// The calls that rates are taken over.
+    pub window: Option<BreakerWindow>,
+    /// Failures in a row that trip; 0 is off.
+    pub consecutive_failures: Option<u32>,
+    /// Share of failures that trips, in percent.
+    pub failure_percent: Option<u32>,
+    /// Time beyond which a call is slow, and the share of slow calls that trips, in percent.
+    pub slow_calls: Option<(Duration, u32)>,
+    /// Calls before a rate is looked at.
+    pub minimum_calls: Option<u32>,
+    /// Requests let through while half-open.
+    pub max_requests: Option<u32>,
+    /// Judge probes by their rates instead of each by itself.
+    pub probes_by_rates: Option<bool>,
+    /// Longest time half-open; zero is without end.
+    pub max_half_open_time: Option<Duration>,
+    /// Time that it stays open the first time.
+    pub timeout: Option<Duration>,
+    /// Each further open time in percent of the one before.
+    pub timeout_growth_percent: Option<u32>,
+    /// Longest open time.
+    pub max_timeout: Option<Duration>,
+    /// Share around the open time from which it is drawn, in percent.
+    pub timeout_jitter_percent: Option<u32>,
+}
+
+/// Where a breaker's values come from that are not given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BreakerPreset {
+    /// The defaults of sony/gobreaker.
+    #[default]
+    Gobreaker,
+    /// The defaults of Hystrix.
+    Hystrix,
+    /// The defaults of resilience4j.
+    Resilience4j,
+    /// By the short name of the service.
+    ServiceName,
+}
+
+/// One breaker for what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BreakerScope {
+    /// For each cluster: (service, port, subset).
+    #[default]
+    Cluster,
+    /// For each endpoint of each cluster; requests go to another one while it is open.
+    Endpoint,
+}
+
+/// The calls that rates are taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerWindow {
+    /// The last calls.
+    Calls(u32),
+    /// The calls of the last time.
+    Time(Duration),
+    /// The calls since the breaker closed, forgotten at every interval; zero never forgets.
+    Interval(Duration),
+}
+
+/// `retryBudget`, as Istio and Envoy have it: retries in flight as a share of requests in flight or waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// Share in percent. Default 20.
+    pub percent: u32,
+    /// Retries that may always be in flight. Default 3.
+    pub min_retry_concurrency: u32,
+}
+
+/// `adaptiveConcurrency`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdaptiveConcurrency {
+    /// How it learns.
+    pub algorithm: ConcurrencyAlgorithm,
+    /// Whether it refuses requests. It observes unless told to enforce.
+    pub enforcement: Enforcement,
+    /// Where it begins. Default 20.
+    pub initial_limit: Option<u32>,
+    /// It is never lower. Default 20.
+    pub min_limit: Option<u32>,
+    /// It is never higher. Default 200.
+    pub max_limit: Option<u32>,
+    /// Samples are averaged over so long. Default 1 s.
+    pub window: Option<Duration>,
+    /// Header that says how critical a request is; `None` takes all as critical.
+    pub criticality_header: Option<String>,
+    /// Share of the limit for requests that are sheddable-plus, in percent. Default 80.
+    pub sheddable_plus_percent: Option<u32>,
+    /// Share of the limit for requests that are sheddable, in percent. Default 50.
+    pub sheddable_percent: Option<u32>,
+}
+
+/// How an adaptive limit learns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConcurrencyAlgorithm {
+    /// By the ratio of long-term to present latency.
+    #[default]
+    Gradient2,
+    /// By the estimated queue at the destination.
+    Vegas,
+    /// Up one by one, down by a tenth.
+    Aimd,
+}

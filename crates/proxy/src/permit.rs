@@ -1,0 +1,177 @@
+//! Leave to make a try: the circuit breaker and the adaptive limit of a cluster, for clusters that have them.
+//!
+//! It knows no request and no answer, only how a try ended. A permit that is dropped, also when the request is cancelled,
+//! says nothing and gives its places back.
+//!
+//! Cost: nothing for clusters without these policies but the look whether there is one. With one, a try takes a small
+//! box. A breaker takes a short lock when
+//! it is asked and when the try ends, an adaptive limit one when the try ends.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use meshwright_message::RequestHead;
+use meshwright_model::{Failure, FailureKind, Stage};
+use meshwright_traffic::{
+    BreakerRefusal, CircuitBreaker, Criticality, LimitSample, Outcome, Permit, Slot, StateChange,
+};
+use smallvec::SmallVec;
+
+use crate::affinity::Affinity;
+use crate::exchange::Exchange;
+use crate::forward;
+use crate::view::WorkerCluster;
+use crate::worker::Worker;
+
+/// Leave to make one try.
+pub(crate) struct TryPermit {
+    cluster: Rc<WorkerCluster>,
+    breaker: Option<(Arc<CircuitBreaker>, Permit)>,
+    slot: Option<Slot>,
+}
+
+/// A host for one try; the leave to send it there is put into the exchange where leave is needed.
+pub(crate) fn pick(
+    worker: &Worker,
+    cluster: &Rc<WorkerCluster>,
+    exchange: &mut Exchange,
+    tried: &[u32],
+    (criticality, now): (Criticality, Instant),
+) -> Result<usize, Failure> {
+    let of = &cluster.cluster;
+    if of.breakers.is_none() && of.adaptive.is_none() {
+        return forward::pick(worker, cluster, &mut exchange.affinity, tried, now);
+    }
+    let mut permit = Box::new(TryPermit { cluster: Rc::clone(cluster), breaker: None, slot: None });
+    if let Some(breaker) = of.breakers.as_ref().and_then(|breakers| breakers.cluster.as_ref()) {
+        let asked = ask(worker, cluster, breaker, now);
+        let asked = asked.map_err(|refusal| open(format!("the circuit breaker of {} refuses", of.name), refusal))?;
+        permit.breaker = Some((Arc::clone(breaker), asked));
+    }
+    if let Some(adaptive) = &of.adaptive {
+        let Some(slot) = adaptive.limit.try_acquire(criticality, now) else {
+            let limit = adaptive.limit.view().limit;
+            return Err(Failure::new(Stage::Forward, FailureKind::ConcurrencyLimit)
+                .because(format!("{} bears {limit} requests at this moment", of.name)));
+        };
+        permit.slot = Some(slot);
+    }
+    let host = match &of.breakers {
+        Some(breakers) if !breakers.endpoints.is_empty() => {
+            let (host, asked) = pick_closed(worker, cluster, &mut exchange.affinity, tried, now)?;
+            permit.breaker = Some((Arc::clone(&breakers.endpoints[host]), asked));
+            host
+        }
+        _ => forward::pick(worker, cluster, &mut exchange.affinity, tried, now)?,
+    };
+    exchange.permit = Some(permit);
+    Ok(host)
+}
+
+/// How critical the request says it is; what says nothing that is known is critical.
+pub(crate) fn criticality(head: &RequestHead, cluster: &WorkerCluster) -> Criticality {
+    let header = cluster.cluster.adaptive.as_ref().and_then(|adaptive| adaptive.criticality_header.as_deref());
+    let said = header.and_then(|header| head.headers.get(header));
+    said.and_then(Criticality::of_name).unwrap_or_default()
+}
+
+/// A host whose breaker lets the try through; those that refuse are avoided like hosts that were tried.
+fn pick_closed(
+    worker: &Worker,
+    cluster: &WorkerCluster,
+    affinity: &mut Affinity,
+    tried: &[u32],
+    now: Instant,
+) -> Result<(usize, Permit), Failure> {
+    let of = &cluster.cluster;
+    let breakers = of.breakers.as_ref().map_or(&[][..], |breakers| breakers.endpoints.as_slice());
+    let mut avoided: SmallVec<[u32; 8]> = SmallVec::from_slice(tried);
+    loop {
+        let host = forward::pick(worker, cluster, affinity, &avoided, now)?;
+        match ask(worker, cluster, &breakers[host], now) {
+            Ok(permit) => return Ok((host, permit)),
+            Err(refusal) => {
+                // A host that comes again though it refused is the sign that there is no other.
+                if avoided[tried.len()..].contains(&(host as u32)) {
+                    return Err(open(format!("the circuit breakers of all endpoints of {} refuse", of.name), refusal));
+                }
+                avoided.push(host as u32);
+            }
+        }
+    }
+}
+
+fn ask(
+    worker: &Worker,
+    cluster: &WorkerCluster,
+    breaker: &CircuitBreaker,
+    now: Instant,
+) -> Result<Permit, BreakerRefusal> {
+    let admission = breaker.try_acquire(now, &mut worker.rng.borrow_mut());
+    tell(cluster, breaker, admission.change);
+    admission.permit
+}
+
+fn open(who: String, refusal: BreakerRefusal) -> Failure {
+    let why = match refusal {
+        BreakerRefusal::Open { retry_after } => format!("open for {} s more", retry_after.as_secs_f32().ceil()),
+        BreakerRefusal::ProbesInFlight => "half-open, its probes are under way".to_owned(),
+        BreakerRefusal::Forced => "forced open by an operator".to_owned(),
+    };
+    Failure::new(Stage::Forward, FailureKind::CircuitOpen).because(format!("{who}: {why}"))
+}
+
+/// Logs a change of state.
+fn tell(cluster: &WorkerCluster, breaker: &CircuitBreaker, change: Option<StateChange>) {
+    let Some(change) = change else { return };
+    let of = &cluster.cluster;
+    let place = of.breakers.as_ref().and_then(|breakers| {
+        breakers.endpoints.iter().position(|own| std::ptr::eq(&**own, breaker)).map(|index| of.addresses[index])
+    });
+    let (from, to, cause, open_time) = (change.from, change.to, change.cause, change.open_time);
+    let endpoint = place.map(tracing::field::display);
+    if change.enforced {
+        tracing::warn!(cluster = %of.name, endpoint, %from, %to, %cause, ?open_time, "circuit breaker changed");
+    } else {
+        tracing::info!(cluster = %of.name, endpoint, %from, %to, %cause, ?open_time, "circuit breaker would have changed");
+    }
+}
+
+impl TryPermit {
+    /// The head of the answer came.
+    pub(crate) fn answered(mut self, worker: &Worker, status: u16, now: Instant) {
+        let outcome = if status >= 500 { Outcome::Failure } else { Outcome::Success };
+        // What an overloaded service says; other errors are answers, with a latency that counts.
+        let sample = if matches!(status, 429 | 503 | 504) { LimitSample::Dropped } else { LimitSample::Success };
+        self.end(worker, outcome, sample, now);
+    }
+
+    /// There was no answer, and the endpoint is to blame.
+    pub(crate) fn failed(mut self, worker: &Worker, kind: FailureKind, now: Instant) {
+        let timed_out = matches!(kind, FailureKind::Timeout | FailureKind::PerTryTimeout);
+        let sample = if timed_out { LimitSample::Dropped } else { LimitSample::Ignored };
+        self.end(worker, Outcome::Failure, sample, now);
+    }
+
+    fn end(&mut self, worker: &Worker, outcome: Outcome, sample: LimitSample, now: Instant) {
+        if let Some((breaker, permit)) = self.breaker.take() {
+            let change = breaker.record(permit, outcome, now, &mut worker.rng.borrow_mut());
+            tell(&self.cluster, &breaker, change);
+        }
+        if let (Some(slot), Some(adaptive)) = (self.slot.take(), &self.cluster.cluster.adaptive) {
+            adaptive.limit.end(slot, sample, now, &mut worker.rng.borrow_mut());
+        }
+    }
+}
+
+impl Drop for TryPermit {
+    fn drop(&mut self) {
+        if let Some((breaker, permit)) = self.breaker.take() {
+            breaker.release(permit);
+        }
+        if let (Some(slot), Some(adaptive)) = (self.slot.take(), &self.cluster.cluster.adaptive) {
+            adaptive.limit.release(slot);
+        }
+    }
+}

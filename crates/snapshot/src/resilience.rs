@@ -1,0 +1,214 @@
+//! Which resilience policy a service gets, and what follows from it for one cluster: breakers, the retry budget, the
+//! adaptive limit.
+//!
+//! Lookup is that of destination rules. Breakers and limits are live facts: they go over to the next snapshot as long as
+//! their policy is the same. Read next: `cluster.rs`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use meshwright_model::{
+    AdaptiveConcurrency, BreakerPreset, BreakerScope, BreakerWindow, CircuitBreaker as BreakerSettings,
+    ConcurrencyAlgorithm, Diagnostic, Enforcement, Mesh, ObjectRef, ResiliencePolicy, ResilienceSettings, Service,
+    ServiceDirectory, ServiceId,
+};
+use meshwright_traffic::{
+    ActiveBudget, AdaptiveLimit, AdaptivePolicy, Aimd, BreakerChanges, BreakerMode, BreakerPolicy, CircuitBreaker,
+    Gradient2, LimitAlgorithm, Recovery, ShedPolicy, SlowCalls, Vegas, Window,
+};
+
+use crate::destination_rule::{self, RuleHost};
+
+/// Buckets of a time window.
+const BUCKETS: u32 = 10;
+
+/// The circuit breakers of a cluster.
+#[derive(Clone, Debug)]
+pub struct Breakers {
+    /// One for all.
+    pub cluster: Option<Arc<CircuitBreaker>>,
+    /// One per endpoint, parallel to the cluster's addresses; empty with one for all.
+    pub endpoints: Vec<Arc<CircuitBreaker>>,
+}
+
+impl Breakers {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<CircuitBreaker>> {
+        self.cluster.iter().chain(&self.endpoints)
+    }
+}
+
+/// The adaptive limit of a cluster.
+#[derive(Clone, Debug)]
+pub struct Adaptive {
+    /// The limit.
+    pub limit: Arc<AdaptiveLimit>,
+    /// Header that says how critical a request is, lower-case; `None` takes all as critical.
+    pub criticality_header: Option<Arc<str>>,
+}
+
+/// For every service the index of its policy in `Mesh::resilience_policies`, with a warning for each policy that covers a
+/// service and is used by none.
+pub(crate) fn assign(
+    mesh: &Mesh,
+    directory: &ServiceDirectory,
+    client_namespace: &str,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Option<usize>> {
+    let policies = &mesh.resilience_policies;
+    let hosts: Vec<(RuleHost<'_>, &str)> = policies
+        .iter()
+        .map(|policy| (RuleHost::resolve(&policy.host, &policy.namespace, directory), policy.namespace.as_str()))
+        .collect();
+    let chosen = |(index, service)| destination_rule::choose(&hosts, ServiceId(index), service, client_namespace);
+    let assigned: Vec<Option<usize>> = mesh.services.iter().enumerate().map(chosen).collect();
+    for (index, policy) in policies.iter().enumerate() {
+        let covers = |(id, service): &(usize, &Service)| hosts[index].0.specificity(ServiceId(*id), service).is_some();
+        if let Some((id, service)) = mesh.services.iter().enumerate().find(covers)
+            && !assigned.contains(&Some(index))
+        {
+            diagnostics.push(unused(policy, service, assigned[id].map(|winner| &policies[winner]), client_namespace));
+        }
+    }
+    assigned
+}
+
+fn unused(
+    policy: &ResiliencePolicy,
+    service: &Service,
+    winner: Option<&ResiliencePolicy>,
+    client_namespace: &str,
+) -> Diagnostic {
+    let object = |policy: &ResiliencePolicy| ObjectRef {
+        kind: "ResiliencePolicy".to_owned(),
+        namespace: policy.namespace.clone(),
+        name: policy.name.clone(),
+    };
+    let message = match winner {
+        Some(winner) => format!(
+            "this resilience policy is not used for {}: {} ({}) comes first",
+            service.host,
+            object(winner),
+            winner.origin
+        ),
+        None => format!(
+            "this resilience policy is not used for {}: it is in another namespace than the client and the service",
+            service.host
+        ),
+    };
+    Diagnostic::warning("resilience-policy-unused", message)
+        .at(policy.origin.clone(), 1)
+        .of(object(policy))
+        .with_path("spec.host")
+        .with_value(policy.host.clone())
+        .with_allowed(format!(
+            "policies are looked up in namespace {client_namespace} (ours), then {} (the service's), then {}; in each the \
+             most specific host wins, then the earlier in the input",
+            service.namespace,
+            destination_rule::ROOT_NAMESPACE
+        ))
+        .with_effect("nothing of it applies")
+        .with_suggestion("merge it into the policy that is used, or move it to one of these namespaces")
+}
+
+/// The breakers for `addresses`; those of `previous` where its settings are the same.
+pub(crate) fn breakers(
+    settings: &ResilienceSettings,
+    service_name: &str,
+    addresses: &[SocketAddr],
+    previous: Option<(&ResilienceSettings, &[SocketAddr], Option<&Breakers>)>,
+) -> Option<Breakers> {
+    let breaker = settings.circuit_breaker.as_ref()?;
+    let previous = previous.filter(|(before, ..)| before.circuit_breaker.as_ref() == Some(breaker));
+    let kept = previous.and_then(|(_, addresses, breakers)| Some((addresses, breakers?)));
+    let observe = breaker.enforcement == Enforcement::Observe;
+    let mode = if observe { BreakerMode::MetricsOnly } else { BreakerMode::Automatic };
+    let new = || Arc::new(CircuitBreaker::new(breaker_policy(breaker, service_name)).with_mode(mode));
+    let (cluster, endpoints) = match breaker.scope {
+        BreakerScope::Cluster => {
+            (Some(kept.and_then(|(_, kept)| kept.cluster.clone()).unwrap_or_else(new)), Vec::new())
+        }
+        BreakerScope::Endpoint => {
+            let of = |address: &SocketAddr| {
+                let known = kept.and_then(|(before, kept)| {
+                    let index = before.iter().position(|known| known == address)?;
+                    kept.endpoints.get(index).cloned()
+                });
+                known.unwrap_or_else(new)
+            };
+            (None, addresses.iter().map(of).collect())
+        }
+    };
+    Some(Breakers { cluster, endpoints })
+}
+
+fn breaker_policy(settings: &BreakerSettings, service_name: &str) -> BreakerPolicy {
+    let preset = match settings.preset {
+        BreakerPreset::Gobreaker => BreakerPolicy::gobreaker(),
+        BreakerPreset::Hystrix => BreakerPolicy::hystrix(),
+        BreakerPreset::Resilience4j => BreakerPolicy::resilience4j(),
+        BreakerPreset::ServiceName => BreakerPolicy::for_service(service_name),
+    };
+    preset.with(&BreakerChanges {
+        window: settings.window.map(|window| match window {
+            BreakerWindow::Calls(calls) => Window::Count(calls),
+            BreakerWindow::Time(length) => Window::Time { length, buckets: BUCKETS },
+            BreakerWindow::Interval(interval) => Window::Interval((!interval.is_zero()).then_some(interval)),
+        }),
+        consecutive_failures: settings.consecutive_failures,
+        failure_percent: settings.failure_percent,
+        slow_calls: settings.slow_calls.map(|(longer_than, percent)| SlowCalls { longer_than, percent }),
+        minimum_calls: settings.minimum_calls,
+        probes: settings.max_requests,
+        recovery: settings.probes_by_rates.map(|rates| if rates { Recovery::Rates } else { Recovery::EveryProbe }),
+        max_half_open_time: settings.max_half_open_time,
+        open_time: settings.timeout,
+        open_growth_percent: settings.timeout_growth_percent,
+        max_open_time: settings.max_timeout,
+        open_jitter_percent: settings.timeout_jitter_percent,
+    })
+}
+
+/// The retry budget.
+pub(crate) fn retry_budget(settings: &ResilienceSettings) -> Option<ActiveBudget> {
+    let budget = settings.retry_budget?;
+    Some(ActiveBudget { percent: budget.percent, min_concurrency: budget.min_retry_concurrency })
+}
+
+/// The adaptive limit; that of `previous` where its settings are the same.
+pub(crate) fn adaptive(
+    settings: &ResilienceSettings,
+    previous: Option<(&ResilienceSettings, Option<&Adaptive>)>,
+) -> Option<Adaptive> {
+    let own = settings.adaptive_concurrency.as_ref()?;
+    if let Some((before, Some(kept))) = previous
+        && before.adaptive_concurrency.as_ref() == Some(own)
+    {
+        return Some(kept.clone());
+    }
+    Some(Adaptive {
+        limit: Arc::new(AdaptiveLimit::new(adaptive_policy(own))),
+        criticality_header: own.criticality_header.as_deref().map(Arc::from),
+    })
+}
+
+fn adaptive_policy(settings: &AdaptiveConcurrency) -> AdaptivePolicy {
+    let default = AdaptivePolicy::default();
+    AdaptivePolicy {
+        algorithm: match settings.algorithm {
+            ConcurrencyAlgorithm::Gradient2 => LimitAlgorithm::Gradient2(Gradient2::default()),
+            ConcurrencyAlgorithm::Vegas => LimitAlgorithm::Vegas(Vegas::default()),
+            ConcurrencyAlgorithm::Aimd => LimitAlgorithm::Aimd(Aimd::default()),
+        },
+        initial: settings.initial_limit.unwrap_or(default.initial),
+        min: settings.min_limit.unwrap_or(default.min),
+        max: settings.max_limit.unwrap_or(default.max),
+        window: settings.window.unwrap_or(default.window),
+        observe: settings.enforcement == Enforcement::Observe,
+        shed: ShedPolicy {
+            sheddable_plus: settings.sheddable_plus_percent.unwrap_or(default.shed.sheddable_plus),
+            sheddable: settings.sheddable_percent.unwrap_or(default.shed.sheddable),
+            ..default.shed
+        },
+    }
+}

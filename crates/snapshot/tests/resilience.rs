@@ -1,0 +1,128 @@
+//! Which resilience policy a service gets, and what of breakers and limits survives a new snapshot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use meshwright_model::{
+    AdaptiveConcurrency, BreakerPreset, BreakerScope, CircuitBreaker, ConcurrencyAlgorithm, Enforcement, Mesh, Origin,
+    ResiliencePolicy, ResilienceSettings, RetryBudget,
+};
+use meshwright_snapshot::{Cluster, CompileOptions, Snapshot, compile};
+use meshwright_traffic::ActiveBudget;
+
+mod common;
+use common::service;
+
+fn breaker(scope: BreakerScope, failures: u32) -> ResilienceSettings {
+    let breaker = CircuitBreaker { scope, consecutive_failures: Some(failures), ..CircuitBreaker::default() };
+    ResilienceSettings { circuit_breaker: Some(breaker), ..ResilienceSettings::default() }
+}
+
+fn policy(name: &str, namespace: &str, host: &str, settings: ResilienceSettings) -> ResiliencePolicy {
+    let origin = Origin { source: Arc::from("test.yaml"), line: 1, column: 1 };
+    ResiliencePolicy { name: name.to_owned(), namespace: namespace.to_owned(), host: host.to_owned(), settings, origin }
+}
+
+fn mesh(endpoints: &[&str], policies: Vec<ResiliencePolicy>) -> Mesh {
+    Mesh { services: vec![service("users", &[80], endpoints)], resilience_policies: policies, ..Mesh::default() }
+}
+
+fn compiled(mesh: Mesh, previous: Option<&Snapshot>) -> (Snapshot, Vec<String>) {
+    let (snapshot, found) = compile(mesh, &[], &CompileOptions::default(), previous).expect("a good mesh");
+    (snapshot, found.iter().map(ToString::to_string).collect())
+}
+
+fn only(snapshot: &Snapshot) -> &Cluster {
+    &snapshot.clusters[0]
+}
+
+fn failures(cluster: &Cluster) -> Option<u32> {
+    let breakers = cluster.breakers.as_ref()?;
+    breakers.all().next().map(|breaker| breaker.policy().consecutive_failures)
+}
+
+#[test]
+fn the_most_specific_policy_of_the_nearest_namespace_wins_and_the_others_are_named() {
+    let of = |failures| breaker(BreakerScope::Cluster, failures);
+    let policies = vec![
+        policy("all", "default", "*", of(1)),
+        policy("suffix", "default", "*.svc.cluster.local", of(2)),
+        policy("root", "istio-system", "users.default.svc.cluster.local", of(4)),
+    ];
+    let (snapshot, found) = compiled(mesh(&["10.0.0.1:9000"], policies.clone()), None);
+    assert_eq!(failures(only(&snapshot)), Some(2));
+    assert_eq!(found.iter().filter(|finding| finding.contains("resilience-policy-unused")).count(), 2, "{found:?}");
+    let mut policies = policies;
+    policies.push(policy("exact", "default", "users", of(3)));
+    policies.push(policy("again", "default", "users", of(9)));
+    let (snapshot, found) = compiled(mesh(&["10.0.0.1:9000"], policies), None);
+    assert_eq!(failures(only(&snapshot)), Some(3), "of two for one host the earlier wins");
+    assert!(found.iter().any(|finding| finding.contains("ResiliencePolicy/default/again")), "{found:?}");
+    let (snapshot, found) = compiled(mesh(&["10.0.0.1:9000"], Vec::new()), None);
+    assert!(only(&snapshot).breakers.is_none() && only(&snapshot).adaptive.is_none() && found.is_empty());
+}
+
+#[test]
+fn breakers_live_on_while_their_policy_is_the_same() {
+    let endpoints = ["10.0.0.1:9000", "10.0.0.2:9000"];
+    let whole = |failures| vec![policy("p", "default", "users", breaker(BreakerScope::Cluster, failures))];
+    let breaker_of = |snapshot: &Snapshot| only(snapshot).breakers.as_ref().and_then(|of| of.cluster.clone()).unwrap();
+    let (first, _) = compiled(mesh(&endpoints, whole(3)), None);
+    let (second, _) = compiled(mesh(&endpoints[..1], whole(3)), Some(&first));
+    assert!(Arc::ptr_eq(&breaker_of(&first), &breaker_of(&second)), "other endpoints, the same breaker");
+    let (third, _) = compiled(mesh(&endpoints, whole(4)), Some(&second));
+    assert!(!Arc::ptr_eq(&breaker_of(&second), &breaker_of(&third)));
+
+    let each = || vec![policy("p", "default", "users", breaker(BreakerScope::Endpoint, 3))];
+    let of_endpoints = |snapshot: &Snapshot| only(snapshot).breakers.as_ref().unwrap().endpoints.clone();
+    let (first, _) = compiled(mesh(&endpoints, each()), None);
+    assert_eq!(of_endpoints(&first).len(), 2);
+    let (second, _) = compiled(mesh(&["10.0.0.3:9000", "10.0.0.2:9000"], each()), Some(&first));
+    assert!(Arc::ptr_eq(&of_endpoints(&first)[1], &of_endpoints(&second)[1]), "by address");
+    assert!(!Arc::ptr_eq(&of_endpoints(&first)[0], &of_endpoints(&second)[0]));
+}
+
+#[test]
+fn presets_are_laid_below_what_is_given() {
+    let given = CircuitBreaker {
+        preset: BreakerPreset::Hystrix,
+        timeout: Some(Duration::from_secs(9)),
+        ..CircuitBreaker::default()
+    };
+    let settings = ResilienceSettings { circuit_breaker: Some(given), ..ResilienceSettings::default() };
+    let (snapshot, _) = compiled(mesh(&["10.0.0.1:9000"], vec![policy("p", "default", "users", settings)]), None);
+    let breakers = only(&snapshot).breakers.as_ref().unwrap();
+    let policy = breakers.cluster.as_ref().unwrap().policy();
+    assert_eq!((policy.failure_percent, policy.minimum_calls), (Some(50), 20));
+    assert_eq!(policy.open_time.base, Duration::from_secs(9));
+}
+
+#[test]
+fn budgets_and_adaptive_limits_follow_from_the_policy_and_the_limit_lives_on() {
+    let adaptive = AdaptiveConcurrency {
+        algorithm: ConcurrencyAlgorithm::Aimd,
+        enforcement: Enforcement::Observe,
+        initial_limit: Some(7),
+        min_limit: Some(5),
+        max_limit: None,
+        window: None,
+        criticality_header: Some("x-criticality".to_owned()),
+        sheddable_plus_percent: None,
+        sheddable_percent: Some(10),
+    };
+    let settings = ResilienceSettings {
+        retry_budget: Some(RetryBudget { percent: 30, min_retry_concurrency: 1 }),
+        adaptive_concurrency: Some(adaptive),
+        ..ResilienceSettings::default()
+    };
+    let policies = vec![policy("p", "default", "users", settings)];
+    let (first, _) = compiled(mesh(&["10.0.0.1:9000"], policies.clone()), None);
+    assert_eq!(only(&first).limits.retry_budget, Some(ActiveBudget { percent: 30, min_concurrency: 1 }));
+    let limit = only(&first).adaptive.as_ref().unwrap();
+    let policy = limit.limit.policy();
+    assert_eq!((policy.observe, policy.initial, policy.min, policy.max), (true, 7, 5, 200));
+    assert_eq!((policy.shed.sheddable_plus, policy.shed.sheddable), (80, 10));
+    assert_eq!(limit.criticality_header.as_deref(), Some("x-criticality"));
+    let (second, _) = compiled(mesh(&["10.0.0.2:9000"], policies), Some(&first));
+    assert!(Arc::ptr_eq(&limit.limit, &only(&second).adaptive.as_ref().unwrap().limit));
+}
