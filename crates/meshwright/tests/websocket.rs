@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use meshwright_testkit::{
-    Client, Config, Http2Client, Http2Origin, Launch, Meshwright, Origin, PATIENCE, Pattern, RawClient, Signal, Speaks,
+    Client, Config, Http2Client, Http2Origin, Launch, Meshwright, Origin, Pattern, RawClient, Signal, Speaks,
     WebSocket, binary, eventually, gateway_to, service_entry,
 };
 use pairs::{PAIRS, in_front_of};
@@ -227,8 +227,7 @@ fn an_idle_websocket_is_no_stalled_stream_and_an_abandoned_one_ends() {
         socket.echoes("hello");
         meshwright_testkit::pass(Duration::from_millis(900));
         socket.echoes("still there");
-        let began = std::time::Instant::now();
+        // Its record is written when the tunnel has ended.
         process.record_of("/");
-        assert!(began.elapsed() < PATIENCE);
     }
 }
