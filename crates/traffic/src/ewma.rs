@@ -56,17 +56,22 @@ impl PeakLatency {
     }
 
     fn ticks(&self, anchor: Instant, now: Instant) -> u32 {
+        let passed = now.saturating_duration_since(anchor);
+        let nanos = passed.as_secs().wrapping_mul(1_000_000_000).wrapping_add(u64::from(passed.subsec_nanos()));
         // The low bits are meant: the counter may wrap.
-        (now.saturating_duration_since(anchor).as_nanos() >> TICK_BITS) as u32
+        (nanos >> TICK_BITS) as u32
     }
 }
 
+/// Ticks in which an observation loses all but 1/e of its weight.
+const DECAY_TICKS: f32 = DECAY.as_nanos() as f32 / (1u64 << TICK_BITS) as f32;
+/// Below this part of the decay time the first terms of the exponential are exact to a hundred-thousandth.
+const SMALL: f32 = 0.04;
+
 /// What is left of an observation's weight.
 fn remaining(ticks: u32) -> f32 {
-    if ticks == 0 {
-        return 1.0;
-    }
-    (-(ticks as f32) * ((1u64 << TICK_BITS) as f32 / DECAY.as_nanos() as f32)).exp()
+    let passed = ticks as f32 / DECAY_TICKS;
+    if passed < SMALL { 1.0 - passed * (1.0 - passed * 0.5) } else { (-passed).exp() }
 }
 
 fn pack(cost: f32, at: u32) -> u64 {

@@ -83,14 +83,6 @@ impl GroupTables {
         }
     }
 
-    /// Whether a host belongs to the group. Looks at all members of a listed group.
-    pub(crate) fn contains(&self, host: usize) -> bool {
-        match &self.members {
-            Members::All(count) => host < *count,
-            Members::Listed(list) => list.contains(&(host as u32)),
-        }
-    }
-
     /// Every host of the group.
     pub(crate) fn indices(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.len()).map(|place| self.host_at(place))

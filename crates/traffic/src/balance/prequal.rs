@@ -28,7 +28,10 @@ const HOT_QUANTILE: f64 = 0.840_896_415;
 /// an idle cluster is used by its weights.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Prequal {
+    /// The oldest first.
     pool: Vec<Probe>,
+    /// Most requests in flight, per weight, of a host that is not hot.
+    limit: f64,
     /// Which one is dropped next: the oldest, or the worst.
     drops_worst: bool,
 }
@@ -55,56 +58,71 @@ impl Probe {
 
 impl Prequal {
     pub(super) fn pick(&mut self, candidates: &Candidates<'_>, rng: &mut fastrand::Rng) -> Option<usize> {
-        let now = candidates.now;
-        let fresh = |probe: &Probe| now.saturating_duration_since(probe.at) < LONGEST_AGE;
-        self.pool.retain(|probe| fresh(probe) && candidates.group.contains(probe.host));
+        let hosts = candidates.hosts.hosts();
+        self.drop_old(candidates.now);
         self.drop_one(candidates.group.len());
         for _ in 0..PROBES {
             let index = candidates.draw(None, rng)?;
-            // What is known anew of a host replaces what was known.
-            self.pool.retain(|probe| probe.host != index);
-            if self.pool.len() == POOL {
-                self.pool.remove(0);
+            // What is known anew of a host replaces what was known; the oldest makes room.
+            match self.pool.iter().position(|probe| probe.host == index) {
+                Some(place) => drop(self.pool.remove(place)),
+                None if self.pool.len() == POOL => drop(self.pool.remove(0)),
+                None => {}
             }
             let uses = reuse(candidates.group.len(), rng);
-            self.pool.push(Probe::of(index, &candidates.hosts.hosts()[index], now, uses));
+            self.pool.push(Probe::of(index, &hosts[index], candidates.now, uses));
         }
-        let best = self.best(candidates);
-        let Some(place) = best.filter(|_| self.pool.len() >= FEWEST) else { return candidates.draw(None, rng) };
-        let probe = &mut self.pool[place];
-        let host = probe.host;
-        probe.load += probe.step;
-        probe.uses = probe.uses.saturating_sub(1);
-        if probe.uses == 0 {
-            self.pool.remove(place);
+        self.set_limit();
+        while self.pool.len() >= FEWEST {
+            let place = self.best()?;
+            let probe = &mut self.pool[place];
+            let host = probe.host;
+            if host >= hosts.len() || !candidates.fits(host, None) {
+                self.pool.remove(place);
+                continue;
+            }
+            probe.load += probe.step;
+            probe.uses = probe.uses.saturating_sub(1);
+            if probe.uses == 0 {
+                self.pool.remove(place);
+            }
+            return Some(host);
         }
-        Some(host)
+        candidates.draw(None, rng)
     }
 
-    /// Most requests in flight, per weight, of a host that is not hot.
-    fn limit(&self) -> f64 {
-        let mut sorted = [0.0; POOL];
+    /// Finds out how much load makes a host hot.
+    fn set_limit(&mut self) {
+        let mut loads = [0.0; POOL];
         let count = self.pool.len().min(POOL);
-        for (place, probe) in sorted.iter_mut().zip(&self.pool) {
+        for (place, probe) in loads.iter_mut().zip(&self.pool) {
             *place = probe.load;
         }
-        sorted[..count].sort_unstable_by(f64::total_cmp);
         // Below the count, which is at most 16.
         let at = (count.saturating_sub(1) as f64 * HOT_QUANTILE) as usize;
-        sorted[..count].get(at).copied().unwrap_or(0.0)
+        if at < count {
+            self.limit = *loads[..count].select_nth_unstable_by(at, f64::total_cmp).1;
+        }
     }
 
-    fn best(&self, candidates: &Candidates<'_>) -> Option<usize> {
-        let limit = self.limit();
-        let fits = |(_, probe): &(usize, &Probe)| candidates.fits(probe.host, None);
-        let newest_first = || self.pool.iter().enumerate().rev().filter(fits);
-        let cold = newest_first().filter(|(_, probe)| probe.load <= limit);
+    /// The fastest that is not hot, else the one with the least load; of equals the newest.
+    fn best(&self) -> Option<usize> {
+        let newest_first = || self.pool.iter().enumerate().rev();
+        let cold = newest_first().filter(|(_, probe)| probe.load <= self.limit);
         let fastest = cold.min_by(|(_, a), (_, b)| a.nanos.total_cmp(&b.nanos));
         let idlest = || newest_first().min_by(|(_, a), (_, b)| a.load.total_cmp(&b.load));
         fastest.or_else(idlest).map(|(place, _)| place)
     }
 
-    /// Drops the oldest or the worst probe, in turn, once there is more than a pick adds.
+    /// Drops what is too old; the oldest come first.
+    fn drop_old(&mut self, now: Instant) {
+        let fresh = |probe: &Probe| now.saturating_duration_since(probe.at) < LONGEST_AGE;
+        let old = self.pool.iter().position(fresh).unwrap_or(self.pool.len());
+        self.pool.drain(..old);
+    }
+
+    /// Drops the oldest or the worst probe, in turn, once there is more than a pick adds. The worst is the hottest, and when
+    /// none is hot the slowest.
     fn drop_one(&mut self, hosts: usize) {
         if self.pool.len() <= PROBES.min(hosts) {
             return;
@@ -114,8 +132,7 @@ impl Prequal {
             self.pool.remove(0);
             return;
         }
-        let limit = self.limit();
-        let hot = self.pool.iter().enumerate().filter(|(_, probe)| probe.load > limit);
+        let hot = self.pool.iter().enumerate().filter(|(_, probe)| probe.load > self.limit);
         let hottest = hot.max_by(|(_, a), (_, b)| a.load.total_cmp(&b.load));
         let slowest = || self.pool.iter().enumerate().max_by(|(_, a), (_, b)| a.nanos.total_cmp(&b.nanos));
         if let Some((place, _)) = hottest.or_else(slowest) {
