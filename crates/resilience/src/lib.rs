@@ -61,6 +61,7 @@
 //! [`Policy`] without hedging and fallback does not allocate; with hedging every try is one box.
 
 mod adaptive;
+mod backends;
 mod breaker;
 mod breakers;
 mod bulkhead;
@@ -76,6 +77,7 @@ mod settings;
 mod tower;
 
 pub use adaptive::AdaptiveLimiter;
+pub use backends::{Backends, Lease};
 pub use breaker::{CallPermit, CircuitBreaker};
 pub use breakers::CircuitBreakers;
 pub use bulkhead::Bulkhead;
@@ -83,8 +85,9 @@ pub use error::Error;
 pub use hedge::Hedge;
 pub use meshwright_traffic::{
     AdaptivePolicy, AdaptiveView, Aimd, Backoff, BreakerMode, BreakerPolicy, BreakerRefusal, BreakerState, BreakerView,
-    BudgetPolicy, Counts, Criticality, Gradient2, LimitAlgorithm, LimitSample, OpenTime, Rate, ReadyToTrip, Recovery,
-    ShedPolicy, SlowCalls, StateCause, StateChange, Vegas, Window,
+    BudgetPolicy, Counts, Criticality, Gradient2, LimitAlgorithm, LimitSample, NoHost, OpenTime,
+    Policy as BalancingPolicy, Rate, ReadyToTrip, Recovery, ShedPolicy, SlowCalls, StateCause, StateChange, TableKind,
+    Vegas, Window,
 };
 pub use policy::Policy;
 pub use rate::RateLimiter;

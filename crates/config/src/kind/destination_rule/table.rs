@@ -53,7 +53,12 @@ static TRAFFIC_POLICY: Message = message(
         full("portLevelSettings", Type::List(&Type::Message(&PORT_POLICY)), "Policies of single ports."),
         warned("tunnel", Type::Message(&TUNNEL), "Tunnel to the service.", "connections are made directly"),
         full("proxyProtocol", Type::Message(&PROXY_PROTOCOL), "A PROXY header at the start of every connection."),
-        warned("retryBudget", Type::Message(&RETRY_BUDGET), "Share of retries.", "only maxRetries limits retries"),
+        warned(
+            "retryBudget",
+            Type::Message(&RETRY_BUDGET),
+            "Share of retries.",
+            "only maxRetries limits retries, or the retryBudget of a ResiliencePolicy",
+        ),
     ],
 );
 
