@@ -174,7 +174,11 @@ impl Fields {
     }
 }
 
+/// An empty crumb says nothing; joined, it would leave white space at an end, which HTTP/1 does not have.
 fn join_cookie(cookie: &mut Vec<u8>, crumb: &[u8]) {
+    if crumb.is_empty() {
+        return;
+    }
     if !cookie.is_empty() {
         cookie.extend_from_slice(b"; ");
     }

@@ -293,6 +293,12 @@ fn what_is_translated() -> Vec<FrameCase> {
             Expected::new("GET", "/p", "").with("cookie", "a=b; c=d; e=f"),
         ),
         forwarded(
+            "empty cookie crumbs leave no trace",
+            "D4",
+            &[with(&[("cookie", ""), ("cookie", "a=b"), ("cookie", "")])],
+            Expected::new("GET", "/p", "").with("cookie", "a=b"),
+        ),
+        forwarded(
             "white space around a value goes",
             "D4",
             &[with(&[("x", " y ")])],
