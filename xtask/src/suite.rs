@@ -12,7 +12,7 @@ use crate::install::{self, Requirement};
 use crate::{tidy, tree};
 
 /// Programs that capability tests use as clients and as upstreams.
-const PROGRAMS: [Requirement; 7] = [
+const PROGRAMS: [Requirement; 9] = [
     Requirement { program: "curl", package: "curl" },
     Requirement { program: "nginx", package: "nginx" },
     Requirement { program: "h2load", package: "nghttp2-client" },
@@ -20,10 +20,16 @@ const PROGRAMS: [Requirement; 7] = [
     Requirement { program: "nghttpd", package: "nghttp2-server" },
     Requirement { program: "slowhttptest", package: "slowhttptest" },
     Requirement { program: "python3", package: "python3" },
+    Requirement { program: "node", package: "nodejs" },
+    Requirement { program: "npm", package: "npm" },
 ];
 
 /// Python packages that capability tests use as clients, in `python` of the build directory.
-const PYTHON_PACKAGES: [&str; 2] = ["grpcio==1.85.3", "websockets==17.4"];
+const PYTHON_PACKAGES: [&str; 4] =
+    ["grpcio==1.85.3", "websockets==17.4", "py-eureka-client==0.13.3", "py-consul==1.8.0"];
+
+/// Packages of Node.js that capability tests use as clients, in `node` of the build directory.
+const NODE_PACKAGES: [&str; 2] = ["eureka-js-client@4.5.0", "consul@2.0.1"];
 
 /// Property-test cases per property in the longer tier.
 const LONG_CASES: &str = "8192";
@@ -78,6 +84,7 @@ pub(crate) fn run(arguments: &TestArguments) -> Result<ExitCode> {
 pub(crate) fn install_tools() -> Result<ExitCode> {
     install::ensure_programs(&PROGRAMS)?;
     install::ensure_python(&tree::target_directory()?.join("python"), &PYTHON_PACKAGES)?;
+    install::ensure_node(&tree::target_directory()?.join("node"), &NODE_PACKAGES)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Locks are held for one look or one change, never across an await. It does not know where changes are kept: `store.rs`.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::mpsc::{self, Sender};
@@ -27,6 +28,10 @@ const MOST_TRIES: usize = 32;
 
 /// Changes that are given to a reader at once.
 const MOST_EVENTS: usize = 1024;
+
+/// Pause between two marks of revisions, and how many are kept: ten minutes.
+const MARK_EVERY: Duration = Duration::from_secs(1);
+const MOST_MARKS: usize = 600;
 
 /// Why a write had no effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +60,8 @@ pub(crate) struct Shared {
     wake: Notify,
     store: &'static str,
     trouble: Mutex<Option<String>>,
+    /// Revisions with the moments they were reached, at most one a second, oldest first.
+    marks: Mutex<VecDeque<(Instant, u64)>>,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -83,8 +90,21 @@ impl Shared {
     /// Tells watchers and the clock that something changed.
     pub(crate) fn announce(&self) {
         let revision = self.read(Registry::revision);
-        self.revision.send_if_modified(|seen| std::mem::replace(seen, revision) != revision);
+        if self.revision.send_if_modified(|seen| std::mem::replace(seen, revision) != revision) {
+            self.mark(revision);
+        }
         self.wake.notify_one();
+    }
+
+    fn mark(&self, revision: u64) {
+        let now = Instant::now();
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        if marks.back().is_none_or(|(at, _)| now.saturating_duration_since(*at) >= MARK_EVERY) {
+            marks.push_back((now, revision));
+        }
+        while marks.len() > MOST_MARKS {
+            marks.pop_front();
+        }
     }
 
     /// Takes note of how the store fares, and says so when that changed.
@@ -136,14 +156,16 @@ impl Catalog {
         for entry in registry.services().flat_map(|(_, service)| service.instances()) {
             leases.put(&entry.key, entry.instance.lease.expires_after(), now);
         }
+        let at = registry.revision();
         let shared = Arc::new(Shared {
-            revision: watch::Sender::new(registry.revision()),
+            revision: watch::Sender::new(at),
             registry: RwLock::new(registry),
             leases: Mutex::new(leases),
             probes: Mutex::new(Probes::default()),
             wake: Notify::new(),
             store: name,
             trouble: Mutex::new(None),
+            marks: Mutex::new(VecDeque::from([(now, at)])),
         });
         let (jobs, waiting) = mpsc::channel();
         let writer = Arc::clone(&shared);
@@ -292,6 +314,15 @@ impl Catalog {
     /// The revision as it goes on, for loops that wait for any change.
     pub fn revisions(&self) -> watch::Receiver<u64> {
         self.shared.revision.subscribe()
+    }
+
+    /// A revision that was reached at least `time` ago, or the oldest that is known: no change of the last `time` is at it or
+    /// before, as far as they were seen by this process.
+    pub fn revision_before(&self, time: Duration) -> u64 {
+        let now = Instant::now();
+        let marks = self.shared.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = marks.iter().rev().find(|(at, _)| now.saturating_duration_since(*at) >= time);
+        old.map_or_else(|| marks.front().map_or(0, |(_, revision)| *revision), |(_, revision)| *revision)
     }
 
     /// What changed in `scope` after revision `after`, at most 1,024 changes; waits for a first change, no longer than

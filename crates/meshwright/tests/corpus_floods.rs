@@ -55,7 +55,7 @@ impl Neighbour {
 
     /// Ends it; none of its requests may have failed.
     #[track_caller]
-    fn is_content(mut self) -> usize {
+    fn stays_content(mut self) -> usize {
         self.stop.store(true, Ordering::SeqCst);
         let (asked, failures) = self.running.take().expect("it runs").join().expect("it ends");
         assert!(failures.is_empty(), "{} of {asked} requests: {:?}", failures.len(), failures.first());
@@ -112,7 +112,7 @@ fn floods(opening: &[u8], next: impl FnMut(u32) -> Vec<Vec<u8>>, codes: &[u32]) 
     let sent = flood(&setting, opening, next, codes);
     let cpu = setting.process.cpu_time() - cpu;
     let growth = setting.process.rss_bytes().saturating_sub(rss);
-    let asked = neighbour.is_content();
+    let asked = neighbour.stays_content();
     println!("{sent} frames, {growth} bytes more, {cpu:?} with {asked} requests of another client");
     assert!(growth <= GROWTH, "{growth} bytes more");
     setting.stays_unharmed();
@@ -255,7 +255,7 @@ fn bomb(block: impl Fn(u32) -> Vec<u8>) {
     let growth = setting.process.rss_bytes().saturating_sub(rss);
     println!("{sent} bytes, {growth} bytes more");
     assert!(growth <= GROWTH, "{growth} bytes more for {sent}");
-    neighbour.is_content();
+    neighbour.stays_content();
     drop(client);
     setting.stays_unharmed();
 }

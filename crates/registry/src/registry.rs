@@ -3,7 +3,7 @@
 //! It applies events in the order of their revisions and decides nothing: that is `stage.rs`. Every watch is a revision in
 //! somebody's hand; a cursor behind the log is told to read everything again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::{Instance, InstanceKey, Limits, Reason, ServiceKey};
@@ -104,6 +104,8 @@ pub struct Compacted {
 pub struct Registry {
     limits: Limits,
     services: BTreeMap<ServiceKey, Service>,
+    /// Services that have an instance with an id; nearly always one.
+    ids: HashMap<Arc<str>, Vec<ServiceKey>>,
     instances: usize,
     log: VecDeque<Event>,
     compacted: u64,
@@ -113,7 +115,15 @@ pub struct Registry {
 impl Registry {
     /// An empty registry at revision 0.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, services: BTreeMap::new(), instances: 0, log: VecDeque::new(), compacted: 0, revision: 0 }
+        Self {
+            limits,
+            services: BTreeMap::new(),
+            ids: HashMap::new(),
+            instances: 0,
+            log: VecDeque::new(),
+            compacted: 0,
+            revision: 0,
+        }
     }
 
     /// A registry as a store kept it: no cursor from before `revision` can be served.
@@ -167,6 +177,13 @@ impl Registry {
         self.services.get(&key.service)?.instances.get(key.id())
     }
 
+    /// The instances of all services that have this id.
+    pub fn with_id(&self, id: &str) -> impl Iterator<Item = &Arc<Entry>> {
+        let services = self.ids.get(id).into_iter().flatten();
+        let id = id.to_owned();
+        services.filter_map(move |service| self.services.get(service)?.instances.get(id.as_str()))
+    }
+
     pub(crate) fn service_key(&self, key: &ServiceKey) -> Option<&ServiceKey> {
         self.services.get_key_value(key).map(|(key, _)| key)
     }
@@ -191,10 +208,12 @@ impl Registry {
     }
 
     fn put(&mut self, entry: Arc<Entry>) {
-        let service = self.services.entry(entry.key.service.clone()).or_default();
+        let key = entry.key.clone();
+        let service = self.services.entry(key.service.clone()).or_default();
         service.modified = service.modified.max(entry.modified);
-        if service.instances.insert(entry.key.id_shared(), entry).is_none() {
+        if service.instances.insert(key.id_shared(), entry).is_none() {
             self.instances += 1;
+            self.ids.entry(key.id_shared()).or_default().push(key.service);
         }
     }
 
@@ -203,6 +222,12 @@ impl Registry {
         service.modified = revision;
         if service.instances.remove(key.id()).is_some() {
             self.instances -= 1;
+            if let Some(services) = self.ids.get_mut(key.id()) {
+                services.retain(|service| *service != key.service);
+                if services.is_empty() {
+                    self.ids.remove(key.id());
+                }
+            }
         }
         if service.instances.is_empty() {
             self.services.remove(&key.service);

@@ -248,6 +248,12 @@ proptest! {
         let seen: BTreeMap<_, _> = state.iter().map(|(key, entry)| (key.clone(), (entry.instance.port, entry.modified))).collect();
         prop_assert_eq!(&seen, &oracle);
         prop_assert_eq!(registry.len(), oracle.len());
+        for id in 0..4 {
+            let id = format!("i{id}");
+            let mut found: Vec<_> = registry.with_id(&id).map(|entry| entry.key.clone()).collect();
+            found.sort();
+            prop_assert_eq!(found, oracle.keys().filter(|key| key.id() == id).cloned().collect::<Vec<_>>());
+        }
         prop_assert_eq!(&often.known, &state);
         prop_assert_eq!(&rare.known, &state);
         prop_assert_eq!(narrow.known, everything(&registry, &one));

@@ -325,8 +325,8 @@ impl FrameClient {
 
     /// The final status of a stream's answer.
     pub fn status_of(&self, stream: u32) -> Option<u16> {
-        let statuses = self.frames.iter().filter(|frame| frame.stream == stream).filter_map(Http2Frame::status);
-        statuses.filter(|status| *status >= 200).next_back()
+        let mut statuses = self.frames.iter().filter(|frame| frame.stream == stream).filter_map(Http2Frame::status);
+        statuses.rfind(|status| *status >= 200)
     }
 
     /// Data of a stream so far.

@@ -95,7 +95,8 @@ impl Launch {
         let mut child = self.command.spawn().expect("the binary starts");
         let stdout = Lines::of(child.stdout.take().expect("standard output is piped"));
         let stderr = Lines::of(child.stderr.take().expect("standard error is piped"));
-        let mut process = Meshwright { child, stdout, stderr, listeners: Vec::new(), admin: None };
+        let mut process =
+            Meshwright { child, stdout, stderr, listeners: Vec::new(), admin: None, consul: None, dns: None };
         let end = Instant::now() + PATIENCE;
         while !process.stderr.lines().iter().any(|line| line == "ready") {
             let ended = process.child.try_wait().expect("the state of the process");
@@ -159,6 +160,8 @@ pub struct Meshwright {
     /// Name, kind, address.
     listeners: Vec<(String, String, SocketAddr)>,
     admin: Option<SocketAddr>,
+    consul: Option<SocketAddr>,
+    dns: Option<SocketAddr>,
 }
 
 impl Meshwright {
@@ -170,6 +173,8 @@ impl Meshwright {
                     self.listeners.push(((*name).to_owned(), (*kind).to_owned(), address(url)));
                 }
                 ["admin", url] => self.admin = Some(address(url)),
+                ["consul", url] => self.consul = Some(address(url)),
+                ["dns", socket] => self.dns = socket.parse().ok(),
                 _ => {}
             }
         }
@@ -213,6 +218,24 @@ impl Meshwright {
     #[track_caller]
     pub fn admin(&self) -> SocketAddr {
         self.admin.expect("there is an admin API")
+    }
+
+    /// The address of the API for Consul's clients.
+    ///
+    /// # Panics
+    /// There is none.
+    #[track_caller]
+    pub fn consul(&self) -> SocketAddr {
+        self.consul.expect("there is a listener for Consul's clients")
+    }
+
+    /// The address of the DNS server.
+    ///
+    /// # Panics
+    /// There is none.
+    #[track_caller]
+    pub fn dns(&self) -> SocketAddr {
+        self.dns.expect("there is a DNS server")
     }
 
     /// A page of the admin API.

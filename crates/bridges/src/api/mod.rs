@@ -19,6 +19,8 @@ use meshwright_catalog::Catalog;
 
 use crate::access::{self, Tokens};
 
+pub(crate) use shape::http_probe;
+
 /// What the admin API's first page says about these paths.
 pub const INDEX: &str = "
 Service registry
@@ -28,6 +30,7 @@ GET  /discover?name=N  healthy instances of a service
 GET  /v1/services      all services; /v1/services/N/instances is one; /v1/watch follows changes
 GET  /v1/openapi.json  everything else of /v1, described
 GET  /v1/status        how the registry fares
+     /eureka/          Eureka's protocol, for its clients
 ";
 
 /// Largest body: a batch of registrations.

@@ -142,7 +142,7 @@ impl CheckShape {
 }
 
 /// `/path`, or `http://host:port/path`.
-fn http_probe(target: &str) -> Result<Probe, Invalid> {
+pub(crate) fn http_probe(target: &str) -> Result<Probe, Invalid> {
     let wrong = || Invalid::new("check http", target, "a path such as /health, or an http URL");
     if target.len() > 2048 || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(wrong());

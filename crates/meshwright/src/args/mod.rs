@@ -72,6 +72,7 @@ pub struct Cli {
 }
 
 /// All commands.
+#[allow(clippy::large_enum_variant, reason = "there is one of it, once")]
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the gateways and the mesh listener that the configuration describes

@@ -29,7 +29,7 @@ use crate::args::{EXIT_BAD_CONFIGURATION, EXIT_FAILURE, EXIT_OK, Face, ProcessAr
 use crate::logging::{self, LogLevel};
 use crate::{render, validate};
 
-pub use registry::RegistrySettings;
+pub use registry::{Faces, RegistrySettings};
 pub use running::{Running, Settings, Stopped};
 
 /// Port of the gateway in the configuration that `proxy` makes; `--from` says where it listens.
@@ -212,6 +212,12 @@ fn announce(running: &Running, out: &mut dyn Write) -> io::Result<()> {
     }
     if let Some(admin) = running.admin() {
         writeln!(out, "admin http://{admin}")?;
+    }
+    if let Some(consul) = running.faces().consul {
+        writeln!(out, "consul http://{consul}")?;
+    }
+    if let Some(dns) = running.faces().dns {
+        writeln!(out, "dns {dns}")?;
     }
     writeln!(out, "ready")?;
     out.flush()

@@ -18,10 +18,10 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use super::RegistrySettings;
 use super::publisher::ToFleet;
 use super::system;
 use super::views::AdminViews;
+use super::{Faces, RegistrySettings};
 use crate::args::Face;
 use crate::logging::LogLevel;
 
@@ -70,6 +70,7 @@ pub struct Running {
     fleet: Arc<Fleet>,
     findings: Vec<Diagnostic>,
     admin: Option<SocketAddr>,
+    faces: Faces,
     access_log: Option<AccessLog>,
     commands: mpsc::Sender<Command>,
     draining: Arc<AtomicBool>,
@@ -141,17 +142,19 @@ impl Running {
                 registry: settings.registry.as_ref().map(|registry| registry.catalog.clone()),
             });
             let pages = match &settings.registry {
-                Some(RegistrySettings { catalog, tokens }) => {
-                    let faces = meshwright_bridges::router(catalog.clone(), tokens.clone());
+                Some(RegistrySettings { catalog, tokens, .. }) => {
+                    let faces = meshwright_bridges::router(catalog.clone(), tokens.clone())
+                        .merge(meshwright_bridges::eureka::router(catalog.clone(), tokens.clone()));
                     meshwright_console::router(views, faces, meshwright_bridges::INDEX)
                 }
                 None => meshwright_console::router(views, Router::new(), ""),
             };
             tokio::spawn(serve_admin(listener, pages, settings.api_connections, told(stopped.clone())));
         }
-        if let Some(registry) = settings.registry {
-            tokio::spawn(registry.catalog.run(told(stopped.clone())));
-        }
+        let faces = match settings.registry {
+            Some(registry) => registry.start(settings.api_connections, &stopped).await?,
+            None => Faces::default(),
+        };
         if let Some(most) = settings.max_memory {
             tokio::spawn(watch_memory(most, fleet.clone(), told(stopped.clone())));
         }
@@ -161,6 +164,7 @@ impl Running {
             fleet,
             findings,
             admin: admin_address,
+            faces,
             access_log: settings.access_log,
             commands,
             draining,
@@ -176,6 +180,11 @@ impl Running {
     /// Listeners that are open.
     pub fn listeners(&self) -> Vec<BoundListener> {
         self.fleet.listeners()
+    }
+
+    /// Where the faces of the registry listen that have addresses of their own.
+    pub fn faces(&self) -> Faces {
+        self.faces
     }
 
     /// Where the admin API listens.
@@ -267,6 +276,6 @@ async fn serve_admin(
 }
 
 /// Ready when the owner has stopped, or is gone.
-async fn told(mut stopped: watch::Receiver<bool>) {
+pub(super) async fn told(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }

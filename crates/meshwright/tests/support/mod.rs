@@ -144,3 +144,24 @@ pub fn content_length(head: &str) -> usize {
         head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned));
     field.map_or(0, |value| value.trim().parse().expect("a length"))
 }
+
+/// The command that runs a Python script with the installed packages at hand.
+pub fn python_command(script: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(installed("python/bin/python3"));
+    command.arg("-c").arg(script).args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// The command that runs a script of Node.js with the installed packages at hand.
+pub fn node_command(script: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("node");
+    command.arg("-e").arg(script).args(arguments).env("NODE_PATH", installed("node/node_modules")).stdin(Stdio::null());
+    command
+}
+
+/// A file that `cargo xtask tools` installed into the build directory.
+fn installed(path: &str) -> std::path::PathBuf {
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_meshwright"));
+    let found = binary.ancestors().map(|folder| folder.join(path)).find(|candidate| candidate.exists());
+    found.unwrap_or_else(|| panic!("{path} is installed by `cargo xtask tools`"))
+}

@@ -1,0 +1,42 @@
+//! A router served on a thread of its own.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use meshwright_catalog::Catalog;
+use meshwright_registry::Limits;
+use meshwright_testkit::{RawClient, Response};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// A registry in memory with one face.
+pub struct Server {
+    pub address: SocketAddr,
+    #[allow(dead_code, reason = "every test file uses its own part")]
+    pub catalog: Catalog,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Server {
+    /// Serves what `face` makes of the registry.
+    pub fn start(face: impl FnOnce(Catalog) -> Router) -> Self {
+        let catalog = Catalog::in_memory(Limits::default());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        let (served, router) = (catalog.clone(), face(catalog.clone()));
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                tell.send(listener.local_addr().unwrap()).unwrap();
+                tokio::spawn(served.run(std::future::pending()));
+                meshwright_site::serve(listener, router, 1000, async move { drop(stopped.await) }).await.unwrap();
+            });
+        });
+        Self { address: told.recv().unwrap(), catalog, _stop: stop }
+    }
+
+    pub fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Response {
+        RawClient::connect(self.address).request(method, "localhost", target, headers, body.as_bytes())
+    }
+}
