@@ -128,12 +128,16 @@ impl HostState {
         self.load.report.fresh(now)
     }
 
-    /// Requests in flight and latency in nanoseconds: what the endpoint said, else what this process knows.
+    /// Requests in flight and the time, in nanoseconds, that one more would take: what the endpoint said, else what this
+    /// process knows, where latencies of less busy moments are scaled by the requests in flight.
     pub(crate) fn load(&self, now: Instant) -> (u32, f64) {
         match self.reported(now) {
             // Microseconds of 32 bits; exact.
             Some((in_flight, latency)) => (in_flight, latency.as_secs_f64() * 1e9),
-            None => (self.in_flight(), self.latency_nanos(now)),
+            None => {
+                let in_flight = self.in_flight();
+                (in_flight, self.latency_nanos(now) * (f64::from(in_flight) + 1.0))
+            }
         }
     }
 

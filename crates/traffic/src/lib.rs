@@ -29,6 +29,7 @@ mod host;
 mod host_set;
 mod latency;
 mod limits;
+mod load_meter;
 mod locality;
 mod outlier;
 mod rate;
@@ -55,6 +56,7 @@ pub use host::{AdminState, Host, HostState};
 pub use host_set::{HostSet, InFlight};
 pub use latency::LatencyQuantile;
 pub use limits::{Limits, Usage};
+pub use load_meter::LoadMeter;
 pub use locality::{Distribution, Failover, Labels, LocalityRule, Place};
 pub use outlier::{
     EjectionCause, EjectionCounts, EjectionKind, EjectionRefusal, FailurePercentagePolicy, Observation,

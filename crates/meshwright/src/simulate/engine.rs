@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
-use meshwright_traffic::{Ask, Balancer, Host, HostSet, InFlight, Policy, Stagger, hash_key};
+use meshwright_traffic::{Ask, Balancer, Host, HostSet, InFlight, LoadMeter, Policy, Stagger, hash_key};
 
 use super::spec::{Arrivals, Backend, Backends, Load, NamedPolicy};
 
@@ -66,6 +66,8 @@ struct Request {
     sent: Duration,
     proxy: usize,
     backend: usize,
+    /// Requests that were at the backend when it came.
+    before: u32,
 }
 
 /// A backend as it is.
@@ -74,8 +76,8 @@ struct Server {
     backend: Backend,
     serving: u32,
     line: VecDeque<usize>,
-    /// Average time of a request, as the backend itself sees it.
-    average: Duration,
+    /// What it says of itself.
+    meter: LoadMeter,
 }
 
 /// One process: what it knows, and its workers.
@@ -131,7 +133,7 @@ impl<'a> Simulation<'a> {
             backend: *backend,
             serving: 0,
             line: VecDeque::new(),
-            average: Duration::ZERO,
+            meter: LoadMeter::default(),
         };
         Self {
             load,
@@ -194,7 +196,7 @@ impl<'a> Simulation<'a> {
         if self.policy.needs_in_flight() {
             hosts.acquire(backend);
         }
-        let request = Request { sent: at, proxy, backend };
+        let request = Request { sent: at, proxy, backend, before: self.servers[backend].meter.enter() };
         let number = match self.spare.pop() {
             Some(number) => {
                 self.requests[number] = request;
@@ -213,9 +215,8 @@ impl<'a> Simulation<'a> {
     fn probe(&mut self, proxy: usize, now: Instant) {
         for _ in 0..PROBES {
             let backend = self.rng.usize(..self.servers.len());
-            let server = &self.servers[backend];
-            let in_flight = server.serving + server.line.len() as u32;
-            self.proxies[proxy].hosts.hosts()[backend].state.report(in_flight, server.average, now);
+            let (in_flight, latency) = self.servers[backend].meter.read();
+            self.proxies[proxy].hosts.hosts()[backend].state.report(in_flight, latency, now);
         }
     }
 
@@ -237,7 +238,8 @@ impl<'a> Simulation<'a> {
         let latency = at - request.sent;
         let server = &mut self.servers[request.backend];
         server.serving -= 1;
-        server.average = if server.average.is_zero() { latency } else { (server.average * 15 + latency) / 16 };
+        server.meter.leave();
+        server.meter.answered(request.before, latency);
         let failed = self.rng.f64() * 100.0 < server.backend.fail;
         let hosts = &self.proxies[request.proxy].hosts;
         if self.policy.needs_in_flight() {
