@@ -18,7 +18,7 @@ const PREFACE: usize = 24;
 /// How many frames of each kind a peer may send. Rates are of token buckets: so many at once, and as many per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameLimits {
-    /// RST_STREAM per second. Default 100.
+    /// RST_STREAM per second; from a server those beyond one for each 9 bytes that were sent to it. Default 100.
     pub resets: u32,
     /// PING per second, and one more for each 4 KiB that were sent to the peer (gRPC measures bandwidth with them). Default 20.
     pub pings: u32,
@@ -73,11 +73,12 @@ const BYTES_PER_WINDOW_UPDATE: u64 = 256;
 /// DATA of a client of at most so many bytes without padding is tiny. That of a server is what a client asked for, however small
 /// its messages are.
 const TINY_DATA: usize = 8;
-/// Bytes sent to the peer for which it may send one tiny DATA, a frame for a frame: calls with small messages (an empty one of
-/// gRPC has five bytes, a ping of WebSocket six) are answered, and a flood is not.
-const BYTES_PER_TINY_DATA: u64 = HEADER as u64;
-/// Tiny DATA that a peer may have saved up.
-const MOST_TINY_DATA: u64 = 500;
+/// Bytes sent to the peer for which it may send one tiny DATA, or a server one RST_STREAM, a frame for a frame: calls with small
+/// messages (an empty one of gRPC has five bytes, a ping of WebSocket six) are answered, streams were asked for, and a flood is
+/// neither.
+const BYTES_PER_FRAME: u64 = HEADER as u64;
+/// Such frames that a peer may have saved up.
+const MOST_FRAMES: u64 = 500;
 
 /// Meters what one peer of a connection sends.
 #[derive(Debug)]
@@ -95,17 +96,16 @@ pub struct FrameMeter {
     pings: Bucket,
     settings: Bucket,
     glitches: Bucket,
-    /// The longest DATA that counts as tiny.
-    tiny: usize,
+    of_server: bool,
     ping_credit: u64,
     window_credit: u64,
-    data_credit: u64,
+    frame_credit: u64,
 }
 
 impl FrameMeter {
     /// A meter at the beginning of what a client sends, its connection preface included.
     pub fn of_client(limits: FrameLimits) -> Self {
-        Self { skip: PREFACE, tiny: TINY_DATA, ..Self::of_server(limits) }
+        Self { skip: PREFACE, of_server: false, ..Self::of_server(limits) }
     }
 
     /// A meter at the beginning of what a server sends.
@@ -122,10 +122,10 @@ impl FrameMeter {
             pings: Bucket::default(),
             settings: Bucket::default(),
             glitches: Bucket::default(),
-            tiny: 0,
+            of_server: true,
             ping_credit: 0,
             window_credit: 0,
-            data_credit: 0,
+            frame_credit: 0,
         }
     }
 
@@ -143,7 +143,7 @@ impl FrameMeter {
     pub fn sent(&mut self, bytes: usize) {
         self.ping_credit = self.ping_credit.saturating_add(bytes as u64).min(BYTES_PER_PING * 1000);
         self.window_credit = self.window_credit.saturating_add(bytes as u64).min(BYTES_PER_WINDOW_UPDATE * 100_000);
-        self.data_credit = self.data_credit.saturating_add(bytes as u64).min(BYTES_PER_TINY_DATA * MOST_TINY_DATA);
+        self.frame_credit = self.frame_credit.saturating_add(bytes as u64).min(BYTES_PER_FRAME * MOST_FRAMES);
     }
 
     /// Looks at the next bytes that the peer sent, however they are split. `now` is asked when something is counted.
@@ -203,6 +203,8 @@ impl FrameMeter {
                 self.continuations += 1;
                 if self.continuations > self.limits.continuations { Err(FrameFlood::Continuations) } else { Ok(()) }
             }
+            // A service may break off what was asked of it; each stream cost us a frame.
+            RST_STREAM if self.of_server && spend(&mut self.frame_credit, BYTES_PER_FRAME) => Ok(()),
             RST_STREAM => self.resets.take(self.limits.resets, now()).ok_or(FrameFlood::Resets),
             PING if flags & ACK != 0 => Ok(()),
             PING if spend(&mut self.ping_credit, BYTES_PER_PING) => Ok(()),
@@ -214,7 +216,8 @@ impl FrameMeter {
     }
 
     fn data(&mut self, length: usize, now: &impl Fn() -> Instant) -> Result<(), FrameFlood> {
-        if length > self.tiny || spend(&mut self.data_credit, BYTES_PER_TINY_DATA) { Ok(()) } else { self.glitch(now) }
+        let tiny = if self.of_server { 0 } else { TINY_DATA };
+        if length > tiny || spend(&mut self.frame_credit, BYTES_PER_FRAME) { Ok(()) } else { self.glitch(now) }
     }
 
     fn glitch(&mut self, now: &impl Fn() -> Instant) -> Result<(), FrameFlood> {
@@ -320,6 +323,18 @@ mod tests {
             meter.observe(&frame(kind, 0, &vec![0; payload]), start).unwrap();
             assert_eq!((meter.heads(), meter.is_in_data()), (heads, in_data));
         }
+    }
+
+    #[test]
+    fn a_server_may_reset_as_many_streams_as_it_was_asked_for() {
+        let at = start();
+        let (reset, mut meter) = (frame(3, 0, &[0; 4]), FrameMeter::of_server(FrameLimits::default()));
+        for number in 0..10_000 {
+            meter.sent(HEADER + 20);
+            assert!(meter.observe(&reset, || at).is_ok(), "stream {number}");
+        }
+        let flood = (0..10_000).take_while(|_| meter.observe(&reset, || at).is_ok()).count();
+        assert_eq!(flood, 599, "what was saved up, less the last, and the budget");
     }
 
     /// How many of the pings that are sent at these times (in milliseconds) pass, after `sent` bytes were sent.

@@ -294,6 +294,24 @@ fn an_early_answer_comes_through_in_all_pairs_and_the_request_ends() {
 }
 
 #[test]
+fn early_answers_in_any_number_harm_no_other_request() {
+    let origin = Http2Origin::start(|stream| {
+        // Not reading it, the service resets the stream behind its answer.
+        stream.answer(413, &[], b"too much")
+    });
+    let (_config, process) = in_front_of(origin.address(), Speaks::Http2, &[]);
+    let client = Http2Client::connect(process.gateway());
+    for round in 0..10 {
+        let body = vec![b'x'; 200_000];
+        let answers =
+            client.requests((0..50).map(|number| Ask::post("x", &format!("/{round}/{number}"), body.clone())));
+        for answer in answers {
+            assert_eq!(answer.map(|answer| answer.status), Ok(413), "round {round}");
+        }
+    }
+}
+
+#[test]
 fn an_expectation_is_met_and_informational_heads_come_through_in_all_pairs() {
     for (down, up) in PAIRS {
         let h1 = Origin::start(|connection| {
