@@ -5,46 +5,52 @@
 //! the words. The method is told in docs/benchmarks.md, which `--write` renews.
 
 pub(crate) mod backend;
+mod certificate;
 pub(crate) mod child;
+mod counters;
+mod counts;
+mod figures;
 mod histogram;
 pub(crate) mod http;
 pub(crate) mod load;
 mod measure;
 pub(crate) mod peer;
 mod report;
-mod scenario;
+pub(crate) mod scenario;
 mod session;
+mod statistics;
+mod target;
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::tree;
+use figures::Figures;
 use peer::{Peer, Programs};
 use scenario::Scenario;
-use session::{Figures, Plan, Session};
+use session::{Plan, Session};
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BenchArguments {
-    /// Two rounds of one second: a look, not a result
+    /// Two rounds of half a second: a look, not a result
     #[arg(long)]
     quick: bool,
-    /// Rounds of each scenario; every round measures each proxy once
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    /// Rounds of each scenario with a target, a third of it for the others; every round measures each proxy once
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Seconds measured in each round
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=600))]
-    seconds: u32,
-    /// Proxies to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Peer::Ours, Peer::Haproxy, Peer::Nginx, Peer::Envoy])]
+    /// Milliseconds measured in each round
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    window: u64,
+    /// Proxies to measure; all when absent
+    #[arg(long, value_enum, value_delimiter = ',')]
     peers: Vec<Peer>,
-    /// Scenarios to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [
-        Scenario::Small64, Scenario::Small1000, Scenario::Body64k, Scenario::Mesh, Scenario::Log, Scenario::Idle, Scenario::Start,
-    ])]
+    /// Scenarios to measure; all when absent
+    #[arg(long, value_enum, value_delimiter = ',')]
     scenarios: Vec<Scenario>,
     /// Write docs/benchmarks.md
     #[arg(long)]
@@ -66,20 +72,16 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode> {
     if cfg!(debug_assertions) {
         return Err(continue_in_release(&target));
     }
-    let mut peers = arguments.peers.clone();
-    peers.sort_unstable();
-    peers.dedup();
-    let mut scenarios = arguments.scenarios.clone();
-    scenarios.sort_unstable();
-    scenarios.dedup();
+    let peers = chosen(&arguments.peers);
+    let scenarios = chosen(&arguments.scenarios);
     let programs = Programs::prepare(&peers, &target)?;
     if peers.contains(&Peer::Ours) && !programs.ours.is_file() {
         bail!("{} is not there; leave --no-build away", programs.ours.display());
     }
     let plan = if arguments.quick {
-        Plan { rounds: 2, seconds: 1 }
+        Plan { rounds: 2, window: Duration::from_millis(500) }
     } else {
-        Plan { rounds: arguments.rounds, seconds: arguments.seconds }
+        Plan { rounds: arguments.rounds, window: Duration::from_millis(arguments.window) }
     };
     warn_of_company();
     let facts = report::Facts::collect(&peers, &programs, plan)?;
@@ -110,6 +112,14 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What was asked for, once each and in order; everything when nothing was.
+fn chosen<T: clap::ValueEnum + Copy + Ord>(asked: &[T]) -> Vec<T> {
+    let mut all = if asked.is_empty() { T::value_variants().to_vec() } else { asked.to_vec() };
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
 /// Says so when other work runs on the machine: the figures of such a run are good for a look only.
 fn warn_of_company() {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -123,7 +133,7 @@ fn warn_of_company() {
 fn build(arguments: &BenchArguments) -> Result<()> {
     let mut command = tree::cargo();
     command.args(["build", "--release", "--package", "xtask"]);
-    if arguments.peers.contains(&Peer::Ours) {
+    if chosen(&arguments.peers).contains(&Peer::Ours) {
         command.args(["--package", "meshwright"]);
     }
     let status = command.status().context("cannot run cargo build")?;

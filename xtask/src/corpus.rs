@@ -18,6 +18,7 @@ use meshwright_testkit::{Grade, Judge, Recorder, Tally};
 use crate::bench::child::Child;
 use crate::bench::http::free_address;
 use crate::bench::peer::{Peer, Programs, Wiring};
+use crate::bench::scenario::Wire;
 use crate::tree;
 
 /// How long a proxy that says nothing is listened to.
@@ -123,7 +124,17 @@ fn record(peer: Peer, programs: &Programs, folder: &Path) -> Result<Record> {
     let recorder = Recorder::start();
     let (listen, admin, spare) = (free_address()?, free_address()?, free_address()?);
     let origin = recorder.address();
-    let wiring = Wiring { listen, admin, spare, origin, folder, hosts: 0, access_log: None };
+    let wiring = Wiring {
+        listen,
+        admin,
+        spare,
+        origin,
+        folder,
+        hosts: 0,
+        access_log: None,
+        wire: Wire::PLAIN,
+        certificate: None,
+    };
     let launch = peer.launch(programs, &wiring)?;
     let mut child = Child::spawn(peer.name(), &launch.words, None, &launch.output)?;
     wait_until_it_accepts(listen, &mut child).with_context(|| format!("{} does not start", peer.name()))?;

@@ -11,6 +11,8 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use http::{Response, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -33,9 +35,17 @@ pub(crate) struct BackendArguments {
     listen: SocketAddr,
 }
 
+/// The first bytes of a connection of HTTP/2.
+const PREFACE_START: &[u8] = b"PRI ";
+/// Bytes of the window of HTTP/2, of a stream and of a connection, and requests at a time on one.
+const WINDOW: u32 = 1024 * 1024;
+const STREAMS: u32 = 1_000;
+
 struct Origin {
     small: Vec<u8>,
     large: Vec<u8>,
+    small_body: Bytes,
+    large_body: Bytes,
     answered: Cell<u64>,
 }
 
@@ -60,7 +70,13 @@ async fn serve(address: SocketAddr) -> Result<ExitCode> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     println!("{}", listener.local_addr()?);
     std::io::stdout().flush()?;
-    let origin = Rc::new(Origin { small: answer(SMALL), large: answer(LARGE), answered: Cell::new(0) });
+    let origin = Rc::new(Origin {
+        small: answer(SMALL),
+        large: answer(LARGE),
+        small_body: Bytes::from(vec![b'x'; SMALL]),
+        large_body: Bytes::from(vec![b'x'; LARGE]),
+        answered: Cell::new(0),
+    });
     loop {
         let (stream, _) = listener.accept().await.context("cannot accept")?;
         tokio::task::spawn_local(connection(stream, Rc::clone(&origin)));
@@ -76,8 +92,41 @@ fn answer(body: usize) -> Vec<u8> {
     bytes
 }
 
-async fn connection(mut stream: TcpStream, origin: Rc<Origin>) {
+async fn connection(stream: TcpStream, origin: Rc<Origin>) {
     let _ = stream.set_nodelay(true);
+    let mut first = [0; PREFACE_START.len()];
+    match stream.peek(&mut first).await {
+        Ok(_) if first == PREFACE_START => serve_http2(stream, origin).await,
+        Ok(_) => serve_http1(stream, origin).await,
+        Err(_) => {}
+    }
+}
+
+/// HTTP/2 by prior knowledge: the same answers, without `/count`.
+async fn serve_http2(stream: TcpStream, origin: Rc<Origin>) {
+    let mut builder = h2::server::Builder::new();
+    builder.initial_window_size(WINDOW).initial_connection_window_size(WINDOW).max_concurrent_streams(STREAMS);
+    let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else { return };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let head = Response::builder().header("server", "origin").header("date", "Mon, 05 Jan 2026 08:00:00 GMT");
+        let head = head.header("content-type", "text/plain");
+        let (status, body) = if request.method() != http::Method::GET || !request.body().is_end_stream() {
+            (StatusCode::NOT_IMPLEMENTED, Bytes::new())
+        } else if request.uri().path() == LARGE_PATH {
+            (StatusCode::OK, origin.large_body.clone())
+        } else {
+            (StatusCode::OK, origin.small_body.clone())
+        };
+        let Ok(head) = head.status(status).header("content-length", body.len()).body(()) else { return };
+        // A stream that the proxy has reset takes no answer, and is not counted.
+        let sent = respond.send_response(head, false).and_then(|mut send| send.send_data(body, true));
+        if sent.is_ok() && status == StatusCode::OK {
+            origin.answered.set(origin.answered.get() + 1);
+        }
+    }
+}
+
+async fn serve_http1(mut stream: TcpStream, origin: Rc<Origin>) {
     let mut buffer = vec![0; 8 * 1024];
     let mut filled = 0;
     loop {

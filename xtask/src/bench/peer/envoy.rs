@@ -6,15 +6,18 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::{CLUSTER_LIMIT, CONSECUTIVE_ERRORS, Launch, Wiring, words, write};
+use crate::bench::certificate::Certificate;
 use crate::bench::child::Output;
-use crate::bench::scenario::authority;
+use crate::bench::scenario::{Version, authority};
 
-pub(super) const FEATURES: [&str; 3] = [
+pub(super) const FEATURES: [&str; 4] = [
     "`--concurrency 1`, HTTP connection manager with the router filter and nothing else, x-request-id, x-forwarded-for and \
      -proto, its own statistics and admin interface; no Istio filters, so no Istio metrics",
     "100 virtual hosts with three routes each, 100 static clusters with round robin, circuit breaker thresholds and outlier \
      detection, one retry on connect failures and resets",
     "file access log with `json_format`, Istio's keys, Envoy's own buffering",
+    "`DownstreamTlsContext` with ALPN, TLS 1.3 and its default tickets; HTTP/2 with default `http2_protocol_options` on \
+     both sides; `tcp_proxy` for TCP",
 ];
 
 pub(super) fn launch(program: &Path, wiring: &Wiring) -> Result<Launch> {
@@ -41,18 +44,7 @@ fn configuration(wiring: &Wiring) -> Value {
         })],
         hosts => (0..hosts).map(virtual_host).collect(),
     };
-    let mut manager = json!({
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "bench",
-        "codec_type": "HTTP1",
-        "use_remote_address": true,
-        "normalize_path": true,
-        "route_config": { "name": "bench", "virtual_hosts": virtual_hosts },
-        "http_filters": [{
-            "name": "envoy.filters.http.router",
-            "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
-        }],
-    });
+    let mut manager = manager(wiring, virtual_hosts);
     if let Some(path) = wiring.access_log {
         manager["access_log"] = json!([{
             "name": "envoy.access_loggers.file",
@@ -63,19 +55,59 @@ fn configuration(wiring: &Wiring) -> Value {
             },
         }]);
     }
+    let filter = if wiring.wire.bytes {
+        json!({ "name": "envoy.filters.network.tcp_proxy", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+            "stat_prefix": "bench", "cluster": "origin",
+        } })
+    } else {
+        json!({ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager })
+    };
+    let mut chain = json!({ "filters": [filter] });
+    if let Some(certificate) = wiring.certificate {
+        chain["transport_socket"] = json!({ "name": "envoy.transport_sockets.tls", "typed_config": tls(certificate) });
+    }
     json!({
         "admin": { "address": address(wiring.admin) },
         "static_resources": {
-            "listeners": [{
-                "name": "entry",
-                "address": address(wiring.listen),
-                "filter_chains": [{ "filters": [{
-                    "name": "envoy.filters.network.http_connection_manager",
-                    "typed_config": manager,
-                }] }],
-            }],
+            "listeners": [{ "name": "entry", "address": address(wiring.listen), "filter_chains": [chain] }],
             "clusters": clusters,
         },
+    })
+}
+
+fn tls(certificate: &Certificate) -> Value {
+    let file = |path: &Path| json!({ "filename": path.to_string_lossy() });
+    json!({
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": {
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_params": { "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3" },
+            "tls_certificates": [{
+                "certificate_chain": file(&certificate.chain),
+                "private_key": file(&certificate.key),
+            }],
+        },
+    })
+}
+
+fn manager(wiring: &Wiring, virtual_hosts: Vec<Value>) -> Value {
+    let codec = match (wiring.certificate, wiring.wire.client) {
+        (Some(_), _) => "AUTO",
+        (None, Version::Http1) => "HTTP1",
+        (None, Version::Http2) => "HTTP2",
+    };
+    json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "bench",
+        "codec_type": codec,
+        "use_remote_address": true,
+        "normalize_path": true,
+        "route_config": { "name": "bench", "virtual_hosts": virtual_hosts },
+        "http_filters": [{
+            "name": "envoy.filters.http.router",
+            "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
+        }],
     })
 }
 
@@ -90,6 +122,12 @@ fn cluster(name: &str, wiring: &Wiring, limited: bool) -> Value {
             "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address(wiring.origin) } }] }],
         },
     });
+    if wiring.wire.service == Version::Http2 {
+        cluster["typed_extension_protocol_options"] = json!({ "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": { "http2_protocol_options": {} },
+        } });
+    }
     if limited {
         cluster["circuit_breakers"] = json!({ "thresholds": [{
             "max_connections": CLUSTER_LIMIT, "max_pending_requests": CLUSTER_LIMIT,

@@ -7,13 +7,15 @@ use anyhow::Result;
 
 use super::{CLUSTER_LIMIT, CONSECUTIVE_ERRORS, Launch, Wiring, words, write};
 use crate::bench::child::Output;
-use crate::bench::scenario::authority;
+use crate::bench::scenario::{Version, authority};
 
-pub(super) const FEATURES: [&str; 3] = [
+pub(super) const FEATURES: [&str; 4] = [
     "`nbthread 1`, `http-reuse always`, `option forwardfor`, its own counters; no request id, no retry on a status",
     "a map from 100 hosts to 100 backends, path and header rules, `maxconn` 1,024 and `observe layer7` with `error-limit 5` \
      and `on-error mark-down` (which needs a connect check, every 30 s), `retries 1`, x-request-id from `uuid()`",
     "`log stdout format raw` into a file, a JSON `log-format`, written line by line (HAProxy has no buffer for it)",
+    "`bind ... ssl alpn h2,http/1.1`, TLS 1.3, its default tickets and `tune.h2` settings; `proto h2` on `bind` or `server` \
+     for HTTP/2 in clear text; `mode tcp` for TCP",
 ];
 
 pub(super) fn launch(program: &Path, wiring: &Wiring) -> Result<Launch> {
@@ -30,23 +32,30 @@ pub(super) fn launch(program: &Path, wiring: &Wiring) -> Result<Launch> {
 fn configuration(wiring: &Wiring) -> Result<String> {
     let log = if wiring.access_log.is_some() { "    log stdout format raw local0\n" } else { "" };
     let (listen, origin) = (wiring.listen, wiring.origin);
+    let mode = if wiring.wire.bytes { "tcp" } else { "http\n    http-reuse always\n    option forwardfor" };
+    let entry = match (wiring.certificate, wiring.wire.client) {
+        (Some(certificate), _) => {
+            format!(" ssl crt {} ssl-min-ver TLSv1.3 alpn h2,http/1.1", certificate.both.display())
+        }
+        (None, Version::Http2) => " proto h2".to_owned(),
+        (None, Version::Http1) => String::new(),
+    };
+    let service = if wiring.wire.service == Version::Http2 { " proto h2" } else { "" };
     let mut text = format!(
         "global
     nbthread 1
     maxconn 9000
 {log}
 defaults
-    mode http
+    mode {mode}
     timeout client 300s
     timeout server 300s
     timeout connect 5s
     timeout http-keep-alive 300s
-    http-reuse always
-    option forwardfor
     retries 1
 
 frontend entry
-    bind {listen}
+    bind {listen}{entry}
 "
     );
     if wiring.access_log.is_some() {
@@ -59,7 +68,7 @@ frontend entry
         text.push_str("'\n");
     }
     if wiring.hosts == 0 {
-        let _ = write!(text, "    default_backend origin\n\nbackend origin\n    server origin {origin}\n");
+        let _ = write!(text, "    default_backend origin\n\nbackend origin\n    server origin {origin}{service}\n");
         return Ok(text);
     }
     let map = wiring.folder.join("hosts.map");

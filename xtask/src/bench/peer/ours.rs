@@ -7,24 +7,29 @@ use anyhow::Result;
 
 use super::{CLUSTER_LIMIT, CONSECUTIVE_ERRORS, Launch, Wiring, words, write};
 use crate::bench::child::Output;
-use crate::bench::scenario::authority;
+use crate::bench::scenario::{Version, authority};
 
-pub(super) const FEATURES: [&str; 3] = [
+pub(super) const FEATURES: [&str; 4] = [
     "`proxy`, one worker; metrics with Istio's names and admin API, x-request-id, x-forwarded-for and -proto, path \
      normalisation, default retry policy, all default limits and time-outs",
     "`run`: Gateway with 100 hosts, 100 VirtualServices with three routes each, 100 ServiceEntries, 100 DestinationRules \
      (round robin, limits of connections, pending requests, requests and retries, outlier detection), file watch",
     "`--access-log json:FILE`, Istio's keys",
+    "`run`: a Gateway server HTTPS with `mode: SIMPLE` and files, or TCP; one VirtualService, ServiceEntry and \
+     DestinationRule, with `h2UpgradePolicy: UPGRADE` for HTTP/2 to the service; default tickets; all default limits and flood \
+     meters",
 ];
 
 pub(super) fn launch(program: &Path, wiring: &Wiring) -> Result<Launch> {
     let (listen, admin, spare) = (wiring.listen.to_string(), wiring.admin.to_string(), wiring.spare.to_string());
-    let mut words = if wiring.hosts == 0 {
+    let wire = wiring.wire;
+    let needs_files = wiring.hosts > 0 || wiring.certificate.is_some() || wire.bytes || wire.service == Version::Http2;
+    let mut words = if !needs_files {
         let origin = wiring.origin.to_string();
         words(program, &["proxy", "--from", &listen, "--to", &origin, "--workers", "1", "--admin", &admin])
     } else {
         let file = wiring.folder.join("mesh.yaml");
-        write(&file, &mesh(wiring))?;
+        write(&file, &if wiring.hosts > 0 { mesh(wiring) } else { single(wiring) })?;
         let file = file.to_string_lossy();
         let map = format!("80={}", wiring.listen.port());
         let run = ["run", "-f", &file, "--workers", "1", "--bind", "127.0.0.1", "--map-port", &map];
@@ -34,6 +39,58 @@ pub(super) fn launch(program: &Path, wiring: &Wiring) -> Result<Launch> {
         words.extend(["--access-log".to_owned(), format!("json:{}", log.display())]);
     }
     Ok(Launch { words, output: Output::Log(wiring.folder.join("meshwright.log")) })
+}
+
+/// One port, one service: what `proxy` does, with TLS, HTTP/2 to the service, or TCP.
+fn single(wiring: &Wiring) -> String {
+    let (address, port) = (wiring.origin.ip(), wiring.origin.port());
+    let wire = wiring.wire;
+    let (protocol, routes) = if wire.bytes { ("TCP", "tcp") } else { ("HTTP", "http") };
+    let (server, tls) = match wiring.certificate {
+        Some(certificate) => {
+            let (chain, key) = (certificate.chain.display(), certificate.key.display());
+            ("HTTPS", format!("\n      tls: {{mode: SIMPLE, serverCertificate: {chain}, privateKey: {key}}}"))
+        }
+        None => (protocol, String::new()),
+    };
+    let upgrade = if wire.service == Version::Http2 { "UPGRADE" } else { "DEFAULT" };
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: bench}}
+spec:
+  selector: {{istio: ingressgateway}}
+  servers:
+    - port: {{number: 80, name: entry, protocol: {server}}}
+      hosts: [\"*\"]{tls}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: bench}}
+spec:
+  hosts: [\"*\"]
+  gateways: [bench]
+  {routes}:
+    - route: [{{destination: {{host: origin.mesh.example, port: {{number: 8080}}}}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: origin}}
+spec:
+  hosts: [origin.mesh.example]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{{number: 8080, name: entry, protocol: {protocol}}}]
+  endpoints: [{{address: {address}, ports: {{entry: {port}}}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: origin}}
+spec:
+  host: origin.mesh.example
+  trafficPolicy: {{connectionPool: {{http: {{h2UpgradePolicy: {upgrade}}}}}}}
+"
+    )
 }
 
 fn mesh(wiring: &Wiring) -> String {
