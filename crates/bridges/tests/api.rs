@@ -165,8 +165,10 @@ fn wrong_values_are_refused_with_their_field_and_what_is_allowed() {
     assert_eq!(server.get("/v1/services/users/instances?healthy=perhaps").status, 400);
     assert_eq!(server.get("/v1/services/users/instances?wait=long").status, 400);
     assert_eq!(server.send("PATCH", A, &[], "").status, 405);
-    let large = format!("{{\"version\":\"{}\"}}", "v".repeat(1 << 20));
-    assert_eq!(server.put(A, &json!(large)).status, 413);
+    // The server answers and closes before all of it was sent: a client that is still sending may find only the close.
+    let large = json!({ "version": "v".repeat(1 << 20) }).to_string();
+    let answer = RawClient::connect(server.address).try_request("PUT", "localhost", A, &[], large.as_bytes());
+    assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status == 413));
     assert!(server.catalog.read(|registry| registry.is_empty()));
 }
 

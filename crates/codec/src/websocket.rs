@@ -2,9 +2,9 @@
 //!
 //! Knows nothing of frames: a WebSocket is a tunnel here.
 
-use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use sha1::{Digest, Sha1};
 
 /// What the key is joined with before it is hashed.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -26,10 +26,8 @@ impl WebSocketKey {
 
     /// `Sec-WebSocket-Accept` for a key as it was sent.
     pub fn accept_of(key: &[u8]) -> Vec<u8> {
-        let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
-        context.update(key);
-        context.update(GUID);
-        BASE64.encode(context.finish()).into_bytes()
+        // SHA-1 is what the RFC asks for; nothing is kept secret by it.
+        BASE64.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize()).into_bytes()
     }
 }
 

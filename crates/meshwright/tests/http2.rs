@@ -283,7 +283,8 @@ fn an_early_answer_comes_through_in_all_pairs_and_the_request_ends() {
                     assert_eq!(client.response().status, 413, "{down:?} {up:?}");
                 }
                 Client::Http2(client) => {
-                    let mut exchange = client.start(&Ask::post("x", "/", "some").left_open()).unwrap();
+                    // Nothing is sent behind the head: the answer may be there before it could be.
+                    let mut exchange = client.start(&Ask::post("x", "/", "").left_open()).unwrap();
                     assert_eq!(exchange.response().status, 413, "{down:?} {up:?}");
                     assert!(exchange.sender.reset_within(PATIENCE).is_some(), "{down:?} {up:?}: the upload goes on");
                     assert_eq!(client.get("x", "/").status, 413, "the connection goes on");

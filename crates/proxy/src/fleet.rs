@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -101,7 +102,17 @@ impl Fleet {
                 let runtime =
                     Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default());
                 match runtime {
-                    Ok(runtime) => runtime.block_on(worker::run(of_worker, receiver)),
+                    Ok(runtime) => {
+                        // Requests and connections are contained by themselves; this is for the loop around them.
+                        let served =
+                            catch_unwind(AssertUnwindSafe(|| runtime.block_on(worker::run(of_worker, receiver))));
+                        if served.is_err() {
+                            tracing::error!(
+                                worker = index,
+                                "a worker ended by a defect of the proxy; the others serve on"
+                            );
+                        }
+                    }
                     Err(error) => tracing::error!(%error, "a worker cannot start"),
                 }
             })?;

@@ -355,16 +355,20 @@ fn settings_and_windows() -> Vec<FrameCase> {
     ]
 }
 
+/// DATA frames of 16 KB that are more than every window, and more than the kernel keeps for an origin that reads nothing: 32 MiB
+/// on its side and 4 MiB on ours, at the most that Linux gives a socket.
+const BEYOND_ALL_WINDOWS: usize = 3000;
+
 /// More DATA than any window that we announce, to an origin that takes none of it. The GOAWAY may be lost, because the
 /// client does not stop to listen.
 fn beyond_the_window() -> Vec<Vec<u8>> {
     let head = headers(1, request("POST", "/never", &[]), false);
-    std::iter::once(head).chain((0..800).map(|_| data(1, vec![0; 16_000], false))).collect()
+    std::iter::once(head).chain((0..BEYOND_ALL_WINDOWS).map(|_| data(1, vec![0; 16_000], false))).collect()
 }
 
 fn padding_beyond_the_window() -> Vec<Vec<u8>> {
     let head = headers(1, request("POST", "/never", &[]), false);
-    let frames = (0..800).map(|_| padded(kind::DATA, 0, 1, &[0; 15_000], 255));
+    let frames = (0..BEYOND_ALL_WINDOWS).map(|_| padded(kind::DATA, 0, 1, &[0; 15_000], 255));
     std::iter::once(head).chain(frames).collect()
 }
 
