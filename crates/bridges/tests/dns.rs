@@ -13,6 +13,8 @@ use meshwright_catalog::Catalog;
 use meshwright_registry::{Instance, InstanceKey, Limits, ServiceKey, Status};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Time after which a question is asked again; longer than a forwarded one may take.
+const RESEND: Duration = Duration::from_secs(4);
 
 /// A server with its registry, on a thread of its own.
 struct Server {
@@ -48,10 +50,15 @@ impl Server {
 
     fn udp(&self, bytes: &[u8]) -> Vec<u8> {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.send_to(bytes, self.address).unwrap();
+        socket.set_read_timeout(Some(RESEND)).unwrap();
         let mut answer = vec![0; 65_535];
-        let length = socket.recv(&mut answer).unwrap();
+        // A datagram may get lost where many come at once: it is sent again, as resolvers do.
+        let tries = PATIENCE.as_millis() / RESEND.as_millis();
+        let received = (0..tries).find_map(|_| {
+            socket.send_to(bytes, self.address).unwrap();
+            socket.recv(&mut answer).ok()
+        });
+        let length = received.expect("an answer");
         answer.truncate(length);
         answer
     }
