@@ -93,7 +93,9 @@ impl Nghttpd {
             .stderr(Stdio::null())
             .spawn()
             .expect("nghttpd is needed, `cargo xtask tools` installs it");
-        eventually("nghttpd accepts", || TcpStream::connect(address).is_ok());
+        #[allow(clippy::disallowed_methods, reason = "a test has nothing to do but wait")]
+        let accepts = || TcpStream::connect(address).is_ok();
+        eventually("nghttpd accepts", accepts);
         Self { child, address }
     }
 }

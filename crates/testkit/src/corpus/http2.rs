@@ -355,8 +355,7 @@ fn settings_and_windows() -> Vec<FrameCase> {
     ]
 }
 
-/// DATA frames of 16 KB that are more than every window, and more than the kernel keeps for an origin that reads nothing: 32 MiB
-/// on its side and 4 MiB on ours, at the most that Linux gives a socket.
+/// DATA frames of 16 KB that are more than all windows and the 36 MiB that Linux keeps for an origin that reads nothing.
 const BEYOND_ALL_WINDOWS: usize = 3000;
 
 /// More DATA than any window that we announce, to an origin that takes none of it. The GOAWAY may be lost, because the
