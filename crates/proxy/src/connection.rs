@@ -402,10 +402,13 @@ async fn linger(connection: &mut Connection) {
     let Connection { worker, side: Side::Http1(link), deadline, .. } = connection else { return };
     deadline.set_after(Instant::now(), LINGER_TIME);
     let mut budget = LINGER_BYTES;
+    let mut said = false;
     std::future::poll_fn(|cx| {
-        if link.poll_shutdown(cx).is_pending() {
+        // Once: each further word would be a system call that fails.
+        if !said && link.poll_shutdown(cx).is_pending() {
             return deadline.poll_over(cx);
         }
+        said = true;
         loop {
             let mut scratch = worker.buffers.scratch();
             match link.poll_read(cx, &mut scratch) {

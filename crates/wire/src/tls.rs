@@ -4,7 +4,7 @@
 //! more is sealed until it is gone. A head and a body that are written together share a record. Knows no certificates and
 //! no names: configurations come from `meshwright-identity`. Read next: `transport`.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -129,6 +129,25 @@ impl TlsStream {
             match self.session.reader().read(into) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return Poll::Ready(read),
+            }
+            ready!(self.poll_fill(cx))?;
+        }
+    }
+
+    /// As [`Self::poll_read`], into memory that was not written before and is not cleared first: there may be much more of it than
+    /// there is to read.
+    pub fn poll_read_buf(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut reader = self.session.reader();
+            match reader.fill_buf() {
+                Ok(plain) => {
+                    let count = plain.len().min(into.remaining());
+                    into.put_slice(&plain[..count]);
+                    reader.consume(count);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
             }
             ready!(self.poll_fill(cx))?;
         }

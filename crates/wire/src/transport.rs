@@ -97,11 +97,7 @@ impl AsyncRead for Transport {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buffer),
-            Self::Tls(tls) => {
-                let count = std::task::ready!(tls.poll_read(cx, buffer.initialize_unfilled()))?;
-                buffer.advance(count);
-                Poll::Ready(Ok(()))
-            }
+            Self::Tls(tls) => tls.poll_read_buf(cx, buffer),
         }
     }
 }
