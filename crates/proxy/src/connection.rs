@@ -102,8 +102,10 @@ impl Client {
 pub(crate) enum After {
     /// It waits for the next request.
     KeepAlive,
-    /// It is closed; the answer was sent whole.
+    /// It is closed; the answer was sent whole. The client may still send something.
     Close,
+    /// The same, as the client asked for; it owes nothing.
+    Done,
     /// It is closed at once: what was sent is incomplete, and the client must see that.
     Abort,
 }
@@ -156,6 +158,12 @@ impl Connection {
     /// Breaks off, so that an incomplete answer is not taken for a complete one.
     pub(crate) fn break_off(&mut self) {
         self.side.break_off();
+    }
+
+    /// Closing now loses nothing: no byte is left unread, which would make the kernel send a reset instead of an end, and no
+    /// last word of TLS is owed.
+    fn can_just_close(&mut self) -> bool {
+        self.side.link().is_some_and(|link| link.ahead().is_empty() && !link.is_tls() && link.is_quiet())
     }
 
     /// Our address on this connection, or what a balancer in front of us said that it is.
@@ -211,7 +219,8 @@ pub(crate) async fn serve(mut connection: Connection) {
         served = true;
         match after {
             After::KeepAlive => {}
-            After::Close => return Box::pin(linger(&mut connection)).await,
+            After::Done if connection.can_just_close() => return,
+            After::Close | After::Done => return Box::pin(linger(&mut connection)).await,
             After::Abort => return connection.break_off(),
         }
     }

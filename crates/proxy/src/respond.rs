@@ -221,7 +221,8 @@ async fn finish(
         _ => lease.discard(&connection.worker.buffers),
     }
     if closes {
-        return Ok(After::Close);
+        let is_done = !exchange.request.keep_alive && relay.upload.has_ended();
+        return Ok(if is_done { After::Done } else { After::Close });
     }
     if relay.upload.has_ended() || connection.side.is_http2() {
         return Ok(After::KeepAlive);

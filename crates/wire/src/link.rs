@@ -27,6 +27,11 @@ impl Link {
         self.transport.tcp()
     }
 
+    /// Whether it is a TLS session.
+    pub fn is_tls(&self) -> bool {
+        self.transport.tls().is_some()
+    }
+
     /// Whether it is still open and silent while nothing is awaited ([`Transport::is_quiet`]).
     pub fn is_quiet(&mut self) -> bool {
         self.transport.is_quiet()

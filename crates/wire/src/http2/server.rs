@@ -3,7 +3,7 @@
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::Reason;
@@ -15,6 +15,12 @@ use meshwright_codec::{FrameFlood, FrameMeter};
 use super::metered::{Meter, Metered};
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, Stream};
 use crate::{Limits, Transport};
+
+/// Streams that we reset and remember, so that what a client has under way for them is no error: early answers to uploads end
+/// like this. `h2` remembers the first so many, and none beyond, until their time is over.
+const REMEMBERED_RESETS: usize = 256;
+/// How long they are remembered: what a client sent before it knew arrives within a round trip.
+const REMEMBERED_FOR: Duration = Duration::from_millis(250);
 
 /// What comes from a client.
 pub enum Accepted {
@@ -46,6 +52,8 @@ impl ServerConnection {
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(SEND_BUFFER)
+            .max_concurrent_reset_streams(REMEMBERED_RESETS)
+            .reset_stream_duration(REMEMBERED_FOR)
             .max_local_error_reset_streams(Some(limits.stream_errors))
             .enable_connect_protocol()
             .handshake(Metered::new(transport, ahead, meter.clone()))
