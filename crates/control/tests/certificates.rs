@@ -1,5 +1,5 @@
 //! Certificates in files: read beside the configuration, watched, taken over when they change, refused when they are bad.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
 

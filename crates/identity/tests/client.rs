@@ -1,5 +1,5 @@
 //! What is shown to a service and asked of it, over handshakes in memory.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
 

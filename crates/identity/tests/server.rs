@@ -1,5 +1,5 @@
 //! What a server shows and asks, over handshakes in memory; and what is wrong with certificates and keys.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
 

@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 
 use meshwright_codec::{ProxyHeader, read_proxy_header};
-use meshwright_snapshot::{Listener, TcpForward, TlsAction, TlsChain};
+use meshwright_snapshot::{Listener, TcpForward, TlsAction};
 use meshwright_telemetry::RefusalReason;
 use meshwright_wire::net::{self, TcpStream};
 use meshwright_wire::{Hello, Link, Side, Transport};
@@ -101,15 +101,14 @@ async fn begin(
     let failed = |cause| Refusal { reason: RefusalReason::TlsHandshake, cause };
     let hello = Hello::read(tcp, ahead).await.map_err(failed)?;
     let server_name = hello.server_name();
-    let Some(chain) = tls.chain(server_name.as_deref()) else {
+    let Some(index) = tls.index(server_name.as_deref()) else {
         let text = format!("no server of listener {} has the name {server_name:?}", listener.name);
         return Err(Refusal { reason: RefusalReason::UnknownServerName, cause: io::Error::other(text) });
     };
-    let index = tls.chains.iter().position(|one| std::ptr::eq::<TlsChain>(one, chain));
-    match &chain.action {
+    match &tls.chains[index].action {
         TlsAction::Passthrough(_) => {
             let (tcp, received) = hello.into_raw();
-            Ok(Begun::Bytes(Transport::Tcp(tcp), received, index))
+            Ok(Begun::Bytes(Transport::Tcp(tcp), received, Some(index)))
         }
         TlsAction::Terminate { config, then } => {
             let stream = hello.accept(config.config.clone()).await.map_err(failed)?;
@@ -117,7 +116,7 @@ async fn begin(
             let is_http2 = stream.protocol() == Some(b"h2");
             let transport = Transport::Tls(Box::new(stream));
             Ok(match then {
-                Some(_) => Begun::Bytes(transport, Vec::new(), index),
+                Some(_) => Begun::Bytes(transport, Vec::new(), Some(index)),
                 None if is_http2 => Begun::Http2(transport),
                 None => Begun::Http1(transport, Vec::new()),
             })

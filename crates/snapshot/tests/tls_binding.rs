@@ -1,5 +1,5 @@
 //! TLS and TCP ports: which connection gets which chain, where bytes go, and what certificates do to a compilation.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
 
