@@ -17,7 +17,7 @@ use crate::pem;
 use crate::problem::{Flaw, Part, Problem};
 use crate::provider::provider;
 use crate::server::{KeyPair, certified_key};
-use crate::verify::{AcceptedNames, NamedServer, Unverified};
+use crate::verify::{AcceptedNames, Asked, Server};
 
 /// Server names whose sessions are remembered; a cluster asks for one.
 const SESSIONS: usize = 8;
@@ -181,7 +181,7 @@ fn server_verifier(spec: &ClientSpec<'_>) -> Result<Arc<dyn ServerCertVerifier>,
     let roots = match spec.trust {
         Trust::Authorities(text) => Arc::new(pem::authorities(text).map_err(|flaw| flaw.of(Part::Authorities))?),
         Trust::System(system) => Arc::clone(&system.roots),
-        Trust::Anybody => return Ok(Arc::new(Unverified(algorithms))),
+        Trust::Anybody => return Ok(Arc::new(Server { asked: Asked::Nothing, algorithms })),
     };
     if roots.is_empty() {
         return Err(Flaw::NoCertificate.of(Part::Authorities));
@@ -203,7 +203,7 @@ fn server_verifier(spec: &ClientSpec<'_>) -> Result<Arc<dyn ServerCertVerifier>,
         revoked.push(OwnedCertRevocationList::from_der(&list).map_err(|error| bad_list(&error))?.into());
     }
     let names = AcceptedNames(spec.subject_alt_names.to_vec());
-    Ok(Arc::new(NamedServer { roots, revoked, names, algorithms }))
+    Ok(Arc::new(Server { asked: Asked::Names { roots, revoked, names }, algorithms }))
 }
 
 fn bad_list(error: &dyn fmt::Debug) -> Problem {

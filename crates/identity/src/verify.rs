@@ -1,6 +1,6 @@
 //! What is asked of a peer's certificate beyond rustls's own checks: listed names, hashes, names that are URIs.
 //!
-//! Chains, validity and revocation are verified by webpki; nothing here decides without it, save [`Unverified`].
+//! Chains, validity and revocation are verified by webpki; nothing here decides without it, save [`Asked::Nothing`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -58,21 +58,31 @@ fn refused(error: webpki::Error) -> Error {
     error.into()
 }
 
-/// The certificate of a service, accepted by listed names instead of the name that was asked for.
-pub(crate) struct NamedServer {
-    pub(crate) roots: Arc<RootCertStore>,
-    pub(crate) revoked: Vec<CertRevocationList<'static>>,
-    pub(crate) names: AcceptedNames,
+/// What is asked of the certificate of a service.
+pub(crate) enum Asked {
+    /// Nothing (`insecureSkipVerify`); only that the peer has its key is still verified.
+    Nothing,
+    /// A chain to one of these authorities, and one of the listed names instead of the name that was asked for.
+    Names { roots: Arc<RootCertStore>, revoked: Vec<CertRevocationList<'static>>, names: AcceptedNames },
+}
+
+/// Verifies a service by what is asked of it.
+pub(crate) struct Server {
+    pub(crate) asked: Asked,
     pub(crate) algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl fmt::Debug for NamedServer {
+impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NamedServer").field("names", &self.names).finish_non_exhaustive()
+        let names = match &self.asked {
+            Asked::Nothing => None,
+            Asked::Names { names, .. } => Some(names),
+        };
+        f.debug_struct("Server").field("names", &names).finish_non_exhaustive()
     }
 }
 
-impl ServerCertVerifier for NamedServer {
+impl ServerCertVerifier for Server {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -81,21 +91,15 @@ impl ServerCertVerifier for NamedServer {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let Asked::Names { roots, revoked, names } = &self.asked else { return Ok(ServerCertVerified::assertion()) };
         let certificate = parse(end_entity)?;
-        let lists: Vec<&CertRevocationList<'_>> = self.revoked.iter().collect();
+        let lists: Vec<&CertRevocationList<'_>> = revoked.iter().collect();
         let revocation = RevocationOptionsBuilder::new(&lists).ok().map(RevocationOptionsBuilder::build);
+        let usage = KeyUsage::server_auth();
         certificate
-            .verify_for_usage(
-                self.algorithms.all,
-                &self.roots.roots,
-                intermediates,
-                now,
-                KeyUsage::server_auth(),
-                revocation,
-                None,
-            )
+            .verify_for_usage(self.algorithms.all, &roots.roots, intermediates, now, usage, revocation, None)
             .map_err(refused)?;
-        self.names.check(&certificate)?;
+        names.check(&certificate)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -119,45 +123,6 @@ impl ServerCertVerifier for NamedServer {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
-    }
-}
-
-/// Any certificate (`insecureSkipVerify`); only that the peer has its key is still verified.
-#[derive(Debug)]
-pub(crate) struct Unverified(pub(crate) WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
     }
 }
 
