@@ -1,22 +1,23 @@
-//! The registry on disk: one redb file in the data directory, beside a lock that names the process that uses it.
+//! The registry on disk: one redb file with a table of instances (namespace, service and id to a record) and one of numbers
+//! (format and revision).
 //!
-//! ```text
-//!  DIR/lock            held by the one process that uses DIR; its id is in it
-//!  DIR/registry.redb   table `instances`: namespace, service and id to a record; table `meta`: format and revision
-//! ```
-//!
-//! A new file is made under another name, filled, and moved into place, so that a file of that name is always whole. redb
-//! commits a batch with one or two syncs; after a failed one nobody knows what is on the disk, so the next commit opens the
-//! file anew and writes everything again. It does not decide what is registered: `writer.rs`.
+//! A new file is made under another name, filled, and moved into place, so that a file of that name is always whole. A batch
+//! is one commit in two phases, each with its sync: damage to the last commit is noticed then, and not taken for a commit
+//! that was never finished. After a failed one nobody knows what is in the file, so the next commit makes a new one of what is
+//! in memory, and does not touch the old one. The one bit of the file that says which of two commits is the last is guarded by
+//! the revision that the medium takes down beside it. It does not decide what is registered (`writer.rs`), nor where the file lies
+//! (`medium.rs`).
 
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use meshwright_registry::{Change, Entry, Event, Limits, Registry};
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, StorageError};
+use redb::{TableDefinition, WriteTransaction};
+use tracing::{error, info, warn};
 
+use crate::medium::{Directory, Medium};
 use crate::record;
 use crate::{Store, StoreError};
 
@@ -28,6 +29,8 @@ const FORMAT_KEY: &str = "format";
 const FORMAT: u64 = 1;
 /// Memory for redb's pages; everything is in our own memory already.
 const CACHE_BYTES: usize = 8 << 20;
+/// A file of at least so many bytes is written anew at the start when what is in it would fit into a quarter.
+const COMPACTED_FROM: u64 = 16 << 20;
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -64,65 +67,86 @@ pub enum OpenError {
 }
 
 /// The store on disk.
-pub(crate) struct Disk {
-    directory: PathBuf,
-    // Closed in this order: the directory is free only once the file is closed.
+pub(crate) struct Disk<M: Medium = Directory> {
+    // Closed in this order: the place is free only once the file is closed.
     database: Option<Database>,
-    lock: Option<File>,
-    /// The file may hold something else than what was acknowledged.
-    suspect: bool,
+    medium: M,
 }
 
 impl Disk {
     /// The store in `directory` and what it holds. Without a file there, nothing is touched until the first commit.
     pub(crate) fn open(directory: &Path, limits: Limits) -> Result<(Self, Registry), OpenError> {
-        let mut disk = Self { directory: directory.to_owned(), lock: None, database: None, suspect: false };
-        if !disk.file().exists() {
-            return Ok((disk, Registry::new(limits)));
+        Self::on(Directory::new(directory), limits, COMPACTED_FROM)
+    }
+}
+
+/// Why a file cannot be used: it cannot be read at present, or what is in it is wrong.
+enum Failure {
+    Io(io::Error),
+    Content(String),
+}
+
+impl<M: Medium> Disk<M> {
+    /// The store on `medium` and what it holds; a file of `compacted_from` bytes or more that is mostly empty is made small.
+    fn on(mut medium: M, limits: Limits, compacted_from: u64) -> Result<(Self, Registry), OpenError> {
+        let Some(size) = medium.size() else {
+            return Ok((Self { database: None, medium }, Registry::new(limits)));
+        };
+        medium.claim()?;
+        let file = medium.name();
+        let opened = guarded(|| read(&medium, limits), |reason| Failure::Content(reason.to_owned()));
+        let (database, registry, bytes) = opened.map_err(|failure| match failure {
+            Failure::Io(source) => OpenError::Unusable { directory: file.parent().unwrap_or(&file).to_owned(), source },
+            Failure::Content(reason) => OpenError::Damaged { file: file.clone(), reason },
+        })?;
+        if registry.revision() < medium.marked() {
+            error!(
+                file = %file.display(), holds = registry.revision(), kept = medium.marked(),
+                "the registry's file is older than what was kept in it last: it is an older copy, or damaged; what was \
+                 registered since is not in it until it registers again"
+            );
         }
-        disk.lock = Some(lock(directory)?);
-        let file = disk.file();
-        let damaged = |reason: String| OpenError::Damaged { file: file.clone(), reason };
-        let (database, registry) = guarded(|| {
-            let database = open_existing(&file)?;
-            let registry = load(&database, limits)?;
-            Ok((database, registry))
-        })
-        .map_err(damaged)?;
-        disk.database = Some(database);
+        medium.mark(registry.revision());
+        let mut disk = Self { database: Some(database), medium };
+        if size >= compacted_from && bytes.saturating_mul(4) < size {
+            disk.compact(&registry, size);
+        }
         Ok((disk, registry))
     }
 
-    /// Makes the directory and takes it for this process, when that is not done yet.
+    /// Makes the place and takes it for this process, when that is not done yet.
     pub(crate) fn claim(&mut self) -> Result<(), OpenError> {
-        if self.lock.is_none() {
-            let unusable = |source| OpenError::Unusable { directory: self.directory.clone(), source };
-            fs::create_dir_all(&self.directory).map_err(unusable)?;
-            self.lock = Some(lock(&self.directory)?);
-        }
-        Ok(())
+        self.medium.claim().map(|_| ())
     }
 
-    fn file(&self) -> PathBuf {
-        self.directory.join("registry.redb")
+    /// Writes everything to a new file. Without it, the next commit does so.
+    fn compact(&mut self, registry: &Registry, size: u64) {
+        self.close();
+        match guarded(|| self.make(registry, &[]), str::to_owned) {
+            Ok(database) => {
+                self.database = Some(database);
+                let now = self.medium.size().unwrap_or_default();
+                info!(before = size, now, "the registry's file was mostly empty and is smaller now");
+            }
+            Err(reason) => warn!(reason, "the registry's file could not be made smaller"),
+        }
     }
 
     fn try_commit(&mut self, before: &Registry, events: &[Event]) -> Result<(), String> {
-        if self.lock.is_none() {
-            self.claim().map_err(|error| error.to_string())?;
-            if self.file().exists() {
-                self.lock = None;
-                return Err(format!("{} was filled by another process; start again to use it", self.file().display()));
-            }
+        let now = self.medium.claim().map_err(|error| error.to_string())?;
+        if now && self.medium.size().is_some() {
+            self.medium.release();
+            return Err(format!(
+                "{} was filled by another process; start again to use it",
+                self.medium.name().display()
+            ));
         }
         let Some(database) = &self.database else {
-            let database = if self.file().exists() { open_existing(&self.file())? } else { self.make(before, events)? };
-            let written = if self.suspect { rewrite(&database, before, events) } else { Ok(()) };
-            self.database = Some(database);
-            return written;
+            self.database = Some(self.make(before, events)?);
+            return Ok(());
         };
         let text = |error: redb::Error| error.to_string();
-        let transaction = database.begin_write().map_err(|error| text(error.into()))?;
+        let transaction = begin(database).map_err(text)?;
         write(&transaction, events).map_err(text)?;
         transaction.commit().map_err(|error| text(error.into()))
     }
@@ -130,65 +154,74 @@ impl Disk {
     /// A new file that holds everything already when it gets its name.
     fn make(&self, before: &Registry, events: &[Event]) -> Result<Database, String> {
         let text = |error: io::Error| error.to_string();
-        let unfinished = self.directory.join("registry.redb.new");
-        match fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(text(error)),
-            _ => {}
-        }
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES);
-        let database = builder.create(&unfinished).map_err(|error| error.to_string())?;
-        rewrite(&database, before, events)?;
-        fs::rename(&unfinished, self.file()).map_err(text)?;
-        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(text)?;
+        let file = self.medium.begin().map_err(text)?;
+        let database = builder().create_with_backend(file).map_err(|error| error.to_string())?;
+        fill(&database, before, events)?;
+        self.medium.publish().map_err(text)?;
         Ok(database)
+    }
+
+    /// Closes the file. redb has a last word to write, which makes the next start quicker and is not needed.
+    fn close(&mut self) {
+        if let Some(database) = self.database.take() {
+            let _ = guarded::<_, String>(
+                || {
+                    drop(database);
+                    Ok(())
+                },
+                str::to_owned,
+            );
+        }
     }
 }
 
-impl Store for Disk {
+impl<M: Medium> Store for Disk<M> {
     fn commit(&mut self, before: &Registry, events: &[Event]) -> Result<(), StoreError> {
-        guarded(|| self.try_commit(before, events)).map_err(|reason| {
-            self.suspect |= self.file().exists();
-            self.database = None;
+        guarded(|| self.try_commit(before, events), str::to_owned).map_err(|reason| {
+            self.close();
             StoreError(reason)
-        })
+        })?;
+        if let Some(last) = events.last() {
+            self.medium.mark(last.revision);
+        }
+        Ok(())
     }
 }
 
 /// redb may panic over a file that was changed behind its back; that is an error here.
-fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("reading it failed an internal check".to_owned()))
+fn guarded<T, E>(work: impl FnOnce() -> Result<T, E>, failed: impl FnOnce(&str) -> E) -> Result<T, E> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(failed("reading it failed an internal check")))
 }
 
-/// Takes the directory for this process until the file is closed.
-fn lock(directory: &Path) -> Result<File, OpenError> {
-    let unusable = |source| OpenError::Unusable { directory: directory.to_owned(), source };
-    let path = directory.join("lock");
-    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut process = String::new();
-            let _ = (&mut file).take(20).read_to_string(&mut process);
-            let process = if process.trim().is_empty() { "?".to_owned() } else { process.trim().to_owned() };
-            return Err(OpenError::InUse { directory: directory.to_owned(), process });
-        }
-        Err(TryLockError::Error(source)) => return Err(unusable(source)),
-    }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(unusable)?;
-    Ok(file)
-}
-
-fn open_existing(file: &Path) -> Result<Database, String> {
+fn builder() -> Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-    builder.open(file).map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => "another process has it open".to_owned(),
-        error => error.to_string(),
-    })
+    builder
 }
 
-fn load(database: &Database, limits: Limits) -> Result<Registry, String> {
+/// What the medium holds: the file, what is in it, and how many bytes that is.
+fn read(medium: &impl Medium, limits: Limits) -> Result<(Database, Registry, u64), Failure> {
+    let file = medium.open().map_err(Failure::Io)?;
+    // An empty file would be taken for a new one.
+    if file.len().map_err(Failure::Io)? == 0 {
+        return Err(Failure::Content("it is empty".to_owned()));
+    }
+    let database = builder().create_with_backend(file).map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => Failure::Content("another process has it open".to_owned()),
+        DatabaseError::Storage(StorageError::Io(error)) if error.raw_os_error().is_some() => Failure::Io(error),
+        error => Failure::Content(error.to_string()),
+    })?;
+    let (registry, bytes) = load(&database, limits).map_err(Failure::Content)?;
+    Ok((database, registry, bytes))
+}
+
+fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_two_phase_commit(true);
+    Ok(transaction)
+}
+
+fn load(database: &Database, limits: Limits) -> Result<(Registry, u64), String> {
     let text = |error: redb::Error| error.to_string();
     let transaction = database.begin_read().map_err(|error| text(error.into()))?;
     let meta = transaction.open_table(META).map_err(|error| text(error.into()))?;
@@ -201,24 +234,26 @@ fn load(database: &Database, limits: Limits) -> Result<Registry, String> {
     let revision = number(REVISION)?.ok_or("it says no revision")?;
     let instances = transaction.open_table(INSTANCES).map_err(|error| text(error.into()))?;
     let mut entries: Vec<Entry> = Vec::new();
+    let mut bytes = 0;
     for row in instances.iter().map_err(|error| error.to_string())? {
         let (place, value) = row.map_err(|error| error.to_string())?;
+        bytes += place.value().len() as u64 + value.value().len() as u64;
         let entry = record::read(value.value()).map_err(|error| {
             format!("record {}: {error}", String::from_utf8_lossy(place.value()).replace('\0', "/"))
         })?;
         entries.push(entry);
     }
-    Ok(Registry::restore(limits, entries, revision))
+    Ok((Registry::restore(limits, entries, revision), bytes))
 }
 
 /// Everything: what was acknowledged, then `events`.
-fn rewrite(database: &Database, before: &Registry, events: &[Event]) -> Result<(), String> {
+fn fill(database: &Database, before: &Registry, events: &[Event]) -> Result<(), String> {
     let work = || -> Result<(), redb::Error> {
-        let transaction = database.begin_write()?;
-        transaction.delete_table(INSTANCES)?;
+        let transaction = begin(database)?;
         {
             let mut meta = transaction.open_table(META)?;
             meta.insert(FORMAT_KEY, FORMAT)?;
+            meta.insert(REVISION, before.revision())?;
             let mut instances = transaction.open_table(INSTANCES)?;
             for entry in before.services().flat_map(|(_, service)| service.instances()) {
                 instances.insert(record::place(&entry.key).as_slice(), bytes(entry)?.as_slice())?;
@@ -249,3 +284,6 @@ fn write(transaction: &WriteTransaction, events: &[Event]) -> Result<(), redb::E
 fn bytes(entry: &Entry) -> Result<Vec<u8>, redb::Error> {
     record::write(entry).map_err(|error| redb::Error::Io(error.into()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@
 mod catalog;
 mod disk;
 mod hold;
+mod medium;
 mod probe;
 mod prober;
 mod record;

@@ -180,6 +180,49 @@ fn damaged_and_foreign_files_are_refused_with_a_way_out_and_never_a_panic() {
     assert_eq!(refusal(&whole), None, "the whole file is accepted");
 }
 
+/// Lines that are logged while `work` runs.
+fn logged(work: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, work);
+    let text = lines.0.lock().unwrap().clone();
+    String::from_utf8(text).unwrap()
+}
+
+#[tokio::test]
+async fn i6_a_file_that_is_older_than_what_was_acknowledged_is_told_about() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("registry.redb");
+    let catalog = Catalog::open(data.path(), Limits::default()).unwrap();
+    catalog.register(key("a"), Instance::new("10.0.0.1", 80)).await.unwrap();
+    catalog.register(key("b"), Instance::new("10.0.0.1", 80)).await.unwrap();
+    let copy = std::fs::read(&file).unwrap();
+    catalog.register(key("c"), Instance::new("10.0.0.1", 80)).await.unwrap();
+    let now = std::fs::read(&file).unwrap();
+    drop(catalog);
+    for (bytes, ids_then, told) in [(copy, 2, true), (now, 3, false)] {
+        std::fs::write(data.path().join("lock"), format!("{:>10}\n{:>20}\n", 1, 3)).unwrap();
+        // Whoever had the file before may still be closing it.
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, bytes).unwrap();
+        let mut found = 0;
+        let lines = logged(|| found = ids(&reopen(data.path())).len());
+        assert_eq!((found, lines.contains("older copy, or damaged")), (ids_then, told), "{lines}");
+    }
+}
+
 /// A store that fails when it is told to, after it kept or before.
 struct Failing {
     broken: Arc<AtomicBool>,
