@@ -58,6 +58,7 @@ header_names! {
     XEnvoyAttemptCount = "x-envoy-attempt-count",
     XEnvoyOverloaded = "x-envoy-overloaded",
     XEnvoyRatelimited = "x-envoy-ratelimited",
+    XEnvoyExpectedRqTimeoutMs = "x-envoy-expected-rq-timeout-ms",
     XEnvoyUpstreamServiceTime = "x-envoy-upstream-service-time",
     GrpcStatus = "grpc-status",
 }
@@ -101,6 +102,7 @@ impl HeaderName {
             (19, b'x') => Self::XEnvoyRatelimited,
             (21, b'x') if name[8].eq_ignore_ascii_case(&b'a') => Self::XEnvoyAttemptCount,
             (21, b'x') => Self::XEnvoyOriginalPath,
+            (30, b'x') => Self::XEnvoyExpectedRqTimeoutMs,
             (29, b'x') => Self::XEnvoyUpstreamServiceTime,
             _ => return Self::Other,
         };

@@ -61,6 +61,11 @@ impl Method {
         }
     }
 
+    /// True for methods that only read (RFC 9110, section 9.2.1).
+    pub fn is_safe(&self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
+    }
+
     /// True for methods whose repetition changes nothing further (RFC 9110, section 9.2.2).
     pub fn is_idempotent(&self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace)

@@ -35,8 +35,8 @@ pub use resilience::{
     ResiliencePolicy, ResilienceSettings, RetryBudget,
 };
 pub use route::{
-    Destination, DirectResponse, HeaderMatch, HeaderOperations, HttpMatch, HttpRoute, Redirect, RedirectPort, RetryOn,
-    RetryPolicy, Rewrite, RouteAction, StringMatch, VirtualService, WeightedDestination,
+    Destination, DirectResponse, HeaderMatch, HeaderOperations, HttpMatch, HttpRoute, Redirect, RedirectPort,
+    RetryMethods, RetryOn, RetryPolicy, Rewrite, RouteAction, StringMatch, VirtualService, WeightedDestination,
 };
 pub use service::{
     Endpoint, EndpointAddress, EndpointPorts, EndpointSet, PortProtocol, Resolution, Service, ServicePort,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::{ClientTlsPolicy, LoadBalancer, Origin};
+use crate::{ClientTlsPolicy, LoadBalancer, Origin, RetryBudget};
 
 /// Istio's `DestinationRule`.
 #[derive(Clone, Debug)]
@@ -48,6 +48,8 @@ pub struct TrafficPolicy {
     pub tls: Option<ClientTlsPolicy>,
     /// A PROXY header at the start of each connection; a subset inherits it.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Retries as a share of the requests; a subset inherits it.
+    pub retry_budget: Option<RetryBudget>,
     /// Per port; replaces the destination-level blocks as a whole: blocks absent here fall back to defaults.
     pub port_level: Vec<PortPolicy>,
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::Origin;
+use crate::{Origin, RetryPolicy};
 
 /// Our own kind `ResiliencePolicy`: a circuit breaker, a retry budget and an adaptive limit for the clusters of a host.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct ResiliencePolicy {
 pub struct ResilienceSettings {
     /// Stops calls to what fails or is slow.
     pub circuit_breaker: Option<CircuitBreaker>,
+    /// Retries of routes that say nothing of them; `None` is Istio's default policy.
+    pub retries: Option<RetryPolicy>,
     /// Retries as a share of the requests.
     pub retry_budget: Option<RetryBudget>,
     /// A limit of concurrency that learns.

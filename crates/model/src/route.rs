@@ -38,8 +38,8 @@ pub struct HttpRoute {
     pub rewrite: Option<Rewrite>,
     /// Time from the complete request to the complete response, over all attempts; `None` is no limit.
     pub timeout: Option<Duration>,
-    /// Retries; Istio's default policy when the field is absent.
-    pub retries: RetryPolicy,
+    /// Retries; `None` when the route says nothing of them.
+    pub retries: Option<RetryPolicy>,
     /// Header changes for every destination.
     pub headers: HeaderOperations,
     /// Where the entry starts.
@@ -213,19 +213,61 @@ pub struct RetryPolicy {
     pub backoff: Duration,
     /// Prefer hosts that were not tried.
     pub avoid_previous_hosts: bool,
+    /// Which requests may be sent again after they may have reached a host.
+    pub methods: RetryMethods,
+    /// The longest `Retry-After` that is waited for; an answer that asks for more goes to the client.
+    pub max_retry_after: Duration,
 }
 
-impl Default for RetryPolicy {
+/// Which requests may be sent again after they may have reached a host. One that was never sent may be in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryMethods {
+    /// All, as in Istio.
+    Any,
+    /// Those that change nothing, or nothing more the second time (RFC 9110, section 9.2.2).
+    Idempotent,
+    /// Those that only read (RFC 9110, section 9.2.1).
+    Safe,
+}
+
+impl RetryPolicy {
     /// Istio's policy for routes that say nothing: 2 retries when the connection failed or was refused.
-    fn default() -> Self {
+    pub const ISTIO: Self = {
+        let mut on = RetryOn::NOTHING;
+        on.connect_failure = true;
+        on.refused_stream = true;
         Self {
             attempts: 2,
             per_try_timeout: None,
-            on: RetryOn { connect_failure: true, refused_stream: true, ..RetryOn::default() },
+            on,
             backoff: Duration::from_millis(25),
             avoid_previous_hosts: true,
+            methods: RetryMethods::Any,
+            max_retry_after: Duration::from_secs(10),
         }
+    };
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self::ISTIO
     }
+}
+
+impl RetryOn {
+    /// No condition.
+    pub const NOTHING: Self = Self {
+        server_error: false,
+        gateway_error: false,
+        reset: false,
+        reset_before_request: false,
+        connect_failure: false,
+        refused_stream: false,
+        retriable_4xx: false,
+        envoy_ratelimited: false,
+        status_codes: Vec::new(),
+        grpc: Vec::new(),
+    };
 }
 
 /// `retries.retryOn`, parsed. The gRPC conditions `unavailable` and `cancelled` of the default policy are kept as names.

@@ -4,14 +4,14 @@ use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use meshwright_codec::{write_http2_request, write_request_head};
 use meshwright_message::{BodyLength, HeaderName, Method};
-use meshwright_model::{Failure, FailureKind, Stage};
-use meshwright_snapshot::{Forward, Route, WeightedCluster};
+use meshwright_model::{Failure, FailureKind, RetryPolicy, Stage};
+use meshwright_snapshot::{Forward, WeightedCluster};
 use meshwright_telemetry::ClusterCounter;
-use meshwright_traffic::{Backoff, Criticality, Observation};
+use meshwright_traffic::{Criticality, Observation};
 use meshwright_wire::{Deadlines, Ends, Lease, Protocol, Relay, RelayError, ResponseStart, Reuse};
 use smallvec::SmallVec;
 
@@ -23,40 +23,39 @@ use crate::listener::ListenerView;
 use crate::request::Chosen;
 use crate::view::WorkerCluster;
 use crate::worker::Worker;
-use crate::{admit, broken, grpc, outlier, permit, respond, retry, upgrade};
+use crate::{admit, again, broken, outlier, permit, respond, timeout, upgrade};
 
 /// Requests that are sent again because a kept connection was closed try a kept one at most this often; then a new one.
 const STALE_TRIES: u32 = 2;
 
-/// How the line of the attempt count begins in a written head.
-const ATTEMPT_COUNT: &[u8] = b"\r\nx-envoy-attempt-count: ";
-
 /// What the tries so far have taught.
-struct Tries {
+pub(crate) struct Tries<'a> {
+    /// What is tried again.
+    pub(crate) policy: &'a RetryPolicy,
     /// Hosts to avoid, by index.
-    tried: SmallVec<[u32; 4]>,
-    /// Retries of the route's policy that were made.
-    retries: u32,
+    pub(crate) tried: SmallVec<[u32; 4]>,
+    /// Retries of the policy that were made.
+    pub(crate) retries: u32,
     /// Times that a kept connection was found closed.
-    stale: u32,
+    pub(crate) stale: u32,
     /// When the try began; the start of the request for the first.
-    began: Instant,
+    pub(crate) began: Instant,
     /// How much it matters that the request is answered, where the cluster asks for it.
     criticality: Criticality,
     /// Length of the request head within what is sent; a stream is opened with its head instead.
-    head_length: usize,
+    pub(crate) head_length: usize,
     /// What is spoken to the endpoints.
-    protocol: Protocol,
+    pub(crate) protocol: Protocol,
 }
 
 /// A try that ended without an answer.
-struct TryFailure {
-    failure: Failure,
+pub(crate) struct TryFailure {
+    pub(crate) failure: Failure,
     /// The host that is to blame, when one is.
-    host: Option<usize>,
-    nothing_sent: bool,
-    answered: bool,
-    reuse: Option<Reuse>,
+    pub(crate) host: Option<usize>,
+    pub(crate) nothing_sent: bool,
+    pub(crate) answered: bool,
+    pub(crate) reuse: Option<Reuse>,
 }
 
 impl TryFailure {
@@ -91,28 +90,21 @@ pub(crate) async fn first_answer<'a>(
     if let Some(affinity) = &cluster.cluster.affinity {
         exchange.affinity.read(affinity, connection, &exchange.request);
     }
-    let protocol = cluster.protocol(exchange.request.version);
-    let criticality = permit::criticality(&exchange.request, &cluster);
-    let mut tries = prepare(connection, exchange, chosen, destination, protocol);
-    tries.criticality = criticality;
+    let mut tries = prepare(connection, exchange, chosen, destination, &cluster);
     loop {
-        let ended = one_try(connection, exchange, &cluster, &mut tries, chosen.route).await;
+        let ended = one_try(connection, exchange, &cluster, &mut tries).await;
         let again = match ended {
-            Ok(start) => {
-                let policy = &chosen.route.retries;
-                let unwelcome = retry::on_answer(&policy.on, &connection.worker.response.borrow());
-                let again = unwelcome && tries.retries < policy.attempts && may_retry(exchange, &mut tries);
-                if !again {
-                    exchange.retries_used_up = unwelcome && policy.attempts > 0;
-                    return Ok(Answer { start, destination });
+            Ok(start) => match again::after_answer(connection, exchange, &cluster, &mut tries) {
+                Some(again) => {
+                    again::recycle(exchange, &cluster, &start);
+                    again
                 }
-                recycle(exchange, &cluster, &start);
-                true
-            }
-            Err(failed) => after_failure(&connection.worker, exchange, &cluster, (&mut tries, chosen), failed)?,
+                None => return Ok(Answer { start, destination }),
+            },
+            Err(failed) => again::after_failure(&connection.worker, exchange, &cluster, &mut tries, failed)?,
         };
-        Box::pin(pause(&connection.worker, chosen.route, &mut tries, again)).await;
-        start_again(exchange, &mut tries);
+        Box::pin(again::pause(&connection.worker, &mut tries, again)).await;
+        again::start_again(exchange, &mut tries);
     }
 }
 
@@ -124,15 +116,18 @@ pub(crate) fn choose<'a>(worker: &Worker, forward: &'a Forward) -> &'a WeightedC
 }
 
 /// Applies the changes of route and destination, and writes the request head into the relay, where bytes carry it.
-fn prepare(
+fn prepare<'a>(
     connection: &Connection,
     exchange: &mut Exchange,
-    chosen: &Chosen<'_>,
+    chosen: &Chosen<'a>,
     destination: &WeightedCluster,
-    protocol: Protocol,
-) -> Tries {
+    cluster: &'a WorkerCluster,
+) -> Tries<'a> {
     let route = chosen.route;
+    let policy = route.retries(&cluster.cluster);
     let head = &mut exchange.request;
+    let protocol = cluster.protocol(head.version);
+    let criticality = permit::criticality(head, cluster);
     admit::change_request(head, &route.headers);
     admit::change_request(head, &destination.headers);
     if let Some(rewrite) = &route.rewrite {
@@ -145,11 +140,7 @@ fn prepare(
     // A stream frames its body itself.
     let framing = if protocol == Protocol::Http2 { BodyLength::UntilClose } else { head.body };
     let mut relay = Relay::new(head.body, framing, &connection.worker.limits);
-    match (grpc::timeout(head, exchange.is_grpc, route.timeout), route.timeout) {
-        (Some(timeout), _) => relay.deadlines.route = began.checked_add(timeout),
-        (None, Some(timeout)) if head.body.is_empty() => relay.deadlines.route = began.checked_add(timeout),
-        (None, after_upload) => relay.deadlines.after_upload = after_upload,
-    }
+    timeout::begin(&mut relay.deadlines, head, exchange.is_grpc, (route.timeout, policy.per_try_timeout), began);
     if exchange.is_grpc {
         relay.allow_pauses();
     }
@@ -166,8 +157,7 @@ fn prepare(
         // Only the log would still ask for it.
         exchange.release_head(&connection.worker);
     }
-    let criticality = Criticality::default();
-    Tries { tried: SmallVec::new(), retries: 0, stale: 0, began, criticality, head_length, protocol }
+    Tries { policy, tried: SmallVec::new(), retries: 0, stale: 0, began, criticality, head_length, protocol }
 }
 
 /// One try: pick, connect, send, wait for the head.
@@ -175,15 +165,14 @@ async fn one_try(
     connection: &mut Connection,
     exchange: &mut Exchange,
     cluster: &Rc<WorkerCluster>,
-    tries: &mut Tries,
-    route: &Route,
+    tries: &mut Tries<'_>,
 ) -> Result<ResponseStart, TryFailure> {
     let picked = permit::pick(&connection.worker, cluster, exchange, &tries.tried, (tries.criticality, tries.began));
     let host = picked.map_err(|failure| TryFailure::before_sending(failure, None))?;
     if let Some(admission) = &mut exchange.admission {
         admission.occupy(host);
     }
-    let of_try = route.retries.per_try_timeout.and_then(|time| tries.began.checked_add(time));
+    let of_try = tries.policy.per_try_timeout.and_then(|time| tries.began.checked_add(time));
     let deadlines = match &mut exchange.relay {
         Some(relay) => {
             relay.deadlines.of_try = of_try;
@@ -275,7 +264,7 @@ async fn open_stream(
     exchange: &mut Exchange,
     cluster: &WorkerCluster,
     lease: &mut Lease,
-    tries: &Tries,
+    tries: &Tries<'_>,
 ) -> Result<(), TryFailure> {
     let head = &mut exchange.request;
     if tries.retries > 0 {
@@ -353,111 +342,5 @@ async fn await_answer(connection: &mut Connection, exchange: &mut Exchange) -> R
         }
         relay.keep_behind_head(&start, &mut ends);
         record.head_bytes_sent += respond::queue_interim(relay, ends.downstream, &worker.buffers, request, &head);
-    }
-}
-
-/// Decides whether another try is made after a failed one, and reports the failure to the endpoint's verdict.
-fn after_failure(
-    worker: &Worker,
-    exchange: &mut Exchange,
-    cluster: &WorkerCluster,
-    (tries, chosen): (&mut Tries, &Chosen<'_>),
-    failed: TryFailure,
-) -> Result<bool, Failure> {
-    let kind = failed.failure.kind;
-    // Dropped where nothing is said about the endpoint.
-    let permit = exchange.permit.take();
-    let stale = failed.reuse == Some(Reuse::Reused)
-        && kind == FailureKind::UpstreamClosed
-        && retry::on_stale_connection(&exchange.request.method, failed.nothing_sent, failed.answered);
-    if stale && exchange.can_send_again() {
-        tries.stale += 1;
-        return Ok(false);
-    }
-    let observation = match kind {
-        FailureKind::ConnectFailure
-        | FailureKind::UpstreamClosed
-        | FailureKind::UpstreamProtocol
-        | FailureKind::Timeout
-        | FailureKind::PerTryTimeout => Some(Observation::LocalOrigin),
-        _ => None,
-    };
-    if let (Some(host), Some(observation)) = (failed.host, observation) {
-        let now = Instant::now();
-        cluster.measure_failure(host, tries.began, now);
-        outlier::observe(cluster, host, observation, now);
-        if let Some(permit) = permit {
-            permit.failed(worker, kind, now);
-        }
-    }
-    match kind {
-        FailureKind::Timeout => cluster.metrics.count(ClusterCounter::UpstreamRqTimeout),
-        FailureKind::PerTryTimeout => cluster.metrics.count(ClusterCounter::UpstreamRqPerTryTimeout),
-        FailureKind::ConnectFailure => {
-            exchange.record.transport_failure = failed.failure.cause.clone().map(|cause| cause.into_owned().into());
-        }
-        _ => {}
-    }
-    let policy = &chosen.route.retries;
-    let wanted = retry::on_failure(&policy.on, kind, failed.nothing_sent);
-    if wanted && tries.retries >= policy.attempts && tries.retries > 0 {
-        exchange.retries_used_up = true;
-    }
-    if !wanted || tries.retries >= policy.attempts || !may_retry(exchange, tries) {
-        return Err(failed.failure);
-    }
-    if policy.avoid_previous_hosts
-        && let Some(host) = failed.host
-    {
-        tries.tried.push(host as u32);
-    }
-    Ok(true)
-}
-
-/// Takes a place for a retry, when the request can be sent again at all.
-fn may_retry(exchange: &mut Exchange, tries: &mut Tries) -> bool {
-    let allowed = exchange.can_send_again() && exchange.admission.as_mut().is_some_and(Admission::try_retry);
-    if allowed {
-        tries.retries += 1;
-    }
-    allowed
-}
-
-/// An answer is thrown away for another try: its connection is kept when the answer is complete already.
-fn recycle(exchange: &mut Exchange, cluster: &WorkerCluster, start: &ResponseStart) {
-    let Some(mut lease) = exchange.upstream.take() else { return };
-    let answer = exchange.answer;
-    let sent = exchange.relay.as_ref().is_some_and(Relay::upload_is_done);
-    if answer.keep_alive
-        && answer.body.is_empty()
-        && sent
-        && start.in_scratch.is_empty()
-        && lease.side().is_some_and(|side| side.is_clean())
-    {
-        let now = exchange.answered_at.unwrap_or_else(Instant::now);
-        lease.give_back(&cluster.pool_limits, answer.keep_alive_timeout, now);
-    }
-}
-
-/// Waits the back-off of a retry; a request that only met a closed connection goes on at once.
-async fn pause(worker: &Worker, route: &Route, tries: &mut Tries, backs_off: bool) {
-    if backs_off {
-        let backoff = Backoff { base: route.retries.backoff };
-        let delay = backoff.delay(tries.retries, &mut worker.rng.borrow_mut());
-        if delay > Duration::ZERO {
-            tokio::time::sleep(delay).await;
-        }
-    }
-    tries.began = Instant::now();
-}
-
-/// Puts the request back to its start, with the number of the try in its head.
-fn start_again(exchange: &mut Exchange, tries: &mut Tries) {
-    let Some(relay) = &mut exchange.relay else { return };
-    relay.rewind();
-    if tries.retries > 0 && tries.protocol == Protocol::Http1 {
-        let count = (tries.retries + 1).to_string();
-        let grown = relay.upload.replace_value(tries.head_length, ATTEMPT_COUNT, count.as_bytes());
-        tries.head_length += grown;
     }
 }

@@ -16,13 +16,9 @@ pub(crate) fn is_grpc(head: &RequestHead) -> bool {
     value.strip_prefix(MEDIA_TYPE).is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// The deadline that a call brings along, but not more than the route allows. A value that is not as specified says nothing.
-pub(crate) fn timeout(head: &RequestHead, is_grpc: bool, of_route: Option<Duration>) -> Option<Duration> {
-    if !is_grpc {
-        return None;
-    }
-    let wanted = parse_timeout(head.headers.get("grpc-timeout")?)?;
-    Some(of_route.map_or(wanted, |most| most.min(wanted)))
+/// The time that a call brings along. A value that is not as specified says nothing.
+pub(crate) fn timeout(head: &RequestHead) -> Option<Duration> {
+    parse_timeout(head.headers.get("grpc-timeout")?)
 }
 
 /// One to eight digits and a unit.
@@ -90,16 +86,6 @@ mod tests {
         for bad in ["", "S", "1", "-1S", "+1S", "123456789S", "99999999999H", "1s", "1 S", "0x1S"] {
             assert_eq!(read(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn the_shorter_deadline_holds() {
-        let mut head = RequestHead::default();
-        head.headers.push(b"grpc-timeout", b"5S");
-        assert_eq!(timeout(&head, true, None), Some(Duration::from_secs(5)));
-        assert_eq!(timeout(&head, true, Some(Duration::from_secs(2))), Some(Duration::from_secs(2)));
-        assert_eq!(timeout(&head, true, Some(Duration::from_secs(9))), Some(Duration::from_secs(5)));
-        assert_eq!(timeout(&head, false, None), None);
     }
 
     #[test]

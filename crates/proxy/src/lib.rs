@@ -9,6 +9,7 @@
 mod accept;
 mod admit;
 mod affinity;
+mod again;
 mod broken;
 mod clock;
 mod connection;
@@ -31,6 +32,7 @@ mod respond;
 mod retry;
 mod sources;
 mod tcp;
+mod timeout;
 mod upgrade;
 mod view;
 mod worker;

@@ -6,9 +6,7 @@ use std::time::Instant;
 
 use meshwright_codec::{ReplyFraming, write_http2_response, write_response_head};
 use meshwright_message::{BodyLength, HeaderName, Method, ResponseHead};
-use meshwright_model::{
-    DirectResponse, Failure, FailureKind, HeaderOperations, Origin, Redirect, RedirectPort, RetryPolicy, Stage,
-};
+use meshwright_model::{DirectResponse, Failure, FailureKind, HeaderOperations, Origin, Redirect, RedirectPort, Stage};
 use meshwright_snapshot::{Action, Route};
 use meshwright_telemetry::RefusalReason;
 use meshwright_wire::{Direction, Side};
@@ -243,7 +241,7 @@ pub(crate) fn https_redirect() -> &'static Route {
             status: 301,
         }),
         timeout: None,
-        retries: RetryPolicy::default(),
+        retries: None,
         rewrite: None,
         headers: HeaderOperations::default(),
         origin: Origin::flag("tls.httpsRedirect"),

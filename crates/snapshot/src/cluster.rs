@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshwright_identity::ClientTls;
-use meshwright_model::{EndpointSet, OutlierDetection, ProxyProtocol, ResilienceSettings, Service, UpstreamProtocol};
+use meshwright_model::{
+    EndpointSet, OutlierDetection, ProxyProtocol, ResilienceSettings, RetryPolicy, Service, UpstreamProtocol,
+};
 use meshwright_telemetry::DestinationLabels;
 use meshwright_traffic::{Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, Policy, Usage};
 
@@ -88,6 +90,8 @@ pub struct Cluster {
     pub limits: Limits,
     /// How many of them are.
     pub usage: Arc<Usage>,
+    /// Retries for routes that say nothing of them; `None` is Istio's default policy.
+    pub retries: Option<RetryPolicy>,
     /// Ejection of failing hosts; `None` is off.
     pub outlier: Option<Arc<OutlierDetector>>,
     /// Circuit breakers; `None` is off.
@@ -190,9 +194,10 @@ impl<'a> LiveFacts<'a> {
                 max_pending: limit(pool.max_pending_requests),
                 max_requests: limit(pool.max_requests),
                 max_retries: limit(pool.max_retries),
-                retry_budget: resilience::retry_budget(&spec.resilience),
+                retry_budget: resilience::retry_budget(&spec.resilience, spec.policy.retry_budget),
             },
             usage: previous.map_or_else(Default::default, |previous| Arc::clone(&previous.usage)),
+            retries: spec.resilience.retries.clone(),
             outlier: detector(outlier.as_ref(), previous),
             breakers,
             adaptive,

@@ -5,7 +5,7 @@
 
 use meshwright_model::{
     ClientTlsPolicy, ConnectionPool, DestinationRule, Diagnostic, LoadBalancer, Mesh, ObjectRef, OutlierDetection,
-    ProxyProtocol, Service, ServiceDirectory, ServiceId, Subset, TrafficPolicy, host,
+    ProxyProtocol, RetryBudget, Service, ServiceDirectory, ServiceId, Subset, TrafficPolicy, host,
 };
 
 /// Namespace whose rules apply when neither the client's nor the service's has one.
@@ -18,6 +18,7 @@ pub(crate) struct ClusterPolicy {
     pub(crate) connection_pool: ConnectionPool,
     pub(crate) outlier_detection: Option<OutlierDetection>,
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    pub(crate) retry_budget: Option<RetryBudget>,
 }
 
 /// For every service the index of its rule in `Mesh::destination_rules`, with a warning for each rule that covers a service
@@ -169,6 +170,7 @@ pub(crate) fn policy<'a>(
         connection_pool: blocks.connection_pool.unwrap_or_default(),
         outlier_detection: blocks.outlier_detection,
         proxy_protocol: blocks.proxy_protocol,
+        retry_budget: blocks.retry_budget,
     };
     (policy, blocks.tls)
 }
@@ -179,13 +181,15 @@ struct Blocks<'a> {
     connection_pool: Option<ConnectionPool>,
     outlier_detection: Option<OutlierDetection>,
     proxy_protocol: Option<ProxyProtocol>,
+    retry_budget: Option<RetryBudget>,
     tls: Option<&'a ClientTlsPolicy>,
 }
 
 impl<'a> Blocks<'a> {
     fn apply(&mut self, policy: &'a TrafficPolicy, port: u16) {
-        // It has no place in the settings of a port, so these leave it alone.
+        // They have no place in the settings of a port, so these leave them alone.
         self.proxy_protocol = policy.proxy_protocol.or(self.proxy_protocol);
+        self.retry_budget = policy.retry_budget.or(self.retry_budget);
         if let Some(own) = policy.port_level.iter().find(|own| own.port == port) {
             self.load_balancer = own.load_balancer.clone();
             self.connection_pool = own.connection_pool.clone();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use meshwright_model::{DirectResponse, FailureKind, HeaderOperations, Origin, Redirect, RetryPolicy};
 use meshwright_route::{CompiledRewrite, HostTable, RouteTable};
 
-use crate::{ListenerTls, TcpForward};
+use crate::{Cluster, ListenerTls, TcpForward};
 
 /// Which calls a listener takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,8 +71,8 @@ pub struct Route {
     pub action: Action,
     /// From the complete request to the complete response, over all tries; `None` is no limit.
     pub timeout: Option<Duration>,
-    /// Retries.
-    pub retries: RetryPolicy,
+    /// Retries; `None` leaves them to the cluster.
+    pub retries: Option<RetryPolicy>,
     /// Path and authority changes before forwarding.
     pub rewrite: Option<CompiledRewrite>,
     /// Header changes for every destination.
@@ -82,6 +82,12 @@ pub struct Route {
 }
 
 impl Route {
+    /// Retries on the way to `cluster`: those of the route, else of the cluster's policy, else Istio's default.
+    pub fn retries<'a>(&'a self, cluster: &'a Cluster) -> &'a RetryPolicy {
+        static ISTIO: RetryPolicy = RetryPolicy::ISTIO;
+        self.retries.as_ref().or(cluster.retries.as_ref()).unwrap_or(&ISTIO)
+    }
+
     /// What `%ROUTE_NAME%` shows for a request that matched by alternative `matched`.
     pub fn log_name(&self, matched: Option<usize>) -> &str {
         let alternative = matched.and_then(|index| self.match_names.get(index));

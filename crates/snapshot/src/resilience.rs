@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use meshwright_model::{
     AdaptiveConcurrency, BreakerPreset, BreakerScope, BreakerWindow, CircuitBreaker as BreakerSettings,
-    ConcurrencyAlgorithm, Diagnostic, Enforcement, Mesh, ObjectRef, ResiliencePolicy, ResilienceSettings, Service,
-    ServiceDirectory, ServiceId,
+    ConcurrencyAlgorithm, Diagnostic, Enforcement, Mesh, ObjectRef, ResiliencePolicy, ResilienceSettings, RetryBudget,
+    Service, ServiceDirectory, ServiceId,
 };
 use meshwright_traffic::{
     ActiveBudget, AdaptiveLimit, AdaptivePolicy, Aimd, BreakerChanges, BreakerMode, BreakerPolicy, CircuitBreaker,
@@ -169,9 +169,9 @@ fn breaker_policy(settings: &BreakerSettings, service_name: &str) -> BreakerPoli
     })
 }
 
-/// The retry budget.
-pub(crate) fn retry_budget(settings: &ResilienceSettings) -> Option<ActiveBudget> {
-    let budget = settings.retry_budget?;
+/// The retry budget: that of the policy, else that of the destination rule.
+pub(crate) fn retry_budget(settings: &ResilienceSettings, of_rule: Option<RetryBudget>) -> Option<ActiveBudget> {
+    let budget = settings.retry_budget.or(of_rule)?;
     Some(ActiveBudget { percent: budget.percent, min_concurrency: budget.min_retry_concurrency })
 }
 

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use meshwright_model::{
-    Diagnostic, GatewayRef, HttpMatch, HttpRoute, Mesh, ObjectRef, RetryPolicy, RouteAction, StringMatch,
-    VirtualService, WeightedDestination,
+    Diagnostic, GatewayRef, HttpMatch, HttpRoute, Mesh, ObjectRef, RouteAction, StringMatch, VirtualService,
+    WeightedDestination,
 };
 use meshwright_route::{CompiledRewrite, HostTable, RouteTable, Rule};
 
@@ -233,7 +233,7 @@ pub(crate) fn forward(destinations: &[WeightedDestination], namespace: &str, reg
     Forward { destinations, total_weight }
 }
 
-/// What a service serves when no virtual service covers it: everything goes to it, with Istio's default retries.
+/// What a service serves when no virtual service covers it: everything goes to it.
 fn own_route(mesh: &Mesh, service: usize, registry: &mut Registry<'_>) -> Route {
     let target: Target = registry.own_target(meshwright_model::ServiceId(service));
     Route {
@@ -244,7 +244,7 @@ fn own_route(mesh: &Mesh, service: usize, registry: &mut Registry<'_>) -> Route 
             total_weight: 1,
         }),
         timeout: None,
-        retries: RetryPolicy::default(),
+        retries: None,
         rewrite: None,
         headers: Default::default(),
         origin: mesh.services[service].origin.clone(),

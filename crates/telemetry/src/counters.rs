@@ -74,6 +74,8 @@ closed_set! {
         UpstreamRqRetry,
         /// A retry was not made because of the retry limit.
         UpstreamRqRetryOverflow,
+        /// A retry was not made because the service asked for a longer pause than is waited.
+        RetryAfterTooLong,
         /// The route's timeout ended a request.
         UpstreamRqTimeout,
         /// The timeout of one try ended that try.

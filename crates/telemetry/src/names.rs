@@ -210,6 +210,10 @@ pub(crate) const fn of_cluster_counter(which: ClusterCounter) -> Family {
         ClusterCounter::UpstreamRqRetryOverflow => {
             counter("envoy_cluster_upstream_rq_retry_overflow", "Retries not made because of the retry limit.")
         }
+        ClusterCounter::RetryAfterTooLong => counter(
+            "meshwright_cluster_retry_after_too_long_total",
+            "Retries not made because the service asked for a longer pause (Retry-After) than is waited.",
+        ),
         ClusterCounter::UpstreamRqTimeout => {
             counter("envoy_cluster_upstream_rq_timeout", "Requests ended by the timeout of their route.")
         }

@@ -65,7 +65,7 @@ pub(crate) static KINDS: &[Kind] = &[
         name: "ResiliencePolicy",
         api_versions: resilience_policy::API_VERSIONS,
         message: &resilience_policy::DOCUMENT,
-        doc: "Our own: circuit breaker, retry budget and adaptive concurrency of a service.",
+        doc: "Our own: what a service does when it fails, is slow, or is asked for too much.",
     },
     Kind {
         name: "ServiceEntry",

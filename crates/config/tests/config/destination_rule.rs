@@ -130,6 +130,10 @@ fn every_mistake_in_a_destination_rule_is_named_at_its_place() {
             error("choice", "spec.trafficPolicy.loadBalancer.consistentHash", "cannot both be given"),
         ),
         (
+            policy("{retryBudget: {percent: §101}}"),
+            error("range", "spec.trafficPolicy.retryBudget.percent", "from 0 to 100"),
+        ),
+        (
             policy("{tunnel: {}, §proxyProtocol: {version: V1}}"),
             error("choice", "spec.trafficPolicy.proxyProtocol", "tunnel and proxyProtocol must not be set together"),
         ),

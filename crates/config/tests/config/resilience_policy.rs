@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use meshwright_model::{
-    BreakerPreset, BreakerScope, BreakerWindow, ConcurrencyAlgorithm, Enforcement, RetryBudget, Severity,
+    BreakerPreset, BreakerScope, BreakerWindow, ConcurrencyAlgorithm, Enforcement, RetryBudget, RetryMethods, RetryOn,
+    RetryPolicy, Severity,
 };
 
 use crate::case::{error, expect, expect_with, mesh, read_with, warning};
@@ -33,6 +34,13 @@ circuitBreaker:
   timeoutGrowthPercent: 200
   maxTimeout: 1m
   timeoutJitterPercent: 10
+retries:
+  attempts: 5
+  retryOn: 5xx,409
+  methods: IDEMPOTENT
+  perTryTimeout: 2s
+  backoff: 0.1s
+  maxRetryAfter: 30s
 retryBudget: {percent: 25}
 adaptiveConcurrency:
   algorithm: VEGAS
@@ -57,6 +65,18 @@ adaptiveConcurrency:
     assert_eq!((breaker.probes_by_rates, breaker.max_half_open_time), (Some(true), Some(Duration::ZERO)));
     assert_eq!((breaker.timeout, breaker.max_timeout), (Some(Duration::from_secs(5)), Some(Duration::from_secs(60))));
     assert_eq!((breaker.timeout_growth_percent, breaker.timeout_jitter_percent), (Some(200), Some(10)));
+    assert_eq!(
+        policy.settings.retries,
+        Some(RetryPolicy {
+            attempts: 5,
+            per_try_timeout: Some(Duration::from_secs(2)),
+            on: RetryOn { server_error: true, status_codes: vec![409], ..RetryOn::default() },
+            backoff: Duration::from_millis(100),
+            avoid_previous_hosts: true,
+            methods: RetryMethods::Idempotent,
+            max_retry_after: Duration::from_secs(30),
+        })
+    );
     assert_eq!(policy.settings.retry_budget, Some(RetryBudget { percent: 25, min_retry_concurrency: 3 }));
     let adaptive = policy.settings.adaptive_concurrency.as_ref().expect("a limit");
     assert_eq!((adaptive.algorithm, adaptive.enforcement), (ConcurrencyAlgorithm::Vegas, Enforcement::Enforce));
@@ -80,6 +100,7 @@ fn an_adaptive_limit_observes_and_a_breaker_decides_unless_told_otherwise() {
 fn every_mistake_is_named_at_its_place() {
     let breaker = |text: &str| format!("host: a\ncircuitBreaker: {{{text}}}");
     let adaptive = |text: &str| format!("host: a\nadaptiveConcurrency: {{{text}}}");
+    let retries = |text: &str| format!("host: a\nretries: {{{text}}}");
     let cases = [
         ("§retryBudget: {}".to_owned(), error("invalid-host", "spec.host", "the resilience policy has no host")),
         ("host: §'*a'\nretryBudget: {}".to_owned(), error("invalid-host", "spec.host", "partial wildcard")),
@@ -102,6 +123,9 @@ fn every_mistake_is_named_at_its_place() {
             breaker("timeout: 10s, maxTimeout: §5s"),
             error("range", "spec.circuitBreaker.maxTimeout", "maxTimeout is less than timeout"),
         ),
+        (retries("methods: §SOME"), error("unknown-value", "spec.retries.methods", "SOME")),
+        (retries("retryOn: §5xxx"), error("unknown-value", "spec.retries.retryOn", "5xxx")),
+        (retries("attempts: §-1"), error("wrong-type", "spec.retries.attempts", "-1")),
         (
             adaptive("minLimit: 10, maxLimit: §5"),
             error("range", "spec.adaptiveConcurrency.maxLimit", "maxLimit is less than minLimit"),

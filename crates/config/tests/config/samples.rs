@@ -56,7 +56,7 @@ fn the_gateway_sample_loads_with_the_two_warnings_that_it_deserves() {
     assert_eq!(routes.gateways, [named]);
     assert_eq!(routes.http.len(), 2);
     assert_eq!(routes.http[0].matches[0].uri, Some(StringMatch::Prefix("/users".to_owned())));
-    assert_eq!(routes.http[0].retries.attempts, 2);
+    assert_eq!(routes.http[0].retries, None);
     assert_eq!(routes.http[0].timeout, None);
     assert_eq!(routes.http[0].origin.line, 27);
     let RouteAction::Forward(destinations) = &routes.http[1].action else { panic!("a forwarding route") };

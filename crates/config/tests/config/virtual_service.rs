@@ -482,13 +482,14 @@ fn everything_that_a_route_can_say_is_read() {
     assert_eq!(route.timeout, Some(Duration::from_millis(61_500)));
     assert_eq!(
         route.retries,
-        RetryPolicy {
+        Some(RetryPolicy {
             attempts: 3,
             per_try_timeout: Some(Duration::from_secs(2)),
             on: RetryOn { server_error: true, status_codes: vec![503], grpc: vec![14], ..RetryOn::default() },
             backoff: Duration::from_millis(50),
             avoid_previous_hosts: false,
-        }
+            ..RetryPolicy::ISTIO
+        })
     );
     assert_eq!(route.headers.request_add, [("a".to_owned(), "100%".to_owned())]);
     assert_eq!(route.headers.response_remove, ["server"]);
@@ -507,10 +508,10 @@ fn redirects_and_direct_responses_are_read() {
 }
 
 #[test]
-fn a_timeout_of_zero_is_no_timeout_and_absent_retries_are_the_default() {
+fn a_timeout_of_zero_is_no_timeout_and_absent_retries_are_left_open() {
     let mesh = mesh(&routes(&format!("- timeout: 0s\n  {ROUTE}")));
     assert_eq!(only_route(&mesh).timeout, None);
-    assert_eq!(only_route(&mesh).retries, RetryPolicy::default());
+    assert_eq!(only_route(&mesh).retries, None);
     let off = crate::case::mesh(&routes(&format!("- retries: {{attempts: 0}}\n  {ROUTE}")));
-    assert_eq!(only_route(&off).retries.attempts, 0);
+    assert_eq!(only_route(&off).retries.as_ref().map(|retries| retries.attempts), Some(0));
 }

@@ -79,7 +79,7 @@ fn of_route(snapshot: &Snapshot, route: &Arc<Route>, configured: &Configured<'_>
             .unwrap_or_default(),
         "action": of_action(snapshot, &route.action),
         "timeout": route.timeout.map(seconds),
-        "retries": rules::of_retries(&route.retries),
+        "retries": route.retries.as_ref().map(rules::of_retries),
         "rewrite": written.and_then(|written| written.rewrite.as_ref()).map(rules::of_rewrite),
         "headers": rules::of_headers(&route.headers),
     })

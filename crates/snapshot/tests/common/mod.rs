@@ -7,9 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use meshwright_message::{RequestHead, Scheme};
 use meshwright_model::{
     Destination, DestinationRule, Diagnostic, DirectResponse, Endpoint, EndpointAddress, EndpointPorts, Gateway,
-    GatewayRef, HeaderOperations, HttpMatch, HttpRoute, Mesh, Origin, PortProtocol, Resolution, RetryPolicy,
-    RouteAction, Server, ServerHost, ServerProtocol, Service, ServicePort, ServiceSource, StringMatch, Subset,
-    TrafficPolicy, VirtualService, WeightedDestination, host,
+    GatewayRef, HeaderOperations, HttpMatch, HttpRoute, Mesh, Origin, PortProtocol, Resolution, RouteAction, Server,
+    ServerHost, ServerProtocol, Service, ServicePort, ServiceSource, StringMatch, Subset, TrafficPolicy,
+    VirtualService, WeightedDestination, host,
 };
 use meshwright_route::Site;
 use meshwright_snapshot::{Action, CompileOptions, Listener, Route, Snapshot, Target, compile};
@@ -119,7 +119,7 @@ pub fn answer(name: &str, matches: Vec<HttpMatch>) -> HttpRoute {
         action: RouteAction::DirectResponse(DirectResponse { status: 200, body: Vec::new() }),
         rewrite: None,
         timeout: None,
-        retries: RetryPolicy::default(),
+        retries: None,
         headers: HeaderOperations::default(),
         origin: origin(1),
     }

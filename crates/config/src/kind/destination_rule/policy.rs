@@ -3,7 +3,7 @@
 //! 0 in a limit counts as unset, as in Istio, and is said to.
 
 use meshwright_model::{
-    ConnectionPool, Diagnostic, LoadBalancer, LocalitySetting, PortPolicy, ProxyProtocol, TrafficPolicy,
+    ConnectionPool, Diagnostic, LoadBalancer, LocalitySetting, PortPolicy, ProxyProtocol, RetryBudget, TrafficPolicy,
 };
 
 use super::super::port_number;
@@ -31,6 +31,7 @@ pub(super) fn read(owner: &Record, reporter: &mut Reporter<'_>) -> TrafficPolicy
         outlier_detection: outlier::read(record, reporter),
         tls: tls::read(record, reporter),
         proxy_protocol: read_proxy_protocol(record),
+        retry_budget: record.record("retryBudget").map(|block| read_retry_budget(block, reporter)),
         port_level: Vec::new(),
     };
     if record.has("tunnel") && record.has("proxyProtocol") {
@@ -112,6 +113,33 @@ fn read_proxy_protocol(record: &Record) -> Option<ProxyProtocol> {
         Some("V2") => ProxyProtocol::Version2,
         _ => ProxyProtocol::Version1,
     })
+}
+
+/// A share in whole percent; Istio takes fractions.
+fn read_retry_budget(record: &Record, reporter: &mut Reporter<'_>) -> RetryBudget {
+    let written = record.number("percent");
+    if let Some(percent) = written.filter(|percent| !(0.0..=100.0).contains(percent)) {
+        let finding = Diagnostic::error("range", "the percentage of a retry budget must be from 0 to 100")
+            .with_value(percent.to_string())
+            .with_allowed("0 to 100")
+            .with_effect("it would be no share of the requests")
+            .with_suggestion("write for example `percent: 20`");
+        reporter.add(&record.place_of("percent"), finding);
+    }
+    let percent = written.unwrap_or(20.0).clamp(0.0, 100.0);
+    // In range.
+    let whole = percent.round() as u32;
+    if f64::from(whole) != percent {
+        let finding =
+            Diagnostic::warning("rounded", format!("a retry budget of {percent} percent is taken as {whole}"))
+                .with_value(percent.to_string())
+                .with_allowed("whole percent")
+                .with_effect(format!("{whole} retries for 100 requests in flight"))
+                .with_suggestion(format!("write `percent: {whole}`"));
+        reporter.add(&record.place_of("percent"), finding);
+    }
+    let fewest = record.whole("minRetryConcurrency").and_then(|fewest| u32::try_from(fewest).ok());
+    RetryBudget { percent: whole, min_retry_concurrency: fewest.unwrap_or(3) }
 }
 
 /// Without ejection nobody notices that the near endpoints fail, so that nothing would ever go elsewhere.

@@ -53,12 +53,7 @@ static TRAFFIC_POLICY: Message = message(
         full("portLevelSettings", Type::List(&Type::Message(&PORT_POLICY)), "Policies of single ports."),
         warned("tunnel", Type::Message(&TUNNEL), "Tunnel to the service.", "connections are made directly"),
         full("proxyProtocol", Type::Message(&PROXY_PROTOCOL), "A PROXY header at the start of every connection."),
-        warned(
-            "retryBudget",
-            Type::Message(&RETRY_BUDGET),
-            "Share of retries.",
-            "only maxRetries limits retries, or the retryBudget of a ResiliencePolicy",
-        ),
+        full("retryBudget", Type::Message(&RETRY_BUDGET), "Retries as a share of the requests; replaces maxRetries."),
     ],
 );
 
@@ -275,8 +270,13 @@ static PROXY_VERSIONS: Words = Words { what: "version", values: &[("V1", 0), ("V
 static RETRY_BUDGET: Message = message(
     "RetryBudget",
     &[
-        full("percent", Type::Number, "Share of active requests."),
-        full("minRetryConcurrency", UINT32, "Retries that are always allowed."),
-        full("budgetInterval", Type::Duration, "Time over which requests count."),
+        full("percent", Type::Number, "Share of the requests in flight or waiting, 0 to 100; 20 by default."),
+        full("minRetryConcurrency", UINT32, "Retries that may always be in flight; 3 by default."),
+        warned(
+            "budgetInterval",
+            Type::Duration,
+            "Time over which requests count.",
+            "only requests that are in flight or wait at this moment count",
+        ),
     ],
 );

@@ -23,6 +23,7 @@ use crate::node::Place;
 use crate::record::{Data, Record};
 
 pub(crate) use action::check_subset_name;
+pub(super) use retry::read_conditions as read_retry_conditions;
 pub(super) use table::DOCUMENT;
 
 /// Reads a virtual service.

@@ -30,9 +30,9 @@ const CONDITIONS: [&str; 16] = [
     "unavailable",
 ];
 
-/// Reads `retries` of a route; Istio's default policy when it is absent.
-pub(super) fn read(route: &Record, timeout: Option<Duration>, reporter: &mut Reporter<'_>) -> RetryPolicy {
-    let Some(retries) = route.record("retries") else { return RetryPolicy::default() };
+/// Reads `retries` of a route.
+pub(super) fn read(route: &Record, timeout: Option<Duration>, reporter: &mut Reporter<'_>) -> Option<RetryPolicy> {
+    let retries = route.record("retries")?;
     let attempts = read_attempts(retries, reporter);
     let mut policy = RetryPolicy { attempts, ..RetryPolicy::default() };
     policy.per_try_timeout = retries.duration("perTryTimeout");
@@ -46,7 +46,7 @@ pub(super) fn read(route: &Record, timeout: Option<Duration>, reporter: &mut Rep
         policy.avoid_previous_hosts = avoid;
     }
     check_time(&policy, retries, timeout, reporter);
-    policy
+    Some(policy)
 }
 
 fn read_attempts(retries: &Record, reporter: &mut Reporter<'_>) -> u32 {
@@ -76,7 +76,8 @@ fn read_attempts(retries: &Record, reporter: &mut Reporter<'_>) -> u32 {
     count
 }
 
-fn read_conditions(text: &str, place: &Place, reporter: &mut Reporter<'_>) -> RetryOn {
+/// Reads a list of conditions.
+pub(crate) fn read_conditions(text: &str, place: &Place, reporter: &mut Reporter<'_>) -> RetryOn {
     let mut on = RetryOn::default();
     for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
         match word {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use meshwright_model::{
     ClientTlsPolicy, ConnectionPool, DestinationRule, EndpointPorts, EndpointSet, OutlierDetection, PortProtocol,
-    ProxyProtocol, Resolution, Service, Subset, TrafficPolicy, UpstreamProtocol,
+    ProxyProtocol, Resolution, RetryPolicy, Service, Subset, TrafficPolicy, UpstreamProtocol,
 };
 use meshwright_snapshot::{Cluster, Snapshot};
 use meshwright_traffic::{Group, Limits, OutlierPolicy};
 use serde_json::{Value, json};
 
-use super::{load_balancer, place, resilience, seconds, stream};
+use super::{load_balancer, place, resilience, rules, seconds, stream};
 
 pub(super) fn of_cluster(cluster: &Cluster) -> Value {
     let endpoints: Vec<Value> = cluster
@@ -30,6 +30,7 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Value {
         "policy": cluster.policy.as_str(),
         "groups": cluster.hosts.groups().map(|group| of_group(cluster, &group)).collect::<Vec<_>>(),
         "limits": of_limits(&cluster.limits),
+        "retries": rules::of_retries(cluster.retries.as_ref().unwrap_or(&RetryPolicy::ISTIO)),
         "outlier_detection": cluster.outlier.as_ref().map(|detector| of_outlier_policy(detector.policy())),
         "circuit_breaker": cluster.breakers.as_ref().map(resilience::of_breakers),
         "adaptive_concurrency": cluster.adaptive.as_ref().map(resilience::of_adaptive),
@@ -212,6 +213,9 @@ fn of_traffic_policy(policy: &TrafficPolicy) -> Value {
         "outlier_detection": policy.outlier_detection.as_ref().map(of_outlier_detection),
         "tls": policy.tls.as_ref().map(of_tls),
         "proxy_protocol": policy.proxy_protocol.map(of_proxy_protocol),
+        "retry_budget": policy.retry_budget.map(|budget| {
+            json!({ "percent": budget.percent, "min_retry_concurrency": budget.min_retry_concurrency })
+        }),
         "port_level_settings": ports,
     })
 }

@@ -65,6 +65,7 @@ pub(super) fn of_policy(policy: &ResiliencePolicy) -> Value {
         "host": policy.host,
         "origin": place(&policy.origin),
         "circuit_breaker": policy.settings.circuit_breaker.is_some(),
+        "retries": policy.settings.retries.is_some(),
         "retry_budget": policy.settings.retry_budget.is_some(),
         "adaptive_concurrency": policy.settings.adaptive_concurrency.is_some(),
     })

@@ -1,8 +1,8 @@
 //! Virtual services as JSON: conditions, rewrites, retries, header changes. Names are Istio's, in snake case.
 
 use meshwright_model::{
-    GatewayRef, HeaderMatch, HeaderOperations, HttpMatch, Redirect, RedirectPort, RetryOn, RetryPolicy, Rewrite,
-    StringMatch, VirtualService,
+    GatewayRef, HeaderMatch, HeaderOperations, HttpMatch, Redirect, RedirectPort, RetryMethods, RetryOn, RetryPolicy,
+    Rewrite, StringMatch, VirtualService,
 };
 use serde_json::{Map, Value, json};
 
@@ -103,6 +103,12 @@ pub(super) fn of_retries(retries: &RetryPolicy) -> Value {
         "retry_on": of_retry_on(&retries.on),
         "backoff": seconds(retries.backoff),
         "avoid_previous_hosts": retries.avoid_previous_hosts,
+        "methods": match retries.methods {
+            RetryMethods::Any => "ANY",
+            RetryMethods::Idempotent => "IDEMPOTENT",
+            RetryMethods::Safe => "SAFE",
+        },
+        "max_retry_after": seconds(retries.max_retry_after),
     })
 }
 

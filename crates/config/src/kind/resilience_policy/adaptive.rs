@@ -1,0 +1,53 @@
+//! `adaptiveConcurrency`: how the limit learns, and who finds it full first.
+
+use std::time::Duration;
+
+use meshwright_model::{AdaptiveConcurrency, ConcurrencyAlgorithm, Diagnostic, Enforcement};
+
+use super::{at_least, number};
+use crate::finding::Reporter;
+use crate::name;
+use crate::record::Record;
+
+/// Reads the block.
+pub(super) fn read(record: &Record, reporter: &mut Reporter<'_>) -> AdaptiveConcurrency {
+    let header = record.text("criticalityHeader").map(str::to_ascii_lowercase);
+    if let Some(header) = header.as_deref().filter(|header| !name::is_header_name(header)) {
+        let finding = Diagnostic::error("invalid-name", format!("{header:?} is no name of a header"))
+            .with_value(header)
+            .with_allowed("letters, digits and hyphens")
+            .with_suggestion("write for example `criticalityHeader: x-criticality`");
+        reporter.add(&record.place_of("criticalityHeader"), finding);
+    }
+    for field in ["sheddablePlusPercent", "sheddablePercent"] {
+        if record.has(field) && header.is_none() {
+            let finding = Diagnostic::warning("ineffective", format!("{field} needs a criticalityHeader"))
+                .with_effect("every request is critical and may use the whole limit")
+                .with_suggestion("add for example `criticalityHeader: x-criticality`");
+            reporter.add(&record.key_of(field), finding);
+        }
+    }
+    let limits = ["minLimit", "maxLimit"].map(|field| number(record, field));
+    let (min, max) = (limits[0].unwrap_or(20), limits[1].unwrap_or(200));
+    if max < min {
+        at_least("maxLimit", "minLimit", record, reporter);
+    }
+    AdaptiveConcurrency {
+        algorithm: match record.word("algorithm") {
+            Some("VEGAS") => ConcurrencyAlgorithm::Vegas,
+            Some("AIMD") => ConcurrencyAlgorithm::Aimd,
+            _ => ConcurrencyAlgorithm::Gradient2,
+        },
+        enforcement: match record.word("mode") {
+            Some("ENFORCE") => Enforcement::Enforce,
+            _ => Enforcement::Observe,
+        },
+        initial_limit: number(record, "initialLimit"),
+        min_limit: limits[0],
+        max_limit: limits[1],
+        window: record.duration("window").filter(|window| *window > Duration::ZERO),
+        criticality_header: header,
+        sheddable_plus_percent: number(record, "sheddablePlusPercent"),
+        sheddable_percent: number(record, "sheddablePercent"),
+    }
+}

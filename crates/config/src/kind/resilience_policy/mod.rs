@@ -1,0 +1,92 @@
+//! `ResiliencePolicy`, our own kind: what a host does when it fails, is slow or is asked for too much, for which Istio has no
+//! field. Each block is one file.
+//!
+//! Knows one document. Whether the host exists is asked in `check/destination.rs`, which policy a service gets is decided
+//! in `meshwright-snapshot`.
+
+mod adaptive;
+mod breaker;
+mod retries;
+mod table;
+
+use meshwright_model::{Diagnostic, ResiliencePolicy, ResilienceSettings};
+
+use super::{Document, Object};
+use crate::finding::Reporter;
+use crate::name;
+use crate::record::Record;
+
+pub(super) use table::DOCUMENT;
+use table::SPEC;
+
+/// The `apiVersion` of our own kinds.
+pub(super) const API_VERSIONS: &[&str] = &["meshwright.io/v1alpha1"];
+
+/// Reads a resilience policy.
+pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Object<ResiliencePolicy> {
+    let spec = document.spec(&SPEC);
+    let settings = ResilienceSettings {
+        circuit_breaker: spec.record("circuitBreaker").map(|block| breaker::read(block, reporter)),
+        retries: spec.record("retries").map(|block| retries::read(block, reporter)),
+        retry_budget: spec.record("retryBudget").map(retries::read_budget),
+        adaptive_concurrency: spec.record("adaptiveConcurrency").map(|block| adaptive::read(block, reporter)),
+    };
+    let blocks = ["circuitBreaker", "retries", "retryBudget", "adaptiveConcurrency"];
+    if !blocks.iter().any(|block| spec.has(block)) {
+        let finding = Diagnostic::error("empty-block", "the resilience policy says nothing")
+            .with_allowed(crate::text::listed(&blocks))
+            .with_effect("it would have no effect")
+            .with_suggestion("add for example `circuitBreaker: {preset: HYSTRIX}`");
+        reporter.add(&spec.place, finding);
+    }
+    let policy = ResiliencePolicy {
+        name: document.name(),
+        namespace: document.namespace.clone(),
+        host: read_host(&spec, reporter),
+        settings,
+        origin: document.origin(),
+    };
+    document.object(spec, policy)
+}
+
+fn read_host(spec: &Record, reporter: &mut Reporter<'_>) -> String {
+    let host = match spec.text("host") {
+        Some(host) => host,
+        None if spec.has("host") => return String::new(),
+        None => "",
+    };
+    let problem = match host {
+        "" => Some("the resilience policy has no host".to_owned()),
+        host => name::host_problem(host),
+    };
+    if let Some(problem) = problem {
+        let finding = Diagnostic::error("invalid-host", problem)
+            .with_value(host)
+            .with_allowed("a service: short, `name.namespace`, full, an external host, `*.suffix`, or `*`")
+            .with_effect("the policy would belong to no service")
+            .with_suggestion("add for example `host: my-service`");
+        reporter.add(&spec.place_of("host"), finding);
+    }
+    host.to_ascii_lowercase()
+}
+
+fn number(record: &Record, field: &str) -> Option<u32> {
+    record.whole(field).and_then(|value| u32::try_from(value).ok())
+}
+
+fn needs(field: &str, other: &str, example: &str, record: &Record, reporter: &mut Reporter<'_>) {
+    let finding = Diagnostic::error("missing-field", format!("{field} needs {other} beside it"))
+        .with_allowed(format!("both, or {other} alone"))
+        .with_effect("it would mean nothing")
+        .with_suggestion(format!("add for example `{other}: {example}`"));
+    reporter.add(&record.key_of(field), finding);
+}
+
+fn at_least(field: &str, least: &str, record: &Record, reporter: &mut Reporter<'_>) {
+    let finding = Diagnostic::error("range", format!("{field} is less than {least}"))
+        .with_allowed(format!("{least} or more"))
+        .with_effect("no value could be in between")
+        .with_suggestion(format!("raise {field}, or lower {least}"));
+    let place = if record.has(field) { record.place_of(field) } else { record.place_of(least) };
+    reporter.add(&place, finding);
+}

@@ -1,0 +1,111 @@
+//! The field tables of `ResiliencePolicy`.
+
+use super::super::{API_VERSION, KIND, METADATA, STATUS};
+use crate::table::{Message, Type, UINT32, Words, choice, full, message};
+
+const PERCENT: Type = Type::Whole(1, 100);
+const COUNT: Type = Type::Whole(1, 1_000_000);
+
+/// The whole document.
+pub(crate) static DOCUMENT: Message = message(
+    "ResiliencePolicy",
+    &[API_VERSION, KIND, METADATA, full("spec", Type::Message(&SPEC), "The policy."), STATUS],
+);
+
+pub(super) static SPEC: Message = message(
+    "ResiliencePolicy.spec",
+    &[
+        full("host", Type::Text, "The service, or a wildcard over several; as in DestinationRule."),
+        full("circuitBreaker", Type::Message(&CIRCUIT_BREAKER), "Stops requests to what fails or is slow."),
+        full("retries", Type::Message(&RETRIES), "Retries of routes that say nothing of them."),
+        full("retryBudget", Type::Message(&RETRY_BUDGET), "Retries as a share of the requests; replaces maxRetries."),
+        full("adaptiveConcurrency", Type::Message(&ADAPTIVE), "A limit of requests that learns from latency."),
+    ],
+);
+
+static CIRCUIT_BREAKER: Message = choice(
+    "ResiliencePolicy.CircuitBreaker",
+    &[
+        full("preset", Type::Word(&PRESETS), "Where values come from that are not given; GOBREAKER by default."),
+        full("scope", Type::Word(&SCOPES), "One breaker per cluster (the default), or per endpoint of it."),
+        full("mode", Type::Word(&MODES), "ENFORCE by default; OBSERVE counts and says, and refuses nothing."),
+        full("consecutiveFailures", UINT32, "Failures in a row that trip; 0 is off."),
+        full("failurePercent", PERCENT, "Share of failed requests in the window that trips."),
+        full("slowCallDuration", Type::Duration, "Time to the head of the answer beyond which a request is slow."),
+        full("slowCallPercent", PERCENT, "Share of slow requests in the window that trips; 100 by default."),
+        full("minimumCalls", UINT32, "Requests in the window before a share is looked at."),
+        full("windowCalls", COUNT, "Shares are taken over so many requests."),
+        full("windowTime", Type::Duration, "Shares are taken over so long, in buckets of a tenth."),
+        full("interval", Type::DurationOrZero, "Shares are taken from the start, anew at every interval; 0s is never."),
+        full("maxRequests", COUNT, "Requests let through while half-open."),
+        full("probesByRates", Type::Boolean, "Judge these by their shares instead of each by itself."),
+        full("maxHalfOpenTime", Type::DurationOrZero, "Longest time half-open; 0s, the default, is without end."),
+        full("timeout", Type::Duration, "Time that it stays open the first time."),
+        full("timeoutGrowthPercent", Type::Whole(100, 1_000), "Each further open time in percent of the one before."),
+        full("maxTimeout", Type::Duration, "Longest open time; ten times timeout where that grows."),
+        full("timeoutJitterPercent", Type::Whole(0, 100), "Share around the open time from which it is drawn."),
+    ],
+    &[&["windowCalls", "windowTime", "interval"]],
+);
+
+static PRESETS: Words =
+    Words { what: "preset", values: &[("GOBREAKER", 0), ("HYSTRIX", 1), ("RESILIENCE4J", 2), ("SERVICE_NAME", 3)] };
+
+static SCOPES: Words = Words { what: "scope", values: &[("CLUSTER", 0), ("ENDPOINT", 1)] };
+
+static MODES: Words = Words { what: "mode", values: &[("ENFORCE", 0), ("OBSERVE", 1)] };
+
+static RETRIES: Message = message(
+    "ResiliencePolicy.Retries",
+    &[
+        full("attempts", Type::Whole(0, 100), "Retries after the first try; 2 by default, 0 is off."),
+        full(
+            "retryOn",
+            Type::Text,
+            "What is retried, a list as in VirtualService; `gateway-error,reset,connect-failure` by default.",
+        ),
+        full("methods", Type::Word(&METHODS), "What may be sent twice: SAFE (default), IDEMPOTENT or ANY."),
+        full("perTryTimeout", Type::Duration, "Time for one try."),
+        full("backoff", Type::Duration, "First back-off; 25ms by default."),
+        full(
+            "maxRetryAfter",
+            Type::DurationOrZero,
+            "Longest Retry-After that is waited for; 10s by default, 0s takes no notice of it.",
+        ),
+    ],
+);
+
+static METHODS: Words = Words { what: "methods", values: &[("SAFE", 0), ("IDEMPOTENT", 1), ("ANY", 2)] };
+
+static RETRY_BUDGET: Message = message(
+    "ResiliencePolicy.RetryBudget",
+    &[
+        full("percent", Type::Whole(0, 100), "Share of the requests in flight or waiting; 20 by default."),
+        full("minRetryConcurrency", UINT32, "Retries that may always be in flight; 3 by default."),
+    ],
+);
+
+static ADAPTIVE: Message = message(
+    "ResiliencePolicy.AdaptiveConcurrency",
+    &[
+        full("algorithm", Type::Word(&ALGORITHMS), "GRADIENT2 by default."),
+        full("mode", Type::Word(&MODES), "OBSERVE by default: it learns and refuses nothing. ENFORCE refuses."),
+        full("initialLimit", COUNT, "Requests that may be in flight at first; 20 by default."),
+        full("minLimit", COUNT, "The limit is never lower; 20 by default."),
+        full("maxLimit", COUNT, "The limit is never higher; 200 by default."),
+        full("window", Type::Duration, "Latencies are averaged over so long; 1s by default."),
+        full(
+            "criticalityHeader",
+            Type::Text,
+            "Header that says how critical a request is; without it all are critical.",
+        ),
+        full(
+            "sheddablePlusPercent",
+            PERCENT,
+            "Share of the limit for requests that are sheddable-plus; 80 by default.",
+        ),
+        full("sheddablePercent", PERCENT, "Share of the limit for requests that are sheddable; 50 by default."),
+    ],
+);
+
+static ALGORITHMS: Words = Words { what: "algorithm", values: &[("GRADIENT2", 0), ("VEGAS", 1), ("AIMD", 2)] };
