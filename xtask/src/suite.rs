@@ -25,8 +25,14 @@ const PROGRAMS: [Requirement; 9] = [
 ];
 
 /// Python packages that capability tests use as clients, in `python` of the build directory.
-const PYTHON_PACKAGES: [&str; 4] =
-    ["grpcio==1.85.3", "websockets==17.4", "py-eureka-client==0.13.3", "py-consul==1.8.0"];
+const PYTHON_PACKAGES: [&str; 6] = [
+    "grpcio==1.85.3",
+    "websockets==17.4",
+    "h2==4.4.1",
+    "sslyze==6.3.1",
+    "py-eureka-client==0.13.3",
+    "py-consul==1.8.0",
+];
 
 /// Packages of Node.js that capability tests use as clients, in `node` of the build directory.
 const NODE_PACKAGES: [&str; 2] = ["eureka-js-client@4.5.0", "consul@2.0.1"];

@@ -7,6 +7,7 @@
 mod buffers;
 mod deadline;
 mod direction;
+pub mod hello;
 pub mod http2;
 mod lease;
 mod limits;

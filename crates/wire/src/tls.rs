@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustls::pki_types::ServerName;
-use rustls::server::{Accepted, Acceptor};
+use rustls::server::{Accepted, AcceptedAlert};
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::hello::{self, HelloError, HelloScan};
 use crate::net::TcpStream;
 
 /// A TLS session over a socket.
@@ -181,6 +182,12 @@ impl TlsStream {
     }
 }
 
+/// Sends an alert as far as the kernel takes it now; the connection ends either way.
+fn say(tcp: &mut TcpStream, mut alert: AcceptedAlert) {
+    let cx = &mut Context::from_waker(std::task::Waker::noop());
+    let _ = alert.write_all(&mut Blocking { tcp, cx });
+}
+
 /// A client has said hello: it waits for a certificate, or to be handed on as it is.
 pub struct Hello {
     tcp: TcpStream,
@@ -190,9 +197,6 @@ pub struct Hello {
 
 /// Bytes of one read while a ClientHello is awaited. Most hellos fit, those with post-quantum keys in two or three reads.
 const HELLO_READ: usize = 1024;
-/// A ClientHello that is not complete within so many bytes is refused: one handshake message of rustls at its longest, and the
-/// headers of its records were every byte one.
-const LONGEST_HELLO: usize = 6 * 0xffff;
 
 impl Hello {
     /// Reads a ClientHello; `received` is what was read from the socket already.
@@ -200,23 +204,15 @@ impl Hello {
     /// # Errors
     /// The socket fails, or what comes is no ClientHello; an alert was sent then.
     pub async fn read(mut tcp: TcpStream, mut received: Vec<u8>) -> io::Result<Self> {
-        let mut acceptor = Acceptor::default();
-        let mut fed = 0;
+        let mut scan = HelloScan::default();
         loop {
-            while fed < received.len() {
-                fed += acceptor.read_tls(&mut &received[fed..])?;
-                match acceptor.accept() {
-                    Ok(Some(accepted)) => return Ok(Self { tcp, accepted, received }),
-                    Ok(None) => {}
-                    Err((error, mut alert)) => {
-                        let cx = &mut Context::from_waker(std::task::Waker::noop());
-                        let _ = alert.write_all(&mut Blocking { tcp: &mut tcp, cx });
-                        return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-                    }
+            match scan.read(&received) {
+                Ok(Some(accepted)) => return Ok(Self { tcp, accepted, received }),
+                Ok(None) => {}
+                Err(HelloError { cause, alert }) => {
+                    alert.into_iter().for_each(|alert| say(&mut tcp, alert));
+                    return Err(cause);
                 }
-            }
-            if received.len() >= LONGEST_HELLO {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the ClientHello is too long"));
             }
             let before = received.len();
             received.resize(before + HELLO_READ, 0);
@@ -234,7 +230,7 @@ impl Hello {
 
     /// The name that the client wants to reach (SNI), in lower case.
     pub fn server_name(&self) -> Option<String> {
-        self.accepted.client_hello().server_name().map(str::to_ascii_lowercase)
+        hello::server_name(&self.accepted)
     }
 
     /// Completes the handshake as the server that `config` makes us.
@@ -245,9 +241,8 @@ impl Hello {
         let Self { mut tcp, accepted, .. } = self;
         let session: ServerConnection = match accepted.into_connection(config) {
             Ok(session) => session,
-            Err((error, mut alert)) => {
-                let cx = &mut Context::from_waker(std::task::Waker::noop());
-                let _ = alert.write_all(&mut Blocking { tcp: &mut tcp, cx });
+            Err((error, alert)) => {
+                say(&mut tcp, alert);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
         };
