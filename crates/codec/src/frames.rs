@@ -25,7 +25,7 @@ pub struct FrameLimits {
     /// SETTINGS and GOAWAY per second. Default 10.
     pub settings: u32,
     /// PRIORITY, unknown frames, and what a peer has reason to send only so often: WINDOW_UPDATE beyond one for each 256 bytes
-    /// that were sent to it; DATA that ends no stream and is empty or, from a client, has at most 8 bytes and comes oftener than
+    /// that were sent to it; DATA that ends no stream and is empty or, from a client, has at most 4 bytes and comes oftener than
     /// one for each 9 bytes that were sent to it. Per second, all together. Default 100.
     pub glitches: u32,
     /// CONTINUATION frames of one header block. Default 8.
@@ -70,12 +70,11 @@ impl FrameFlood {
 const BYTES_PER_PING: u64 = 4096;
 /// Bytes sent to the peer for which it may send one WINDOW_UPDATE.
 const BYTES_PER_WINDOW_UPDATE: u64 = 256;
-/// DATA of a client of at most so many bytes without padding is tiny. That of a server is what a client asked for, however small
-/// its messages are.
-const TINY_DATA: usize = 8;
-/// Bytes sent to the peer for which it may send one tiny DATA, or a server one RST_STREAM, a frame for a frame: calls with small
-/// messages (an empty one of gRPC has five bytes, a ping of WebSocket six) are answered, streams were asked for, and a flood is
-/// neither.
+/// DATA of a client of at most so many bytes without padding is tiny: less than an empty message of gRPC, which has five, or of
+/// WebSocket, which has six. That of a server is what a client asked for, however small its messages are.
+const TINY_DATA: usize = 4;
+/// Bytes sent to the peer for which it may send one tiny DATA, or a server one RST_STREAM, a frame for a frame: echoes of a
+/// terminal are answered, streams were asked for, and a flood is neither.
 const BYTES_PER_FRAME: u64 = HEADER as u64;
 /// Such frames that a peer may have saved up.
 const MOST_FRAMES: u64 = 500;
@@ -92,6 +91,7 @@ pub struct FrameMeter {
     padded: Option<usize>,
     continuations: u32,
     heads: u32,
+    data_frames: u32,
     resets: Bucket,
     pings: Bucket,
     settings: Bucket,
@@ -118,6 +118,7 @@ impl FrameMeter {
             padded: None,
             continuations: 0,
             heads: 0,
+            data_frames: 0,
             resets: Bucket::default(),
             pings: Bucket::default(),
             settings: Bucket::default(),
@@ -132,6 +133,11 @@ impl FrameMeter {
     /// How many HEADERS frames came so far; wraps around.
     pub fn heads(&self) -> u32 {
         self.heads
+    }
+
+    /// How many DATA frames came so far; wraps around.
+    pub fn data_frames(&self) -> u32 {
+        self.data_frames
     }
 
     /// Whether the last frame that began is DATA.
@@ -187,6 +193,7 @@ impl FrameMeter {
         let [high, middle, low, kind, flags, ..] = self.header;
         let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         self.skip = length;
+        self.data_frames = self.data_frames.wrapping_add(u32::from(kind == DATA));
         match kind {
             DATA if flags & END_STREAM != 0 => Ok(()),
             DATA if flags & PADDED != 0 && length > 0 => {
@@ -302,14 +309,18 @@ mod tests {
     #[test]
     fn tiny_data_of_a_client_passes_as_often_as_it_is_answered() {
         let at = start();
-        let call = frame(0, 0, &[0; 5]);
+        let (key, call) = (frame(0, 0, &[0; 4]), frame(0, 0, &[0; 5]));
         let mut meter = FrameMeter::of_client(FrameLimits::default());
         assert!(meter.observe(&[0; PREFACE], || at).is_ok());
         for number in 0..10_000 {
-            assert!(meter.observe(&call, || at).is_ok(), "call {number}");
-            meter.sent(HEADER + 5);
+            assert!(meter.observe(&call, || at).is_ok(), "an empty message of gRPC is not tiny, {number}");
         }
-        let flood = (0..10_000).take_while(|_| meter.observe(&call, || at).is_ok()).count();
+        for number in 0..10_000 {
+            assert!(meter.observe(&key, || at).is_ok(), "key {number}");
+            meter.sent(HEADER + 4);
+        }
+        assert_eq!(meter.data_frames(), 20_000);
+        let flood = (0..10_000).take_while(|_| meter.observe(&key, || at).is_ok()).count();
         assert_eq!(flood, 599, "what was saved up, and what was left of the budget");
     }
 

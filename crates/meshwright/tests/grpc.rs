@@ -7,11 +7,12 @@ mod pairs;
 mod support;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use meshwright_testkit::{
-    Ask, Config, Grpc, Http2Client, Http2Origin, Launch, Meshwright, PATIENCE, Pattern, RefusingPort, Speaks, binary,
+    Ask, Config, Grpc, Http2Client, Http2Origin, Http2Settings, Launch, Meshwright, PATIENCE, Pattern, RefusingPort, Speaks, binary,
     eventually, gateway_routes, gateway_to, service_entry,
 };
 use pairs::in_front_of;
@@ -219,6 +220,22 @@ fn the_deadline_of_a_call_is_kept_by_the_gateway() {
 }
 
 #[test]
+fn a_deadline_that_comes_in_the_middle_of_an_answer_cancels_the_stream() {
+    let origin = Http2Origin::start(|stream| {
+        stream.begin_call(&[])?;
+        stream.send_message(b"first")?;
+        stream.wait_for_reset(PATIENCE);
+        Ok(())
+    });
+    let (_config, process) = grpc_to(origin.address());
+    let client = Http2Client::connect(process.gateway());
+    let mut call = Grpc::new(&client, "svc").call("/s.S/M", &[("grpc-timeout", "300m")]);
+    assert_eq!(call.message(), Ok(Some(b"first".to_vec())));
+    assert_eq!(call.end().failure.and_then(|failure| failure.code()), Some(CANCELLED));
+    assert_eq!(process.record_of("/s.S/M").flags(), "UT");
+}
+
+#[test]
 fn the_deadline_of_a_route_holds_for_a_call_that_asks_for_more() {
     let origin = Http2Origin::never_answers();
     let routes = gateway_routes("- timeout: 200ms\n  route: [{destination: {host: svc}}]");
@@ -306,4 +323,113 @@ fn health_checks_and_watches_pass() {
     assert_eq!(backend.terminate(), Some(0));
     assert_eq!(watch.message(), Ok(Some(b"\x08\x02".to_vec())));
     assert_eq!(watch.end().status, Some(14));
+}
+
+/// Messages of a stream that nobody takes for a while, and bytes of each.
+const SMALL: (usize, [u8; 30]) = (10_000, [b'm'; 30]);
+
+#[test]
+fn many_small_messages_wait_for_a_slow_service_and_harm_no_other_call() {
+    let (go_on, waits) = channel();
+    let waits = std::sync::Mutex::new(waits);
+    let settings = Http2Settings { stream_window: 65_535, ..Http2Settings::default() };
+    let origin = Http2Origin::with(None, settings, move |stream| {
+        if stream.received.target == "/s.S/Slow" {
+            let _ = waits.lock().unwrap().recv_timeout(PATIENCE);
+        }
+        let count = stream.request()?.body.len() / (5 + SMALL.1.len());
+        stream.begin_call(&[])?;
+        stream.send_message(count.to_string().as_bytes())?;
+        stream.end_call(0, "")
+    });
+    let (_config, process) = grpc_to(origin.address());
+    let client = Http2Client::connect(process.gateway());
+    let grpc = Grpc::new(&client, "svc");
+    let mut slow = grpc.call("/s.S/Slow", &[]);
+    let sent = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| {
+            for _ in 0..SMALL.0 {
+                slow.send(&SMALL.1).unwrap();
+                sent.fetch_add(1, Ordering::SeqCst);
+            }
+            slow.finish_sending().unwrap();
+            slow.end()
+        });
+        eventually("the gateway holds many messages", || sent.load(Ordering::SeqCst) > 5000);
+        for _ in 0..20 {
+            assert_eq!(grpc.unary("/s.S/Other", &[], b"x").status, Some(0));
+        }
+        go_on.send(()).unwrap();
+        let end = slow.join().unwrap();
+        assert_eq!((end.status, &end.messages), (Some(0), &vec![SMALL.0.to_string().into_bytes()]));
+    });
+}
+
+#[test]
+fn many_small_messages_wait_for_a_slow_client_and_harm_no_other_call() {
+    let origin = Http2Origin::start(|stream| {
+        let slow = stream.received.target == "/s.S/Slow";
+        stream.begin_call(&[])?;
+        for _ in 0..if slow { SMALL.0 } else { 1 } {
+            stream.send_message(&SMALL.1)?;
+        }
+        stream.end_call(0, "")
+    });
+    let (_config, process) = grpc_to(origin.address());
+    let settings = Http2Settings { stream_window: 1000, ..Http2Settings::default() };
+    let client = Http2Client::with(process.gateway(), None, settings).unwrap();
+    let mut slow = Grpc::new(&client, "svc").call("/s.S/Slow", &[]);
+    slow.finish_sending().unwrap();
+    assert!(slow.exchange.head_within(PATIENCE));
+    let other = Http2Client::connect(process.gateway());
+    for _ in 0..100 {
+        assert_eq!(Grpc::new(&other, "svc").unary("/s.S/Other", &[], b"x").status, Some(0));
+    }
+    assert_eq!(origin.connections(), 1, "all calls share a connection");
+    let end = slow.end();
+    assert_eq!((end.status, end.messages.len()), (Some(0), SMALL.0), "{:?}", end.failure);
+}
+
+#[test]
+fn a_cancelled_call_ends_at_a_service_that_has_stopped_reading() {
+    let (ended, ends) = channel();
+    let settings = Http2Settings { stream_window: 65_535, ..Http2Settings::default() };
+    let origin = Http2Origin::with(None, settings, move |stream| {
+        ended.send(stream.wait_for_reset(PATIENCE)).unwrap();
+        Ok(())
+    });
+    let (_config, process) = grpc_to(origin.address());
+    let client = Http2Client::connect(process.gateway());
+    let mut call = Grpc::new(&client, "svc").call("/s.S/M", &[]);
+    let quiet = Duration::from_millis(300);
+    let sent = call.exchange.sender.send_until_stalled(&mut Pattern::default(), 10 << 20, quiet).unwrap();
+    assert!(sent > 65_535, "{sent}");
+    call.cancel();
+    assert_eq!(ends.recv_timeout(PATIENCE), Ok(Some(CANCELLED)));
+    assert_eq!(process.record_of("/s.S/M").flags(), "DC");
+}
+
+#[test]
+fn a_cancelled_call_ends_at_the_service_however_late_its_messages_had_ended() {
+    let (ended, ends) = channel();
+    let origin = Http2Origin::start(move |stream| {
+        stream.begin_call(&[])?;
+        stream.send_message(b"first")?;
+        ended.send(stream.wait_for_reset(PATIENCE)).unwrap();
+        Ok(())
+    });
+    let (_config, process) = grpc_to(origin.address());
+    let client = Http2Client::connect(process.gateway());
+    for _ in 0..20 {
+        let mut call = Grpc::new(&client, "svc").call("/s.S/M", &[]);
+        call.send(b"x").unwrap();
+        assert_eq!(call.message(), Ok(Some(b"first".to_vec())));
+        call.finish_sending().unwrap();
+        assert_eq!(Grpc::new(&client, "svc").call("/s.S/M", &[]).message(), Ok(Some(b"first".to_vec())));
+        call.cancel();
+        for _ in 0..2 {
+            assert_eq!(ends.recv_timeout(PATIENCE), Ok(Some(CANCELLED)));
+        }
+    }
 }

@@ -32,6 +32,12 @@ pub(crate) async fn fail(connection: &mut Connection, exchange: &mut Exchange, f
         connection.worker.metrics.refuse(reason);
     }
     if exchange.answer_begun || failure.kind == FailureKind::DownstreamClosed {
+        if failure.kind == FailureKind::Timeout
+            && let Side::Http2(stream) = &mut connection.side
+        {
+            // A client of gRPC whose deadline is over reads this code as just that, any other as a defect.
+            stream.cancel();
+        }
         return After::Abort;
     }
     // After a defect nobody knows what is still to come on the connection.

@@ -246,6 +246,7 @@ impl Direction {
         let closed = |error: h2::Error| MoveError::Closed(error.to_string());
         loop {
             if self.poll_flush(cx, destination, buffers)?.is_pending() {
+                source.hold(cx);
                 return Poll::Pending;
             }
             if self.ended {

@@ -167,7 +167,7 @@ impl Relay {
                 }
                 watch_client(cx, ends)?;
             }
-            Poll::Pending => {}
+            Poll::Pending => self.watch_blocked_client(cx, ends)?,
         }
         // An informational answer may still be on its way down; it holds nothing up.
         if self.download.has_unsent()
@@ -180,6 +180,11 @@ impl Relay {
             ready => return ready,
         }
         self.poll_timers(cx, ends).map(Err)
+    }
+
+    /// While the endpoint takes nothing, nothing is read of the client either; that it gives a stream up is noticed all the same.
+    fn watch_blocked_client(&self, cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Result<(), RelayError> {
+        if self.upload.has_unsent() && ends.downstream.is_http2() { watch_client(cx, ends) } else { Ok(()) }
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>, ends: &mut Ends<'_>) -> Poll<Result<(), RelayError>> {
@@ -348,11 +353,11 @@ impl Relay {
             Poll::Pending => {}
         }
         self.waited = true;
-        if self.upload_broken || self.upload.is_done() {
+        if self.upload_broken || self.upload.is_done() || self.poll_upload(cx, ends)?.is_ready() {
             // A quiet response must not keep a client's place after the client has gone.
             watch_client(cx, ends)?;
         } else {
-            let _ = self.poll_upload(cx, ends)?;
+            self.watch_blocked_client(cx, ends)?;
         }
         self.poll_timers(cx, ends).map(Err)
     }

@@ -18,6 +18,10 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes that are read at once where heads may come.
 const HEADS_AT_ONCE: u64 = 2048;
 
+/// DATA frames after which others get their turn. `h2` takes every frame there is to read before whoever waits for its bytes can
+/// run, and ends the connection when many small ones have piled up (see `held`).
+const DATA_AT_ONCE: u32 = 500;
+
 /// The meter of a connection, shared between its socket and its task.
 pub(super) struct Meter {
     frames: RefCell<FrameMeter>,
@@ -25,6 +29,8 @@ pub(super) struct Meter {
     /// Since when the peer takes nothing of what waits for it.
     pub(super) blocked_since: Cell<Option<Instant>>,
     heads: Heads,
+    /// DATA frames at the last pause.
+    paused_at: Cell<u32>,
 }
 
 /// `h2` decodes every head there is to read before it hands out the first. A decoded head takes up to 70 times its bytes, so
@@ -44,6 +50,7 @@ impl Meter {
             flood: Cell::new(None),
             blocked_since: Cell::new(None),
             heads: Heads::default(),
+            paused_at: Cell::new(0),
         })
     }
 
@@ -60,6 +67,16 @@ impl Meter {
     /// All heads that were read have been taken; whether reading had to wait for that and goes on now.
     pub(super) fn heads_were_taken(&self) -> bool {
         self.heads.wait.replace(false)
+    }
+
+    /// Whether so many DATA frames came that others should have their turn now; it says so once.
+    fn is_to_pause(&self) -> bool {
+        let frames = self.frames.borrow().data_frames();
+        let pause = frames.wrapping_sub(self.paused_at.get()) >= DATA_AT_ONCE;
+        if pause {
+            self.paused_at.set(frames);
+        }
+        pause
     }
 
     /// Notes what became of a write.
@@ -108,6 +125,10 @@ impl AsyncRead for Metered {
         }
         if self.meter.heads.wait.get() {
             // Whoever takes the heads asks again.
+            return Poll::Pending;
+        }
+        if self.meter.is_to_pause() {
+            cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let before = buffer.filled().len();

@@ -4,6 +4,7 @@
 //! when a connection takes no further stream. Read next: `stream` (a side of an exchange), `server`, `client`.
 
 mod client;
+mod held;
 mod metered;
 mod server;
 mod stream;

@@ -12,6 +12,8 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Response, response};
 
+use super::held::Held;
+
 /// What is sent at most in one piece.
 const PIECE: usize = 64 * 1024;
 
@@ -19,6 +21,8 @@ const PIECE: usize = 64 * 1024;
 pub struct Stream {
     /// What the peer sends after its head.
     receive: Option<RecvStream>,
+    /// What came of it while it could not be handed on; mostly there is nothing.
+    held: Option<Box<Held>>,
     /// Where our body goes, once our head is sent and more may follow.
     send: Option<SendStream<Bytes>>,
     /// Where our head goes: we answer.
@@ -37,22 +41,22 @@ pub(crate) struct AnswerHead {
 impl Stream {
     /// The side of a client whose request head has come.
     pub(super) fn of_client(receive: RecvStream, respond: SendResponse<Bytes>) -> Self {
-        Self { receive: Some(receive), send: None, respond: Some(respond), response: None }
+        Self { receive: Some(receive), held: None, send: None, respond: Some(respond), response: None }
     }
 
     /// The side of an endpoint to which a request head was sent; `send` is there when a body follows.
     pub(super) fn of_endpoint(response: ResponseFuture, send: Option<SendStream<Bytes>>) -> Self {
-        Self { receive: None, send, respond: None, response: Some(response) }
+        Self { receive: None, held: None, send, respond: None, response: Some(response) }
     }
 
     /// A stream on which everything is over.
     pub fn ended() -> Self {
-        Self { receive: None, send: None, respond: None, response: None }
+        Self { receive: None, held: None, send: None, respond: None, response: None }
     }
 
     /// The peer sends nothing more.
     pub fn has_ended(&self) -> bool {
-        self.receive.as_ref().is_some_and(RecvStream::is_end_stream)
+        self.held.is_none() && self.receive.as_ref().is_some_and(RecvStream::is_end_stream)
     }
 
     /// Sends an informational answer.
@@ -92,11 +96,29 @@ impl Stream {
     /// piece asks for the next one only when this one is on its way.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
         let Some(receive) = &mut self.receive else { return Poll::Ready(None) };
-        let data = ready!(receive.poll_data(cx));
+        let held = self.held.as_mut().and_then(|held| held.pop());
+        if self.held.as_ref().is_some_and(|held| held.is_empty()) {
+            self.held = None;
+        }
+        let data = match held {
+            Some(piece) => Some(Ok(piece)),
+            None => ready!(receive.poll_data(cx)),
+        };
         if let Some(Ok(data)) = &data {
             let _ = receive.flow_control().release_capacity(data.len());
         }
         Poll::Ready(data)
+    }
+
+    /// Gathers what comes while it cannot be handed on: many small frames would cost more than what is in them. The window
+    /// stays as it is, so that no more comes than it allows. The end, or an error, is seen by who takes what is held.
+    pub(crate) fn hold(&mut self, cx: &mut Context<'_>) {
+        let Some(receive) = &mut self.receive else { return };
+        while let Poll::Ready(Some(Ok(data))) = receive.poll_data(cx) {
+            if !data.is_empty() {
+                self.held.get_or_insert_default().push(data);
+            }
+        }
     }
 
     /// The peer's trailers, once its body has ended.
@@ -180,6 +202,11 @@ impl Stream {
     /// Breaks the answer off, so that it is not taken for a complete one.
     pub fn abort(&mut self) {
         self.reset(Reason::INTERNAL_ERROR);
+    }
+
+    /// Gives the stream up: nobody waits for the rest of the answer.
+    pub fn cancel(&mut self) {
+        self.reset(Reason::CANCEL);
     }
 
     /// Refuses what the client sent as malformed (RFC 9113, section 8.1.1).
