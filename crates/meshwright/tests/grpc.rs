@@ -12,8 +12,8 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use meshwright_testkit::{
-    Ask, Config, Grpc, Http2Client, Http2Origin, Http2Settings, Launch, Meshwright, PATIENCE, Pattern, RefusingPort, Speaks, binary,
-    eventually, gateway_routes, gateway_to, service_entry,
+    Ask, Config, Grpc, Http2Client, Http2Origin, Http2Settings, Launch, Meshwright, PATIENCE, Pattern, RefusingPort,
+    Speaks, binary, eventually, gateway_routes, gateway_to, service_entry,
 };
 use pairs::in_front_of;
 use support::{Backend, python};
