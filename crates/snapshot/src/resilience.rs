@@ -142,7 +142,8 @@ pub(crate) fn breakers(
     Some(Breakers { cluster, endpoints })
 }
 
-fn breaker_policy(settings: &BreakerSettings, service_name: &str) -> BreakerPolicy {
+/// What a `circuitBreaker` means for a service of that name.
+pub fn breaker_policy(settings: &BreakerSettings, service_name: &str) -> BreakerPolicy {
     let preset = match settings.preset {
         BreakerPreset::Gobreaker => BreakerPolicy::gobreaker(),
         BreakerPreset::Hystrix => BreakerPolicy::hystrix(),

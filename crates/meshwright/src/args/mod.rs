@@ -26,7 +26,7 @@ pub use registry::{DataPlace, RegistryArgs};
 pub use remote::{BreakersAction, BreakersArgs, EndpointTarget, EndpointsArgs, EndpointsCommand, LogLevelArgs};
 pub use run::{Face, MeshArgs, ProcessArgs, ProxyArgs, RunArgs};
 pub use services::{DeregisterArgs, DrainArgs, InstanceName, RegisterArgs, RegistryClient, ResolveArgs, ServicesArgs};
-pub use simulate::{SimulateArgs, SimulateCommand, SimulateLbArgs};
+pub use simulate::{SimulateArgs, SimulateBreakerArgs, SimulateCommand, SimulateLbArgs};
 
 /// Exit code of a command that did what it was asked to do.
 pub const EXIT_OK: u8 = 0;

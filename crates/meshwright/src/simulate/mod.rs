@@ -1,17 +1,22 @@
-//! `meshwright simulate`: what a load balancer would do to a load, without any socket. The balancers are those of the data
-//! plane, not copies; only time and endpoints are made up.
+//! `meshwright simulate`: what load balancers and circuit breakers would do to a load, without any socket. Both are those of
+//! the data plane, not copies; only time and endpoints are made up.
 //!
-//! `spec.rs` reads what to simulate, `engine.rs` lets it happen, `report.rs` prints what came of it. Read next: `engine.rs`.
+//! For balancers `spec.rs` reads what to simulate, `engine.rs` lets it happen, `report.rs` prints what came of it; for
+//! breakers `script.rs`, `breaker.rs` and `plot.rs` do. Read next: `engine.rs`.
 
+mod breaker;
 mod engine;
+mod plot;
 mod report;
+mod script;
 mod spec;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::args::{EXIT_OK, SimulateArgs, SimulateCommand, SimulateLbArgs};
+use crate::args::{EXIT_OK, SimulateArgs, SimulateBreakerArgs, SimulateCommand, SimulateLbArgs};
 
+pub use script::{CallLoad, NamedBreaker, Script};
 pub use spec::{Backends, Load, Policies};
 
 /// Runs `meshwright simulate`.
@@ -21,6 +26,7 @@ pub use spec::{Backends, Load, Policies};
 pub fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     match &args.command {
         SimulateCommand::Lb(args) => load_balancers(args, &mut io::stdout().lock())?,
+        SimulateCommand::Breaker(args) => circuit_breakers(args, &mut io::stdout().lock())?,
     }
     Ok(ExitCode::from(EXIT_OK))
 }
@@ -37,6 +43,17 @@ fn load_balancers(args: &SimulateLbArgs, out: &mut dyn Write) -> io::Result<()> 
     let hashed =
         args.policies.0.iter().filter_map(|policy| Some((policy, engine::disruption(policy, &args.backends)?)));
     report::disruptions(&hashed.collect::<Vec<_>>(), out)
+}
+
+fn circuit_breakers(args: &SimulateBreakerArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    anyhow::ensure!(args.load.is_bounded(&args.script), "that would be more than {} calls", script::MOST_CALLS);
+    writeln!(out, "script   {}\nload     {}\nseed     {}", args.script, args.load, args.seed)?;
+    let presets = script::presets();
+    for named in if args.policies.is_empty() { &presets } else { &args.policies } {
+        let history = breaker::run(named, &args.script, args.load, args.seed);
+        plot::breaker(named, &args.script, &history, out)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
