@@ -26,7 +26,7 @@ pub struct FrameLimits {
     pub settings: u32,
     /// PRIORITY, unknown frames, and what a peer has reason to send only so often: WINDOW_UPDATE beyond one for each 256 bytes
     /// that were sent to it; DATA that ends no stream and is empty or, from a client, has at most 4 bytes and comes oftener than
-    /// one for each 9 bytes that were sent to it. Per second, all together. Default 100.
+    /// one for each 9 bytes that were sent to it; requests that were refused. Per second, all together. Default 100.
     pub glitches: u32,
     /// CONTINUATION frames of one header block. Default 8.
     pub continuations: u32,
@@ -47,7 +47,7 @@ pub enum FrameFlood {
     Pings,
     /// SETTINGS or GOAWAY.
     Settings,
-    /// PRIORITY, unknown frames, tiny DATA, WINDOW_UPDATE.
+    /// PRIORITY, unknown frames, tiny DATA, WINDOW_UPDATE, refused requests.
     Glitches,
     /// CONTINUATION.
     Continuations,
@@ -60,7 +60,7 @@ impl FrameFlood {
             Self::Resets => "too many streams were reset",
             Self::Pings => "too many PING frames",
             Self::Settings => "too many SETTINGS or GOAWAY frames",
-            Self::Glitches => "too many PRIORITY, WINDOW_UPDATE, unknown or tiny DATA frames",
+            Self::Glitches => "too many refused requests, or PRIORITY, WINDOW_UPDATE, unknown or tiny DATA frames",
             Self::Continuations => "too many CONTINUATION frames in one header block",
         }
     }
@@ -150,6 +150,14 @@ impl FrameMeter {
         self.ping_credit = self.ping_credit.saturating_add(bytes as u64).min(BYTES_PER_PING * 1000);
         self.window_credit = self.window_credit.saturating_add(bytes as u64).min(BYTES_PER_WINDOW_UPDATE * 100_000);
         self.frame_credit = self.frame_credit.saturating_add(bytes as u64).min(BYTES_PER_FRAME * MOST_FRAMES);
+    }
+
+    /// A request of the peer was refused for what its head says. That was no fault of its frames, and costs more than one of them.
+    ///
+    /// # Errors
+    /// As [`FrameMeter::observe`].
+    pub fn refused(&mut self, now: Instant) -> Result<(), FrameFlood> {
+        self.glitch(&|| now)
     }
 
     /// Looks at the next bytes that the peer sent, however they are split. `now` is asked when something is counted.
@@ -304,6 +312,16 @@ mod tests {
         assert_eq!(passes(0, 1, &[0; 2], at), 100_000, "DATA that ends a stream");
         assert_eq!(passes(6, 1, &[0; 8], at), 100_000, "answers to our PING");
         assert_eq!(passes(1, 4, &[0; 10], at), 100_000, "HEADERS");
+    }
+
+    #[test]
+    fn refused_requests_share_the_budget_of_glitches() {
+        let at = start();
+        let mut meter = FrameMeter::of_client(FrameLimits::default());
+        assert!(meter.observe(&[&[0; PREFACE][..], &frame(0xbe, 0, &[]).repeat(40)].concat(), || at).is_ok());
+        let refused = (0..1000).take_while(|_| meter.refused(at).is_ok()).count();
+        assert_eq!(refused, 60);
+        assert_eq!(meter.observe(&frame(0xbe, 0, &[]), || at), Err(FrameFlood::Glitches));
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub fn read_http2_request(
     }
     head.body = match (fields.content_length, ended) {
         (Some(1..), true) => return Err(HeadError::BadContentLength),
+        // A tunnel has no length.
+        (Some(_), false) if head.upgrade.is_some() => return Err(HeadError::BadContentLength),
         (Some(length), _) => BodyLength::Sized(length),
         // HTTP/1 has no other way to say that the body of a POST is empty.
         (None, true) if has_body_by_nature(&head.method) => BodyLength::Sized(0),

@@ -4,10 +4,11 @@
 
 mod corpus;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meshwright_testkit::frames::{
     self, FrameClient, code, data, field, flag, frame, headers, indexed_field, kind, ping, priority, request, reset,
@@ -24,43 +25,56 @@ const BATCH: usize = 25;
 /// What a flood may make the process grow by.
 const GROWTH: u64 = 1024 * 1024;
 
+/// Connections of the other client, and the time between two requests of each: a thousand requests a second in all.
+const ASKING: usize = 4;
+const PACE: Duration = Duration::from_millis(4);
+
 /// Somebody who asks all the time.
 struct Neighbour {
+    begun: Instant,
     stop: Arc<AtomicBool>,
-    running: Option<JoinHandle<(usize, Vec<String>)>>,
+    running: Vec<JoinHandle<(usize, Vec<String>)>>,
 }
 
 impl Neighbour {
     fn of(process: &Meshwright) -> Self {
-        let (address, stop) = (process.gateway(), Arc::new(AtomicBool::new(false)));
-        let stopped = stop.clone();
-        let running = thread::spawn(move || {
-            let mut client = RawClient::connect(address);
-            let (mut asked, mut failures) = (0, Vec::new());
-            while !stopped.load(Ordering::SeqCst) || asked == 0 {
-                asked += 1;
-                match client.try_request("GET", "x", "/neighbour", &[], b"") {
-                    Ok(answer) if answer.status == 200 => {}
-                    other => {
-                        failures.push(format!("{other:?}"));
-                        client = RawClient::connect(address);
-                    }
-                }
-                pass(Duration::from_millis(1));
-            }
-            (asked, failures)
-        });
-        Self { stop, running: Some(running) }
+        let (address, stop, begun) = (process.gateway(), Arc::new(AtomicBool::new(false)), Instant::now());
+        let of_thread = stop.clone();
+        let ask = move || asks(address, begun, &of_thread);
+        Self { begun, stop, running: (0..ASKING).map(|_| thread::spawn(ask.clone())).collect() }
     }
 
-    /// Ends it; none of its requests may have failed.
+    /// Ends it; none of its requests may have failed. How many there were, and how many in a second.
     #[track_caller]
-    fn stays_content(mut self) -> usize {
+    fn stays_content(self) -> (usize, f64) {
         self.stop.store(true, Ordering::SeqCst);
-        let (asked, failures) = self.running.take().expect("it runs").join().expect("it ends");
+        let (mut asked, mut failures) = (0, Vec::new());
+        for one in self.running {
+            let (of_one, failed) = one.join().expect("it ends");
+            asked += of_one;
+            failures.extend(failed);
+        }
         assert!(failures.is_empty(), "{} of {asked} requests: {:?}", failures.len(), failures.first());
-        asked
+        (asked, asked as f64 / self.begun.elapsed().as_secs_f64())
     }
+}
+
+/// Asks at an even pace over one connection, and makes up for what came late.
+fn asks(address: SocketAddr, begun: Instant, stop: &AtomicBool) -> (usize, Vec<String>) {
+    let mut client = RawClient::connect(address);
+    let (mut asked, mut failures) = (0, Vec::new());
+    while !stop.load(Ordering::SeqCst) || asked == 0 {
+        asked += 1;
+        match client.try_request("GET", "x", "/neighbour", &[], b"") {
+            Ok(answer) if answer.status == 200 => {}
+            other => {
+                failures.push(format!("{other:?}"));
+                client = RawClient::connect(address);
+            }
+        }
+        pass((PACE * asked as u32).saturating_sub(begun.elapsed()));
+    }
+    (asked, failures)
 }
 
 /// A process that has served HTTP/2 and HTTP/1 already.
@@ -112,8 +126,8 @@ fn floods(opening: &[u8], next: impl FnMut(u32) -> Vec<Vec<u8>>, codes: &[u32]) 
     let sent = flood(&setting, opening, next, codes);
     let cpu = setting.process.cpu_time() - cpu;
     let growth = setting.process.rss_bytes().saturating_sub(rss);
-    let asked = neighbour.stays_content();
-    println!("{sent} frames, {growth} bytes more, {cpu:?} with {asked} requests of another client");
+    let (asked, rate) = neighbour.stays_content();
+    println!("{sent} frames, {growth} bytes more, {cpu:?} with {asked} requests of another client, {rate:.0} a second");
     assert!(growth <= GROWTH, "{growth} bytes more");
     setting.stays_unharmed();
 }
@@ -173,6 +187,22 @@ fn row_c3_cve_2025_8671_made_you_reset_by_data_behind_the_end() {
 fn row_c3_made_you_reset_by_malformed_requests() {
     let bad = request("GET", "/p", &[("connection", "close")]);
     floods(&[], |number| vec![headers(stream(number), &bad, true)], CALM);
+}
+
+#[test]
+fn row_c3_requests_that_only_we_refuse() {
+    let heads = [
+        request("GET", "/%00", &[]),
+        request("GET", "/p", &[("host", "y")]),
+        request("GET", "/p", &[("content_length", "5")]),
+        request("GET", &format!("/{}", "a".repeat(9000)), &[]),
+    ];
+    floods(&[], |number| vec![headers(stream(number), &heads[number as usize % heads.len()], true)], CALM);
+    let (setting, _) = warm();
+    let before = setting.recorder.tally().bytes;
+    flood(&setting, &[], |number| vec![headers(stream(number), &heads[0], true)], CALM);
+    assert_eq!(setting.recorder.tally().bytes, before, "nothing of it reaches the origin");
+    assert!(setting.process.metrics().sum("meshwright_refusals_total", &[("reason", "glitches")]) >= 1.0);
 }
 
 #[test]

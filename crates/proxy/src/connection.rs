@@ -144,8 +144,11 @@ impl Connection {
     }
 
     /// Serves the one request of a stream. While it does, an end of the task is seen by the client as such.
-    pub(crate) async fn serve_stream(mut self, mut exchange: ExchangeLease, refused: Option<Failure>) {
+    pub(crate) async fn serve_stream(mut self, mut exchange: ExchangeLease, mut refused: Option<Failure>) {
         self.serving = true;
+        if refused.is_none() && http2::announces_nothing(&self.side, &exchange.request) {
+            refused = Box::pin(http2::end_of_nothing(&mut self)).await.err();
+        }
         let after = match refused {
             None => request::handle(&mut self, &mut exchange).await,
             Some(failure) => Box::pin(own_answer::refuse(&mut self, &mut exchange, failure)).await,

@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use http::request::Parts;
 use meshwright_codec::{FrameFlood, HeadErrorClass, read_http2_request};
+use meshwright_message::{BodyLength, RequestHead};
+use meshwright_model::{Failure, FailureKind, Stage};
 use meshwright_telemetry::RefusalReason;
 use meshwright_wire::http2::{Accepted, ServerConnection, Stream};
 use meshwright_wire::{Deadline, Side, Transport};
@@ -169,10 +171,43 @@ impl Served {
             }
             failure
         });
+        if refused.is_some() {
+            self.connection.refused();
+        }
         let side = Side::Http2(Box::new(stream));
         let connection = Connection::new(self.worker.clone(), self.slot.clone(), side, self.client.clone());
         self.streams.spawn_local(connection.serve_stream(exchange, refused));
     }
+}
+
+/// Whether a request announces a body without bytes and its stream goes on all the same. An empty DATA frame may end it yet;
+/// before it does, nobody knows whether it is a request at all (RFC 9113, section 8.1.1).
+pub(crate) fn announces_nothing(side: &Side, request: &RequestHead) -> bool {
+    request.body == BodyLength::Sized(0) && matches!(side, Side::Http2(stream) if !stream.has_ended())
+}
+
+/// Waits for the end of such a request, which is a part of its head.
+///
+/// # Errors
+/// It has a body, does not end in time, or was given up.
+pub(crate) async fn end_of_nothing(connection: &mut Connection) -> Result<(), Failure> {
+    let Connection { side: Side::Http2(stream), deadline, worker, .. } = connection else { return Ok(()) };
+    deadline.set_after(Instant::now(), worker.limits.head_timeout);
+    let ended = std::future::poll_fn(|cx| match stream.poll_nothing(cx) {
+        Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        Poll::Pending => deadline.poll_over(cx).map(|()| None),
+    })
+    .await;
+    let kind = match ended {
+        Some(Ok(())) => return Ok(()),
+        Some(Err(true)) => {
+            stream.refuse();
+            FailureKind::BadRequest
+        }
+        Some(Err(false)) => FailureKind::DownstreamClosed,
+        None => FailureKind::RequestTimeout,
+    };
+    Err(Failure::new(Stage::Read, kind).because("Content-Length is 0, and the request goes on"))
 }
 
 /// What the fields of a head are, before they were compressed.

@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
 use crate::PATIENCE;
 use crate::channel::Channel;
 use crate::message::{Framing, Response, fields, head_length, parse_chunked, response_framing};
@@ -147,6 +149,11 @@ impl RawClient {
     /// Says that nothing more comes; answers can still be read.
     pub fn finish_sending(&mut self) {
         self.stream.finish_sending();
+    }
+
+    /// Ends the connection with a reset.
+    pub fn reset(self) {
+        let _ = SockRef::from(self.stream()).set_linger(Some(Duration::ZERO));
     }
 
     /// Sends a GET request and reads its answer.

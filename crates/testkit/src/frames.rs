@@ -11,6 +11,9 @@ use crate::{PATIENCE, RawClient, TlsClient};
 /// What a client says first (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Bytes of a frame header.
+pub(crate) const HEADER: usize = 9;
+
 /// Frame types (RFC 9113, section 6).
 #[allow(missing_docs, reason = "named as in the RFC")]
 pub mod kind {
@@ -263,10 +266,15 @@ impl FrameClient {
 
     /// Reads frames until there are enough of them, the peer closes, or the time is over. Whether there are enough.
     pub fn read_until(&mut self, time: Duration, mut enough: impl FnMut(&[Http2Frame]) -> bool) -> bool {
+        self.wait(time, |client| enough(&client.frames))
+    }
+
+    /// As [`FrameClient::read_until`], with a condition on everything that is known of the connection.
+    pub fn wait(&mut self, time: Duration, mut enough: impl FnMut(&Self) -> bool) -> bool {
         let end = Instant::now() + time;
         loop {
             self.parse();
-            if enough(&self.frames) {
+            if enough(self) {
                 return true;
             }
             let left = end.saturating_duration_since(Instant::now());
@@ -333,6 +341,21 @@ impl FrameClient {
     pub fn data_of(&self, stream: u32) -> Vec<u8> {
         let of_stream = self.frames.iter().filter(|frame| frame.stream == stream && frame.kind == kind::DATA);
         of_stream.flat_map(|frame| frame.payload.clone()).collect()
+    }
+
+    /// How many bytes of DATA the peer has allowed on a stream since its beginning.
+    pub fn allowed_on(&self, stream: u32) -> usize {
+        let number = |bytes: &[u8]| bytes.iter().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
+        let of_kind = |wanted: u8| self.frames.iter().filter(move |one| one.kind == wanted);
+        let settings = of_kind(kind::SETTINGS).flat_map(|one| one.payload.chunks_exact(6));
+        let initial = settings.filter(|one| one[..2] == [0, 4]).map(|one| number(&one[2..])).next_back();
+        let updates = of_kind(kind::WINDOW_UPDATE).filter(|one| one.stream == stream).map(|one| number(&one.payload));
+        initial.unwrap_or(65_535) + updates.sum::<usize>()
+    }
+
+    /// Whether the peer has ended a stream before its time, or the connection.
+    pub fn is_ended(&self, stream: u32) -> bool {
+        self.reset_of(stream).or(self.goaway()).is_some()
     }
 
     /// Whether a stream's answer is complete.

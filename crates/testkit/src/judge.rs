@@ -9,9 +9,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::corpus::{AnswerCase, AnswerMust, Case, End, Expected, FrameCase, FrameMust, Split};
-use crate::frames::{self, FrameClient, kind};
+use crate::frames::{self, FrameClient, code, kind};
 use crate::reading::Reading;
-use crate::{RawClient, ReadError, Response, TlsClient};
+use crate::{PATIENCE, RawClient, ReadError, Response, TlsClient};
 
 /// The request that is sent behind a case whose connection should serve on.
 const BEHIND: &str = "GET /behind HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -309,6 +309,9 @@ impl FrameCase {
     pub fn try_at(&self, address: SocketAddr, tls: Option<&TlsClient>, bytewise: bool) -> Result<(), String> {
         let mut client =
             if self.opens { FrameClient::open(address, tls, &[]) } else { FrameClient::silent(address, tls) };
+        if let FrameMust::Overrun(stream) = self.must {
+            return overrun(&mut client, stream, &self.bytes);
+        }
         if bytewise {
             client.send_bytewise(&self.bytes);
         } else {
@@ -348,6 +351,7 @@ impl FrameCase {
             FrameMust::ConnectionError(codes) => {
                 client.is_closed_within(SILENCE) && client.goaway().is_some_and(|code| codes.contains(&code))
             }
+            FrameMust::Overrun(_) => false,
             FrameMust::Closed => client.is_closed_within(SILENCE),
         };
         let verdict = match &self.must {
@@ -371,4 +375,37 @@ impl FrameCase {
             .collect();
         Err(format!("{:?} is right; closed: {}; frames: {shown:?}", self.must, client.is_closed()))
     }
+}
+
+/// Sends the first frame of `frames`, then the second one until it is more than a stream may take. An origin that reads nothing
+/// leaves some megabytes of room in all; within that the peer may open the window again.
+fn overrun(client: &mut FrameClient, stream: u32, frames: &[u8]) -> Result<(), String> {
+    const MOST: usize = 64 << 20;
+    /// Time for a peer to say that there is more room.
+    const PAUSE: Duration = Duration::from_millis(300);
+    let length = |frame: &[u8]| frames::HEADER + (usize::from(frame[1]) << 8 | usize::from(frame[2]));
+    let (head, data) = frames.split_at(length(frames));
+    let counted = length(data) - frames::HEADER;
+    client.send(head);
+    let mut sent = 0;
+    while sent < MOST {
+        if sent + counted > client.allowed_on(stream) {
+            client.wait(PAUSE, |client| client.allowed_on(stream) >= sent + counted || client.is_ended(stream));
+        }
+        if client.is_ended(stream) {
+            return Err(format!("ended after {sent} of {} bytes that were allowed", client.allowed_on(stream)));
+        }
+        client.send(data);
+        sent += counted;
+        if sent > client.allowed_on(stream) {
+            client.wait(PATIENCE, |client| client.allowed_on(stream) >= sent || client.is_ended(stream));
+            let code = client.reset_of(stream).or(client.goaway());
+            if code.is_some() || client.allowed_on(stream) < sent {
+                let right = code == Some(code::FLOW_CONTROL_ERROR);
+                let allowed = client.allowed_on(stream);
+                return if right { Ok(()) } else { Err(format!("{code:?} after {sent} bytes of {allowed}")) };
+            }
+        }
+    }
+    Err(format!("{sent} bytes were taken"))
 }

@@ -11,10 +11,10 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::PATIENCE;
 use crate::channel::Channel;
 use crate::message::{Framing, fields, find, head_length, parse_chunked, request_framing};
 use crate::tls::{TlsFacts, TlsServer};
+use crate::{GLANCE, PATIENCE};
 
 /// What an origin does with one connection. An error ends the connection like a return.
 type Script = dyn Fn(&mut OriginConnection) -> io::Result<()> + Send + Sync;
@@ -354,6 +354,14 @@ impl OriginConnection {
     /// How long a write may wait for the peer, instead of for ever; then it fails.
     pub fn set_write_timeout(&self, most: Duration) {
         let _ = self.stream.socket().set_write_timeout(Some(most));
+    }
+
+    /// Takes nothing more of what comes, with as little room for it as the system gives, until the origin is dropped.
+    pub fn take_nothing(&self) {
+        let _ = SockRef::from(self.stream.socket()).set_recv_buffer_size(1);
+        while !self.shared.stop.load(Ordering::SeqCst) {
+            thread::sleep(GLANCE);
+        }
     }
 
     /// Waits until the peer closes, dropping what it sends; true when it did, false after `most`.

@@ -7,15 +7,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use crate::client::BETWEEN_PIECES;
 use crate::corpus::{Ending, answers};
 use crate::reading::Reading;
 use crate::{Origin, OriginConnection, PATIENCE};
-
-/// How long `/never` takes nothing.
-const NEVER: Duration = Duration::from_secs(3);
 
 /// What came so far.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +34,7 @@ pub struct Tally {
 ///
 /// - `/early/STATUS` is answered before its body is read,
 /// - `/final/STATUS` is answered at once and its body never read; the connection is closed,
-/// - `/never` has its body not read, and after 3 s its connection closed,
+/// - `/never` has nothing read behind its head, and its connection is not closed either,
 /// - `/continue` gets `100 Continue` before its body is read,
 /// - `/switch/STATUS` is answered with that status; after 101 every byte comes back,
 /// - `/answers/NUMBER/SPLIT` gets that answer of the corpus, in two pieces split there, or byte by byte (`all`),
@@ -126,7 +122,7 @@ impl Recording<'_> {
         match target.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["early", status] => self.answer(status, "", b"early")?,
             ["never"] => {
-                crate::pass(NEVER);
+                self.connection.take_nothing();
                 return Ok(true);
             }
             ["continue"] => self.connection.send("HTTP/1.1 100 Continue\r\n\r\n")?,

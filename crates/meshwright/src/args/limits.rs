@@ -203,7 +203,7 @@ pub struct LimitArgs {
     )]
     pub max_settings_per_second: u32,
 
-    /// PRIORITY, unknown, tiny DATA and unasked WINDOW_UPDATE frames of an HTTP/2 client per second, all together
+    /// PRIORITY, unknown, tiny DATA, unasked WINDOW_UPDATE frames and refused requests of an HTTP/2 client per second
     #[arg(
         long,
         value_name = "N",

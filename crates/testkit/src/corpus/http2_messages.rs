@@ -151,13 +151,17 @@ fn lengths() -> Vec<FrameCase> {
     ] {
         cases.push(case("C13", name, &[sized(length), data(1, body, true)], Refused(1)));
     }
-    // By its length the request is whole before its DATA comes, so it may have been forwarded: as a request without a body.
-    cases.push(case(
-        "C13",
-        "DATA although its length is 0",
-        &[sized("0"), data(1, "test", true)],
-        FrameMust::StreamError(1, &[0, 1, 5]),
-    ));
+    let nothing = Expected::new("POST", "/p", "").with("content-length", "0");
+    for (name, frames, must) in [
+        ("DATA although its length is 0", vec![data(1, "test", true)], Refused(1)),
+        ("DATA of one byte although its length is 0", vec![data(1, "", false), data(1, "x", false)], Refused(1)),
+        ("a length of 0 and an end of its own", vec![data(1, "", true)], Forwarded(1, Box::new(nothing.clone()))),
+        ("a length of 0 and trailers", vec![headers(1, block(&[("a", "b")]), true)], Forwarded(1, Box::new(nothing))),
+    ] {
+        cases.push(case("C13", name, &[&[sized("0")][..], &frames].concat(), must));
+    }
+    let tunnel = [(":method", "CONNECT"), (":protocol", "websocket"), SCHEME, PATH, AUTHORITY, ("content-length", "0")];
+    cases.push(case("D6", "a tunnel with a length", &[headers(1, block(&tunnel), false)], Refused(1)));
     let two = headers(
         1,
         [request("POST", "/p", &[]), block(&[("content-length", "4"), ("content-length", "5")])].concat(),

@@ -59,6 +59,13 @@ impl Meter {
         self.flood.get()
     }
 
+    /// A request was refused for what its head says, which counts as frames do that nobody needs.
+    pub(super) fn refused(&self) {
+        if let Err(flood) = self.frames.borrow_mut().refused(Instant::now()) {
+            self.flood.set(Some(flood));
+        }
+    }
+
     /// From now on nothing is read behind a head until [`Meter::heads_were_taken`].
     pub(super) fn take_heads(&self) {
         self.heads.are_taken.set(true);

@@ -87,6 +87,11 @@ impl ServerConnection {
         })
     }
 
+    /// A request that came was refused for what its head says. A client that sends too many of them is told to calm down.
+    pub fn refused(&self) {
+        self.meter.refused();
+    }
+
     /// Tells the client by GOAWAY to open no further stream here; those that are open go on.
     pub fn drain(&mut self) {
         self.h2.graceful_shutdown();

@@ -59,6 +59,22 @@ impl Stream {
         self.held.is_none() && self.receive.as_ref().is_some_and(RecvStream::is_end_stream)
     }
 
+    /// Ready when the peer has sent all of a body that has no bytes.
+    ///
+    /// # Errors
+    /// The body has bytes, or the peer gave the stream up; whether it was the former.
+    pub fn poll_nothing(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), bool>> {
+        loop {
+            match ready!(self.poll_data(cx)) {
+                None => return Poll::Ready(Ok(())),
+                Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(_)) => return Poll::Ready(Err(true)),
+                // `h2` compares the length that was announced.
+                Some(Err(error)) => return Poll::Ready(Err(error.is_library())),
+            }
+        }
+    }
+
     /// Sends an informational answer.
     pub fn send_informational(&mut self, response: Response<()>) {
         if let Some(respond) = &mut self.respond {
