@@ -12,13 +12,14 @@ use crate::install::{self, Requirement};
 use crate::{tidy, tree};
 
 /// Programs that capability tests use as clients and as upstreams.
-const PROGRAMS: [Requirement; 9] = [
+const PROGRAMS: [Requirement; 10] = [
     Requirement { program: "curl", package: "curl" },
     Requirement { program: "nginx", package: "nginx" },
     Requirement { program: "h2load", package: "nghttp2-client" },
     Requirement { program: "nghttp", package: "nghttp2-client" },
     Requirement { program: "nghttpd", package: "nghttp2-server" },
     Requirement { program: "slowhttptest", package: "slowhttptest" },
+    Requirement { program: "strace", package: "strace" },
     Requirement { program: "python3", package: "python3" },
     Requirement { program: "node", package: "nodejs" },
     Requirement { program: "npm", package: "npm" },

@@ -50,6 +50,20 @@ impl Launch {
         Self { command, input: Stdio::null() }
     }
 
+    /// Starts it by another program, `strace` for example, with these options before the command line so far.
+    pub fn under(mut self, program: &str, options: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command.args(options).arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.command = command;
+        self
+    }
+
     /// Sets an environment variable.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
