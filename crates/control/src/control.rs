@@ -343,7 +343,7 @@ impl Control {
         let snapshot = self.handle.snapshot();
         for cluster in self.sweeps.take_due(&snapshot, now) {
             let Some(outlier) = &cluster.outlier else { continue };
-            for event in outlier.sweep(&cluster.hosts, now) {
+            for event in outlier.sweep(&cluster.hosts, now, &mut fastrand::Rng::new()) {
                 log_event(cluster, &event);
                 self.handle.publisher().outlier_event(cluster, &event);
             }

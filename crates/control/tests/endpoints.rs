@@ -54,7 +54,9 @@ impl Running {
         let snapshot = self.handle.snapshot();
         let cluster = snapshot.cluster(CLUSTER).unwrap();
         let outlier = cluster.outlier.as_ref().unwrap();
-        outlier.observe(&cluster.hosts, 0, Observation::Status(500), Instant::now()).unwrap();
+        outlier
+            .observe(&cluster.hosts, 0, Observation::Status(500), Instant::now(), &mut fastrand::Rng::new())
+            .unwrap();
     }
 }
 

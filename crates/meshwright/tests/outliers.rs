@@ -69,3 +69,18 @@ fn the_statuses_that_count_as_errors_can_be_chosen() {
     });
     assert!((0..10).all(|_| process.get("x", "/").status == 200));
 }
+
+#[test]
+fn detection_that_is_not_enforced_only_says_what_it_would_do() {
+    let origins = [fails_every(1, 500), Origin::named("good")];
+    let annotation = "meshwright.io/outlier-detection: 'enforcing-consecutive-5xx=0'";
+    let (_config, process) = start(&origins, annotation, "{consecutive5xxErrors: 3, baseEjectionTime: 60s}");
+    eventually("the log says what would be", || {
+        process.get("x", "/");
+        process.stderr().contains("0 % of such ejections are enforced")
+    });
+    let before = origins[0].count();
+    (0..10).for_each(|_| drop(process.get("x", "/")));
+    assert!(origins[0].count() > before, "the endpoint still takes part");
+    assert_eq!(process.metrics().sum("envoy_cluster_outlier_detection_ejections_enforced_total", &SVC), 0.0);
+}

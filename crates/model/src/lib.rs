@@ -27,8 +27,8 @@ pub use load_balancer::{
 };
 pub use mesh::{Gateway, GatewayRef, Mesh, Server, ServerHost, ServerProtocol};
 pub use policy::{
-    ConnectionPool, DestinationRule, FailurePercentageDetection, OutlierDetection, PortPolicy, ProxyProtocol, Subset,
-    SuccessRateDetection, TrafficPolicy, UpstreamProtocol,
+    ConnectionPool, DestinationRule, Enforcing, FailurePercentageDetection, OutlierDetection, PortPolicy,
+    ProxyProtocol, Subset, SuccessRateDetection, TrafficPolicy, UpstreamProtocol,
 };
 pub use resilience::{
     AdaptiveConcurrency, BreakerPreset, BreakerScope, BreakerWindow, CircuitBreaker, ConcurrencyAlgorithm, Enforcement,

@@ -145,6 +145,10 @@ pub struct OutlierDetection {
     pub base_ejection_time: Duration,
     /// The longest ejection. Default 300 s.
     pub max_ejection_time: Duration,
+    /// Each ejection takes up to this much longer, at random. Default 0.
+    pub max_ejection_time_jitter: Duration,
+    /// How many of the ejections that a kind of detection asks for are carried out.
+    pub enforcing: Enforcing,
     /// Share of endpoints that may be out at once, in percent; one always may. Default 10.
     pub max_ejection_percent: u32,
     /// Below this share of healthy endpoints, in percent, ejection is ignored. Default 0.
@@ -164,8 +168,37 @@ impl Default for OutlierDetection {
             interval: Duration::from_secs(10),
             base_ejection_time: Duration::from_secs(30),
             max_ejection_time: Duration::from_secs(300),
+            max_ejection_time_jitter: Duration::ZERO,
+            enforcing: Enforcing::default(),
             max_ejection_percent: 10,
             min_health_percent: 0,
+        }
+    }
+}
+
+/// Shares of ejections that are carried out, by kind of detection, in percent (Envoy's `enforcing_*`). Default 100 each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each field is the kind of detection of that name")]
+pub struct Enforcing {
+    pub consecutive_5xx: u8,
+    pub consecutive_gateway_failure: u8,
+    pub consecutive_local_origin_failure: u8,
+    pub success_rate: u8,
+    pub local_origin_success_rate: u8,
+    pub failure_percentage: u8,
+    pub failure_percentage_local_origin: u8,
+}
+
+impl Default for Enforcing {
+    fn default() -> Self {
+        Self {
+            consecutive_5xx: 100,
+            consecutive_gateway_failure: 100,
+            consecutive_local_origin_failure: 100,
+            success_rate: 100,
+            local_origin_success_rate: 100,
+            failure_percentage: 100,
+            failure_percentage_local_origin: 100,
         }
     }
 }

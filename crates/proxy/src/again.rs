@@ -92,7 +92,7 @@ pub(crate) fn after_failure(
     if let (Some(host), Some(observation)) = (failed.host, observation) {
         let now = Instant::now();
         cluster.measure_failure(host, tries.began, now);
-        outlier::observe(cluster, host, observation, now);
+        outlier::observe(worker, cluster, host, observation, now);
         if let Some(permit) = permit {
             permit.failed(worker, kind, now);
         }

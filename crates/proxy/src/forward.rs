@@ -218,7 +218,7 @@ async fn one_try(
             exchange.record.service_time = Some(service_time);
             cluster.measure(host, service_time, now);
             cluster.report(host, &mut connection.worker.response.borrow_mut(), now);
-            outlier::observe(cluster, host, Observation::Status(exchange.answer.status), now);
+            outlier::observe(&connection.worker, cluster, host, Observation::Status(exchange.answer.status), now);
             if let Some(permit) = exchange.permit.take() {
                 permit.answered(&connection.worker, exchange.answer.status, now);
             }

@@ -6,12 +6,14 @@ use std::time::Instant;
 use meshwright_traffic::{Observation, OutlierEvent};
 
 use crate::view::WorkerCluster;
+use crate::worker::Worker;
 
 /// Tells outlier detection how a try ended, and the log what it decided.
-pub(crate) fn observe(cluster: &WorkerCluster, host: usize, observation: Observation, now: Instant) {
+pub(crate) fn observe(worker: &Worker, cluster: &WorkerCluster, host: usize, observation: Observation, now: Instant) {
     let of = &cluster.cluster;
     let Some(outlier) = &of.outlier else { return };
-    let Some(event) = outlier.observe(&of.hosts, host, observation, now) else { return };
+    let event = outlier.observe(&of.hosts, host, observation, now, &mut worker.rng.borrow_mut());
+    let Some(event) = event else { return };
     let endpoint = of.addresses[host];
     match event {
         OutlierEvent::Ejected { duration, cause, .. } => {

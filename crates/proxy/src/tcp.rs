@@ -79,7 +79,7 @@ async fn connect(
                 if failure.kind == FailureKind::ConnectFailure {
                     let now = Instant::now();
                     cluster.measure_failure(host, began, now);
-                    outlier::observe(&cluster, host, Observation::LocalOrigin, now);
+                    outlier::observe(&connection.worker, &cluster, host, Observation::LocalOrigin, now);
                 }
                 tried.push(host as u32);
                 let others = tried.len() < TRIES.min(cluster.cluster.addresses.len());

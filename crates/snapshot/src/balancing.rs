@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use meshwright_model::{
-    Algorithm, ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, LocalityFailover, LocalitySetting,
-    OutlierDetection,
+    self as model, Algorithm, ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, LocalityFailover,
+    LocalitySetting, OutlierDetection,
 };
 use meshwright_traffic::{
-    Distribution, Failover, FailurePercentagePolicy, Group, HostSet, InFlight, LocalityRule, OutlierPolicy, Place,
-    Policy, SuccessRatePolicy, TableKind, Warmup,
+    Distribution, EjectionKind, Enforcing, Failover, FailurePercentagePolicy, Group, HostSet, InFlight, LocalityRule,
+    OutlierPolicy, Place, Policy, SuccessRatePolicy, TableKind, Warmup,
 };
 
 use crate::cluster::{ClusterSpec, Member};
@@ -84,8 +84,21 @@ pub(crate) fn outlier_policy(detection: &OutlierDetection) -> OutlierPolicy {
         interval: detection.interval,
         base_ejection_time: detection.base_ejection_time,
         max_ejection_time: detection.max_ejection_time,
+        max_ejection_time_jitter: detection.max_ejection_time_jitter,
+        enforcing: enforcing(&detection.enforcing),
         max_ejection_percent: detection.max_ejection_percent,
     }
+}
+
+fn enforcing(shares: &model::Enforcing) -> Enforcing {
+    Enforcing::default()
+        .with(EjectionKind::Consecutive5xx, shares.consecutive_5xx)
+        .with(EjectionKind::ConsecutiveGatewayErrors, shares.consecutive_gateway_failure)
+        .with(EjectionKind::ConsecutiveLocalOriginFailures, shares.consecutive_local_origin_failure)
+        .with(EjectionKind::SuccessRate, shares.success_rate)
+        .with(EjectionKind::LocalOriginSuccessRate, shares.local_origin_success_rate)
+        .with(EjectionKind::FailurePercentage, shares.failure_percentage)
+        .with(EjectionKind::LocalOriginFailurePercentage, shares.failure_percentage_local_origin)
 }
 
 /// The set with the names, groups, slow start and counts that its policy needs. `before` is the set of the snapshot before.

@@ -36,8 +36,8 @@ fn ejecting() -> TrafficPolicy {
 
 /// Ejects host `index`.
 fn eject(cluster: &Cluster, index: usize) {
-    let event =
-        cluster.outlier.as_ref().unwrap().observe(&cluster.hosts, index, Observation::Status(500), Instant::now());
+    let (outlier, error) = (cluster.outlier.as_ref().unwrap(), Observation::Status(500));
+    let event = outlier.observe(&cluster.hosts, index, error, Instant::now(), &mut fastrand::Rng::with_seed(1));
     assert!(event.is_some());
     assert!(cluster.hosts.hosts()[index].verdict.is_ejected());
 }

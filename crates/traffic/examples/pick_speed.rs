@@ -71,7 +71,7 @@ fn nanoseconds(policy: Policy, hosts: &HostSet) -> f64 {
         if policy.needs_latency() {
             hosts.hosts()[done].state.observe_latency(Duration::from_micros(900 + u64::from(number % 200)), now);
         }
-        black_box(detector.observe(hosts, done, Observation::Status(200), now));
+        black_box(detector.observe(hosts, done, Observation::Status(200), now, &mut rng));
     }
     start.elapsed().as_secs_f64() * 1e9 / f64::from(CHOICES)
 }

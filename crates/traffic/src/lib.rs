@@ -59,7 +59,7 @@ pub use limits::{Limits, Usage};
 pub use load_meter::LoadMeter;
 pub use locality::{Distribution, Failover, Labels, LocalityRule, Place};
 pub use outlier::{
-    EjectionCause, EjectionCounts, EjectionKind, EjectionRefusal, FailurePercentagePolicy, Observation,
+    EjectionCause, EjectionCounts, EjectionKind, EjectionRefusal, Enforcing, FailurePercentagePolicy, Observation,
     OutlierDetector, OutlierEvent, OutlierPolicy, SuccessRatePolicy,
 };
 pub use rate::{Rate, TokenBucket};

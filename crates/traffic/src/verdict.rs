@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::EjectionCause;
 use crate::host::availability_changed;
@@ -37,6 +37,8 @@ pub(crate) struct History {
     pub(crate) since: Option<Instant>,
     /// Factor of the next ejection time; grows with each ejection, shrinks with each healthy interval.
     pub(crate) multiplier: u32,
+    /// By how much the present ejection is longer than its multiplier says.
+    pub(crate) jitter: Duration,
     /// When the present ejection ends at the earliest, and what led to it.
     pub(crate) ends: Option<(Instant, EjectionCause)>,
     /// All ejections there ever were.

@@ -22,6 +22,10 @@ const POLICIES: [Policy; 9] = [
     Policy::ConsistentHash { table: TableKind::Maglev { table_size: 251 }, bound: None },
 ];
 
+fn dice() -> fastrand::Rng {
+    fastrand::Rng::with_seed(1)
+}
+
 #[allow(clippy::disallowed_methods, reason = "any instant will do")]
 fn ask(tried: &[u32]) -> Ask<'_> {
     Ask { tried, ..Ask::first(Instant::now()) }
@@ -41,7 +45,7 @@ fn eject(hosts: &HostSet, indices: impl IntoIterator<Item = usize>) {
     let policy = OutlierPolicy { consecutive_5xx: 1, max_ejection_percent: 100, ..OutlierPolicy::default() };
     let detector = OutlierDetector::new(policy);
     for index in indices {
-        detector.observe(hosts, index, Observation::Status(500), std::time::Instant::now());
+        detector.observe(hosts, index, Observation::Status(500), std::time::Instant::now(), &mut dice());
         assert!(hosts.hosts()[index].verdict.is_ejected());
     }
 }

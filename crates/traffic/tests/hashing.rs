@@ -12,6 +12,10 @@ use proptest::prelude::*;
 const RING: Policy = Policy::ConsistentHash { table: TableKind::RING, bound: None };
 const MAGLEV: Policy = Policy::ConsistentHash { table: TableKind::MAGLEV, bound: None };
 
+fn dice() -> fastrand::Rng {
+    fastrand::Rng::with_seed(1)
+}
+
 #[allow(clippy::disallowed_methods, reason = "any instant will do")]
 fn ask(hash: u64) -> Ask<'static> {
     Ask { hash: Some(hash), ..Ask::first(Instant::now()) }
@@ -197,7 +201,7 @@ proptest! {
         let is_out = |port: u16| out >> (port - 1) & 1 == 1;
         let detector = OutlierDetector::new(OutlierPolicy { consecutive_5xx: 1, max_ejection_percent: 100, ..OutlierPolicy::default() });
         for port in (1..=count).filter(|port| is_out(*port)) {
-            detector.observe(&hosts, usize::from(port) - 1, Observation::Status(500), ask(0).now);
+            detector.observe(&hosts, usize::from(port) - 1, Observation::Status(500), ask(0).now, &mut dice());
         }
         prop_assume!((1..=count).any(|port| !is_out(port)));
         let in_turn = list.iter().filter(|(point, _)| *point >= hash).chain(&list);

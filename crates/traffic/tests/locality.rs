@@ -8,6 +8,10 @@ use meshwright_traffic::{
 };
 use proptest::prelude::*;
 
+fn dice() -> fastrand::Rng {
+    fastrand::Rng::with_seed(1)
+}
+
 #[allow(clippy::disallowed_methods, reason = "any instant will do")]
 fn start() -> Instant {
     Instant::now()
@@ -111,7 +115,7 @@ fn eject(hosts: &HostSet, indices: impl IntoIterator<Item = usize>) {
     let policy = OutlierPolicy { consecutive_5xx: 1, max_ejection_percent: 100, ..OutlierPolicy::default() };
     let detector = OutlierDetector::new(policy);
     for index in indices {
-        detector.observe(hosts, index, Observation::Status(500), start());
+        detector.observe(hosts, index, Observation::Status(500), start(), &mut dice());
     }
 }
 
@@ -214,8 +218,8 @@ fn a_host_that_comes_back_from_an_ejection_warms_up_again() {
     let policy = OutlierPolicy { consecutive_5xx: 1, max_ejection_percent: 100, ..OutlierPolicy::default() };
     let detector = OutlierDetector::new(policy);
     let back = begun + Duration::from_secs(1_000);
-    detector.observe(&hosts, 1, Observation::Status(500), back - Duration::from_secs(60));
-    detector.sweep(&hosts, back);
+    detector.observe(&hosts, 1, Observation::Status(500), back - Duration::from_secs(60), &mut dice());
+    detector.sweep(&hosts, back, &mut dice());
     let mut share = |seconds: u64| {
         let ask = Ask::first(back + Duration::from_secs(seconds));
         (0..1000).filter(|_| balancer.pick(&hosts, &ask, &mut rng) == Ok(1)).count()

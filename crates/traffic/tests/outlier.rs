@@ -3,12 +3,16 @@
 use std::time::{Duration, Instant};
 
 use meshwright_traffic::{
-    EjectionCause, EjectionKind, EjectionRefusal, FailurePercentagePolicy, Host, HostSet, Observation, OutlierDetector,
-    OutlierEvent, OutlierPolicy, SuccessRatePolicy,
+    EjectionCause, EjectionKind, EjectionRefusal, Enforcing, FailurePercentagePolicy, Host, HostSet, Observation,
+    OutlierDetector, OutlierEvent, OutlierPolicy, SuccessRatePolicy,
 };
 use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
+
+fn dice() -> fastrand::Rng {
+    fastrand::Rng::with_seed(1)
+}
 
 #[allow(clippy::disallowed_methods, reason = "the start of simulated time")]
 fn start() -> Instant {
@@ -26,7 +30,10 @@ fn repeat(
     observations: &[Observation],
     now: Instant,
 ) -> Vec<OutlierEvent> {
-    observations.iter().filter_map(|&observation| detector.observe(hosts, index, observation, now)).collect()
+    observations
+        .iter()
+        .filter_map(|&observation| detector.observe(hosts, index, observation, now, &mut dice()))
+        .collect()
 }
 
 #[test]
@@ -37,7 +44,7 @@ fn the_nth_error_in_a_row_ejects_at_once() {
     assert!(hosts.hosts()[3].is_available());
     let cause = EjectionCause::Consecutive5xx(5);
     let expected = OutlierEvent::Ejected { index: 3, duration: 30 * SECOND, cause };
-    assert_eq!(detector.observe(&hosts, 3, error, now), Some(expected));
+    assert_eq!(detector.observe(&hosts, 3, error, now, &mut dice()), Some(expected));
     assert!(!hosts.hosts()[3].is_available());
     assert_eq!(hosts.healthy(), 9);
     assert_eq!(cause.to_string(), "5 server errors in a row");
@@ -50,7 +57,7 @@ fn a_success_starts_the_count_again_and_a_4xx_is_one() {
     {
         assert_eq!(repeat(&detector, &hosts, 0, &[Observation::Status(503); 4], now), []);
         assert_eq!(hosts.hosts()[0].verdict.consecutive_5xx(), 4);
-        assert_eq!(detector.observe(&hosts, 0, success, now), None);
+        assert_eq!(detector.observe(&hosts, 0, success, now, &mut dice()), None);
         assert_eq!(hosts.hosts()[0].verdict.consecutive_5xx(), 0);
     }
 }
@@ -117,11 +124,11 @@ fn an_ejection_ends_with_the_first_sweep_after_its_time() {
     let (hosts, detector, now) = (set(1), OutlierDetector::new(OutlierPolicy::default()), start());
     repeat(&detector, &hosts, 0, &[Observation::Status(500); 5], now);
     assert_eq!(hosts.hosts()[0].verdict.ejected_since(), Some(now));
-    assert_eq!(detector.sweep(&hosts, now + 29 * SECOND), []);
-    assert_eq!(detector.sweep(&hosts, now + 30 * SECOND), [OutlierEvent::Returned { index: 0 }]);
+    assert_eq!(detector.sweep(&hosts, now + 29 * SECOND, &mut dice()), []);
+    assert_eq!(detector.sweep(&hosts, now + 30 * SECOND, &mut dice()), [OutlierEvent::Returned { index: 0 }]);
     assert!(hosts.hosts()[0].is_available());
     assert_eq!(hosts.hosts()[0].verdict.ejected_since(), None);
-    assert_eq!(detector.sweep(&hosts, now + 31 * SECOND), []);
+    assert_eq!(detector.sweep(&hosts, now + 31 * SECOND, &mut dice()), []);
 }
 
 #[test]
@@ -134,12 +141,12 @@ fn ejections_in_a_row_take_longer_up_to_the_cap_and_healthy_intervals_forgive() 
         let [OutlierEvent::Ejected { duration, .. }] = events[..] else { panic!("one ejection: {events:?}") };
         durations.push(duration.as_secs());
         now += duration;
-        assert_eq!(detector.sweep(&hosts, now), [OutlierEvent::Returned { index: 0 }]);
+        assert_eq!(detector.sweep(&hosts, now, &mut dice()), [OutlierEvent::Returned { index: 0 }]);
     }
     assert_eq!(durations, [30, 60, 90, 120, 150, 180, 210, 240, 270, 300, 300, 300, 300]);
     for _ in 0..8 {
         now += 10 * SECOND;
-        detector.sweep(&hosts, now);
+        detector.sweep(&hosts, now, &mut dice());
     }
     let events = repeat(&detector, &hosts, 0, &[Observation::Status(500); 5], now);
     assert!(matches!(events[..], [OutlierEvent::Ejected { duration, .. }] if duration == 90 * SECOND), "{events:?}");
@@ -152,9 +159,9 @@ fn a_base_time_above_the_cap_is_the_cap() {
     let (hosts, detector, now) = (set(1), OutlierDetector::new(policy), start());
     for round in 0..3 {
         let now = now + round * 1_000 * SECOND;
-        let event = detector.observe(&hosts, 0, Observation::LocalOrigin, now);
+        let event = detector.observe(&hosts, 0, Observation::LocalOrigin, now, &mut dice());
         assert!(matches!(event, Some(OutlierEvent::Ejected { duration, .. }) if duration == 600 * SECOND));
-        detector.sweep(&hosts, now + 600 * SECOND);
+        detector.sweep(&hosts, now + 600 * SECOND, &mut dice());
     }
 }
 
@@ -176,7 +183,7 @@ fn a_new_policy_takes_over_the_verdicts_with_its_own_times() {
     let before = OutlierDetector::new(OutlierPolicy::default());
     repeat(&before, &hosts, 0, &[Observation::Status(500); 5], now);
     let after = OutlierDetector::new(OutlierPolicy { base_ejection_time: 5 * SECOND, ..OutlierPolicy::default() });
-    assert_eq!(after.sweep(&hosts, now + 5 * SECOND), [OutlierEvent::Returned { index: 0 }]);
+    assert_eq!(after.sweep(&hosts, now + 5 * SECOND, &mut dice()), [OutlierEvent::Returned { index: 0 }]);
 }
 
 #[test]
@@ -188,7 +195,7 @@ fn workers_that_report_at_once_eject_once_and_stay_within_the_percentage() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for index in (0..hosts.hosts().len()).cycle().take(800) {
-                    let event = detector.observe(&hosts, index, Observation::Status(500), now);
+                    let event = detector.observe(&hosts, index, Observation::Status(500), now, &mut dice());
                     if matches!(event, Some(OutlierEvent::Ejected { .. })) {
                         ejections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     }
@@ -205,7 +212,7 @@ fn interval(detector: &OutlierDetector, hosts: &HostSet, tries: &[(u32, u32)], f
     for (index, (total, failed)) in tries.iter().enumerate() {
         for number in 0..*total {
             let observation = if number < *failed { failure } else { Observation::Success };
-            assert_eq!(detector.observe(hosts, index, observation, now), None);
+            assert_eq!(detector.observe(hosts, index, observation, now, &mut dice()), None);
         }
     }
 }
@@ -226,10 +233,13 @@ fn a_host_that_succeeds_much_less_often_than_the_others_is_ejected_at_the_end_of
     interval(&detector, &hosts, &tries, Observation::Status(503), now);
     // 99, 98, 99, 70 and 100 have the mean 93.2 and the deviation 11.62; the last host has too few requests.
     let cause = EjectionCause::SuccessRate { local_origin: false, rate: 7_000, threshold: 7_113 };
-    assert_eq!(detector.sweep(&hosts, now), [OutlierEvent::Ejected { index: 3, duration: 30 * SECOND, cause }]);
+    assert_eq!(
+        detector.sweep(&hosts, now, &mut dice()),
+        [OutlierEvent::Ejected { index: 3, duration: 30 * SECOND, cause }]
+    );
     assert_eq!(cause.to_string(), "success rate 70.00 % is below 71.13 %, which the other hosts allow");
     assert_eq!(detector.counts().ejected(EjectionKind::SuccessRate), 1);
-    assert_eq!(detector.sweep(&hosts, now + 10 * SECOND), [], "every interval begins anew");
+    assert_eq!(detector.sweep(&hosts, now + 10 * SECOND, &mut dice()), [], "every interval begins anew");
 }
 
 #[test]
@@ -237,7 +247,7 @@ fn too_few_hosts_with_enough_requests_are_not_compared() {
     let (hosts, detector, now) = (set(6), OutlierDetector::new(comparing()), start());
     let tries = [(100, 0), (100, 0), (100, 0), (100, 90), (99, 0), (99, 0)];
     interval(&detector, &hosts, &tries, Observation::Status(503), now);
-    assert_eq!(detector.sweep(&hosts, now), []);
+    assert_eq!(detector.sweep(&hosts, now, &mut dice()), []);
 }
 
 #[test]
@@ -249,7 +259,7 @@ fn a_host_that_fails_too_often_is_ejected_even_when_all_do() {
     };
     let (hosts, detector, now) = (set(5), OutlierDetector::new(policy), start());
     interval(&detector, &hosts, &[(50, 25), (50, 24), (50, 25), (50, 50), (50, 0)], Observation::Status(500), now);
-    let events = detector.sweep(&hosts, now);
+    let events = detector.sweep(&hosts, now, &mut dice());
     let reason = EjectionRefusal::MaxEjectionPercent { ejected: 2, hosts: 5, percent: 50 };
     let cause = |percentage| EjectionCause::FailurePercentage { local_origin: false, percentage, threshold: 50 };
     let expected = [
@@ -266,7 +276,7 @@ fn split_local_failures_are_compared_apart() {
     let policy = OutlierPolicy { split_local_origin: true, consecutive_local_origin_failures: 0, ..comparing() };
     let (hosts, detector, now) = (set(5), OutlierDetector::new(policy), start());
     interval(&detector, &hosts, &[(200, 0), (200, 0), (200, 0), (200, 0), (200, 90)], Observation::LocalOrigin, now);
-    let events = detector.sweep(&hosts, now);
+    let events = detector.sweep(&hosts, now, &mut dice());
     let [OutlierEvent::Ejected { index: 4, cause, .. }] = events[..] else { panic!("{events:?}") };
     assert_eq!(cause.kind(), EjectionKind::LocalOriginSuccessRate);
 }
@@ -284,13 +294,61 @@ fn the_cap_of_ejection_times_can_be_chosen_and_a_new_policy_counts_on() {
     let policy = OutlierPolicy { consecutive_5xx: 1, max_ejection_time: 45 * SECOND, ..OutlierPolicy::default() };
     let (hosts, detector, mut now) = (set(1), OutlierDetector::new(policy.clone()), start());
     for seconds in [30, 45, 45] {
-        let event = detector.observe(&hosts, 0, Observation::Status(500), now);
+        let event = detector.observe(&hosts, 0, Observation::Status(500), now, &mut dice());
         assert!(matches!(event, Some(OutlierEvent::Ejected { duration, .. }) if duration == seconds * SECOND));
         now += seconds * SECOND;
-        detector.sweep(&hosts, now);
+        detector.sweep(&hosts, now, &mut dice());
     }
     let after = OutlierDetector::following(OutlierPolicy { consecutive_5xx: 2, ..policy }, &detector);
     assert_eq!(after.counts().ejected(EjectionKind::Consecutive5xx), 3);
+}
+
+#[test]
+fn a_kind_that_is_not_enforced_says_what_it_would_do_and_a_half_enforced_one_ejects_half() {
+    let enforcing = |percent| Enforcing::default().with(EjectionKind::Consecutive5xx, percent);
+    let policy = |percent| OutlierPolicy {
+        consecutive_5xx: 1,
+        max_ejection_percent: 100,
+        enforcing: enforcing(percent),
+        ..OutlierPolicy::default()
+    };
+    let (now, mut rng) = (start(), dice());
+    for (percent, expected) in [(0, 0..=0), (50, 400..=600), (100, 1000..=1000)] {
+        let (hosts, detector) = (set(1000), OutlierDetector::new(policy(percent)));
+        for index in 0..1000 {
+            let event = detector.observe(&hosts, index, Observation::Status(500), now, &mut rng);
+            let out = hosts.hosts()[index].verdict.is_ejected();
+            let reason = EjectionRefusal::NotEnforced { percent };
+            let refused = OutlierEvent::Refused { index, cause: EjectionCause::Consecutive5xx(1), reason };
+            assert!(out || event == Some(refused), "{event:?}");
+        }
+        let out = hosts.hosts().iter().filter(|host| host.verdict.is_ejected()).count();
+        assert!(expected.contains(&out), "{percent} %: {out}");
+        assert_eq!(detector.counts().refused(), 1000 - out as u64);
+    }
+}
+
+#[test]
+fn jitter_makes_an_ejection_longer_and_each_by_another_time() {
+    let policy = OutlierPolicy {
+        consecutive_5xx: 1,
+        max_ejection_percent: 100,
+        max_ejection_time_jitter: 20 * SECOND,
+        ..OutlierPolicy::default()
+    };
+    let (hosts, detector, now, mut rng) = (set(50), OutlierDetector::new(policy), start(), dice());
+    let mut times = Vec::new();
+    for index in 0..50 {
+        let event = detector.observe(&hosts, index, Observation::Status(500), now, &mut rng);
+        let Some(OutlierEvent::Ejected { duration, .. }) = event else { panic!("{event:?}") };
+        assert!((30 * SECOND..50 * SECOND).contains(&duration), "{duration:?}");
+        times.push(duration);
+    }
+    let middle = *times.iter().min().unwrap() + 10 * SECOND;
+    let over = times.iter().filter(|time| **time <= middle).count();
+    assert!(over < 50, "they differ");
+    assert_eq!(detector.sweep(&hosts, now + middle, &mut rng).len(), over);
+    assert_eq!(detector.sweep(&hosts, now + 50 * SECOND, &mut rng).len(), 50 - over);
 }
 
 /// What happens in a random history.
@@ -387,7 +445,7 @@ proptest! {
         let tries: Vec<(u32, u32)> = tries.into_iter().map(|(total, failed)| (total, failed.min(total))).collect();
         let (hosts, detector, now) = (set(tries.len()), OutlierDetector::new(policy), start());
         interval(&detector, &hosts, &tries, Observation::Status(500), now);
-        detector.sweep(&hosts, now);
+        detector.sweep(&hosts, now, &mut dice());
         let rate = |(total, failed): (u32, u32)| 100.0 * f64::from(total - failed) / f64::from(total);
         let rates: Vec<f64> = tries.iter().copied().filter(|tried| tried.0 >= request_volume).map(rate).collect();
         let count = rates.len() as f64;
@@ -416,7 +474,7 @@ proptest! {
             let now = start + Duration::from_secs(clock);
             match step {
                 Step::Observe(index, observation) => {
-                    let event = detector.observe(&hosts, index, observation, now);
+                    let event = detector.observe(&hosts, index, observation, now, &mut dice());
                     let out = models.iter().filter(|model| model.out_until.is_some()).count();
                     let model = &mut models[index];
                     if model.out_until.is_some() {
@@ -447,7 +505,7 @@ proptest! {
                 }
                 Step::Sweep(seconds) => {
                     clock += seconds;
-                    let events = detector.sweep(&hosts, start + Duration::from_secs(clock));
+                    let events = detector.sweep(&hosts, start + Duration::from_secs(clock), &mut dice());
                     let mut expected = Vec::new();
                     for (index, model) in models.iter_mut().enumerate() {
                         match model.out_until {

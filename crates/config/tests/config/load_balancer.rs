@@ -185,7 +185,8 @@ fn annotations_name_what_istio_has_no_field_for() {
 
 #[test]
 fn an_annotation_brings_what_envoy_compares() {
-    let text = "success-rate; success-rate-request-volume=20; failure-percentage=60; max-ejection-time=10m";
+    let text = "success-rate; success-rate-request-volume=20; failure-percentage=60; max-ejection-time=10m; \
+                max-ejection-time-jitter=5s; enforcing-success-rate=0";
     let mesh = mesh(&annotated(&format!("meshwright.io/outlier-detection: '{text}'"), ""));
     let detection = mesh.destination_rules[0].traffic_policy.outlier_detection.clone().expect("detection");
     let rate = detection.success_rate.expect("rates are compared");
@@ -193,6 +194,8 @@ fn an_annotation_brings_what_envoy_compares() {
     let share = detection.failure_percentage.expect("shares are compared");
     assert_eq!((share.threshold, share.minimum_hosts, share.request_volume), (60, 5, 50));
     assert_eq!(detection.max_ejection_time, Duration::from_secs(600));
+    assert_eq!(detection.max_ejection_time_jitter, Duration::from_secs(5));
+    assert_eq!((detection.enforcing.success_rate, detection.enforcing.failure_percentage), (0, 100));
     assert_eq!(detection.consecutive_5xx, 5);
 }
 
@@ -209,6 +212,10 @@ fn every_mistake_in_an_annotation_is_named_at_its_place() {
         ("§meshwright.io/session-cookie: 'a; age=1'", error("annotation", at("session-cookie"), "neither ttl=TIME")),
         ("§meshwright.io/session-cookie: 'a; ttl=1'", error("annotation", at("session-cookie"), "no time")),
         ("§meshwright.io/outlier-detection: success", error("annotation", at("outlier-detection"), "no setting")),
+        (
+            "§meshwright.io/outlier-detection: enforcing-success-rate=101",
+            error("annotation", at("outlier-detection"), "0 to 100"),
+        ),
         (
             "§meshwright.io/outlier-detection: failure-percentage=101",
             error("annotation", at("outlier-detection"), "not in range 1..100"),

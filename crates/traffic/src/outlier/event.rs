@@ -47,6 +47,19 @@ pub enum EjectionKind {
 }
 
 impl EjectionKind {
+    /// Its name in Envoy's settings and counters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Consecutive5xx => "consecutive_5xx",
+            Self::ConsecutiveGatewayErrors => "consecutive_gateway_failure",
+            Self::ConsecutiveLocalOriginFailures => "consecutive_local_origin_failure",
+            Self::SuccessRate => "success_rate",
+            Self::LocalOriginSuccessRate => "local_origin_success_rate",
+            Self::FailurePercentage => "failure_percentage",
+            Self::LocalOriginFailurePercentage => "failure_percentage_local_origin",
+        }
+    }
+
     /// Every kind.
     pub const ALL: [Self; 7] = [
         Self::Consecutive5xx,
@@ -114,6 +127,11 @@ pub enum EjectionRefusal {
         /// The limit in percent.
         percent: u32,
     },
+    /// Only so many ejections of this kind are carried out (`enforcing-*`), and this was none of them.
+    NotEnforced {
+        /// The share in percent.
+        percent: u8,
+    },
 }
 
 impl fmt::Display for EjectionRefusal {
@@ -122,6 +140,7 @@ impl fmt::Display for EjectionRefusal {
             Self::MaxEjectionPercent { ejected, hosts, percent } => {
                 write!(f, "{ejected} of {hosts} hosts are ejected, one more would exceed maxEjectionPercent {percent}")
             }
+            Self::NotEnforced { percent } => write!(f, "{percent} % of such ejections are enforced"),
         }
     }
 }

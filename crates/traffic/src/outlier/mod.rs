@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
+
 pub use event::{EjectionCause, EjectionCounts, EjectionKind, EjectionRefusal, OutlierEvent};
-pub use policy::{FailurePercentagePolicy, Observation, OutlierPolicy, SuccessRatePolicy};
+pub use policy::{Enforcing, FailurePercentagePolicy, Observation, OutlierPolicy, SuccessRatePolicy};
 pub(crate) use rates::Tally;
 
-use crate::verdict::reset;
+use crate::verdict::{History, reset};
 use crate::{HostSet, HostVerdict};
 
 /// Ejects and returns the hosts of one cluster.
@@ -78,6 +80,7 @@ impl OutlierDetector {
         index: usize,
         observation: Observation,
         now: Instant,
+        rng: &mut Rng,
     ) -> Option<OutlierEvent> {
         let verdict = &*hosts.hosts().get(index)?.verdict;
         let policy = &self.policy;
@@ -100,7 +103,9 @@ impl OutlierDetector {
             }
             Observation::LocalOrigin => self.count_error(verdict, true),
         };
-        self.eject(hosts, index, cause?, now)
+        let cause = cause?;
+        let _decision = self.decision.lock().unwrap_or_else(PoisonError::into_inner);
+        self.eject(hosts, index, cause, now, rng)
     }
 
     /// Counts a try for the comparison at the end of the interval. Local failures are errors like others unless they are
@@ -133,18 +138,26 @@ impl OutlierDetector {
         gateway_cause.or(server_errors.map(EjectionCause::Consecutive5xx))
     }
 
-    fn eject(&self, hosts: &HostSet, index: usize, cause: EjectionCause, now: Instant) -> Option<OutlierEvent> {
-        let _decision = self.decision.lock().unwrap_or_else(PoisonError::into_inner);
-        self.eject_decided(hosts, index, cause, now)
-    }
-
-    /// As [`Self::eject`], by whoever holds the decision.
-    fn eject_decided(&self, hosts: &HostSet, index: usize, cause: EjectionCause, now: Instant) -> Option<OutlierEvent> {
+    /// Ejects a host, if that may be. The caller holds the decision.
+    fn eject(
+        &self,
+        hosts: &HostSet,
+        index: usize,
+        cause: EjectionCause,
+        now: Instant,
+        rng: &mut Rng,
+    ) -> Option<OutlierEvent> {
         let verdict = &*hosts.hosts()[index].verdict;
         if verdict.is_ejected() {
             return None;
         }
         verdict.reset_counters();
+        let enforced = self.policy.enforcing.percent(cause.kind());
+        if enforced < 100 && rng.u8(..100) >= enforced {
+            self.counts.count_refused();
+            let reason = EjectionRefusal::NotEnforced { percent: enforced };
+            return Some(OutlierEvent::Refused { index, cause, reason });
+        }
         let total = hosts.hosts().len();
         let ejected = hosts.hosts().iter().filter(|host| host.verdict.is_ejected()).count();
         let percent = self.policy.max_ejection_percent;
@@ -158,7 +171,8 @@ impl OutlierDetector {
         if self.policy.base_ejection_time.saturating_mul(history.multiplier) < self.longest() {
             history.multiplier = history.multiplier.saturating_add(1);
         }
-        let duration = self.duration(history.multiplier);
+        history.jitter = self.policy.max_ejection_time_jitter.mul_f64(rng.f64());
+        let duration = self.duration(&history);
         history.since = Some(now);
         history.ends = now.checked_add(duration).map(|ends| (ends, cause));
         history.total = history.total.saturating_add(1);
@@ -169,7 +183,7 @@ impl OutlierDetector {
 
     /// Ends ejections whose time is over, lowers the multipliers of hosts that are in, and ejects those that did worse than
     /// the policy allows since the last sweep. To be called every [`OutlierPolicy::interval`].
-    pub fn sweep(&self, hosts: &HostSet, now: Instant) -> Vec<OutlierEvent> {
+    pub fn sweep(&self, hosts: &HostSet, now: Instant, rng: &mut Rng) -> Vec<OutlierEvent> {
         let _decision = self.decision.lock().unwrap_or_else(PoisonError::into_inner);
         let mut events = Vec::new();
         let (mut tallies, mut local_tallies) = (Vec::new(), Vec::new());
@@ -182,7 +196,7 @@ impl OutlierDetector {
                 history.multiplier = history.multiplier.saturating_sub(1);
                 continue;
             }
-            let duration = self.duration(history.multiplier);
+            let duration = self.duration(&history);
             if history.since.is_none_or(|since| now.saturating_duration_since(since) >= duration) {
                 history.since = None;
                 history.ends = None;
@@ -195,7 +209,7 @@ impl OutlierDetector {
         let outliers = rates::outliers(&self.policy, &tallies, false);
         let unreachable = rates::outliers(&self.policy, &local_tallies, true);
         for (index, cause) in outliers.into_iter().chain(unreachable) {
-            events.extend(self.eject_decided(hosts, index, cause, now));
+            events.extend(self.eject(hosts, index, cause, now, rng));
         }
         events
     }
@@ -213,8 +227,9 @@ impl OutlierDetector {
         self.policy.base_ejection_time.max(self.policy.max_ejection_time)
     }
 
-    fn duration(&self, multiplier: u32) -> Duration {
-        self.policy.base_ejection_time.saturating_mul(multiplier).min(self.longest())
+    fn duration(&self, history: &History) -> Duration {
+        let time = self.policy.base_ejection_time.saturating_mul(history.multiplier).min(self.longest());
+        time.saturating_add(history.jitter)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::EjectionKind;
+
 /// When hosts are ejected and for how long. The panic threshold that goes with it belongs to [`crate::HostSet`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutlierPolicy {
@@ -25,6 +27,11 @@ pub struct OutlierPolicy {
     pub base_ejection_time: Duration,
     /// No ejection takes longer than this, or than the base time when that is longer. Default 300 s.
     pub max_ejection_time: Duration,
+    /// Each ejection takes up to this much longer, drawn at random, so that not every proxy takes the host back at once.
+    /// Default 0.
+    pub max_ejection_time_jitter: Duration,
+    /// How many of the ejections of each kind are carried out, drawn at random.
+    pub enforcing: Enforcing,
     /// Share of the hosts that may be out at once, in percent; one host always may. Default 10.
     pub max_ejection_percent: u32,
 }
@@ -42,6 +49,8 @@ impl Default for OutlierPolicy {
             interval: Duration::from_secs(10),
             base_ejection_time: Duration::from_secs(30),
             max_ejection_time: Duration::from_secs(300),
+            max_ejection_time_jitter: Duration::ZERO,
+            enforcing: Enforcing::default(),
             max_ejection_percent: 10,
         }
     }
@@ -59,6 +68,31 @@ impl OutlierPolicy {
             None => (500..600).contains(&status),
             Some(statuses) => statuses.binary_search(&status).is_ok(),
         }
+    }
+}
+
+/// Of the hosts that a kind of detection finds, how many are ejected, in percent: Envoy's `enforcing_*`. With 0 a kind only
+/// says what it would do. Default 100 for every kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enforcing([u8; EjectionKind::ALL.len()]);
+
+impl Default for Enforcing {
+    fn default() -> Self {
+        Self([100; EjectionKind::ALL.len()])
+    }
+}
+
+impl Enforcing {
+    /// The same with another share for one kind; above 100 is 100.
+    #[must_use]
+    pub const fn with(mut self, kind: EjectionKind, percent: u8) -> Self {
+        self.0[kind as usize] = if percent > 100 { 100 } else { percent };
+        self
+    }
+
+    /// The share for one kind, in percent.
+    pub const fn percent(self, kind: EjectionKind) -> u8 {
+        self.0[kind as usize]
     }
 }
 

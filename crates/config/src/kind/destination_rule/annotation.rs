@@ -2,7 +2,7 @@
 //! implementation reads the same document and leaves them alone. Read next: `load_balancer.rs`.
 
 use meshwright_model::{
-    Algorithm, ConsistentHash, Diagnostic, HashCookie, LocalitySetting, OutlierDetection, TrafficPolicy,
+    Algorithm, ConsistentHash, Diagnostic, Enforcing, HashCookie, LocalitySetting, OutlierDetection, TrafficPolicy,
 };
 
 use super::consistent_hash::is_attribute;
@@ -28,7 +28,11 @@ static ANNOTATIONS: &[Annotation] = &[
         allowed: || {
             "success-rate, success-rate-minimum-hosts=N, success-rate-request-volume=N, success-rate-stdev-factor=N, \
              failure-percentage=PERCENT, failure-percentage-minimum-hosts=N, failure-percentage-request-volume=N, \
-             max-ejection-time=TIME; with `;` between them"
+             max-ejection-time=TIME, max-ejection-time-jitter=TIME, enforcing-consecutive-5xx=PERCENT, \
+             enforcing-consecutive-gateway-failure=PERCENT, enforcing-consecutive-local-origin-failure=PERCENT, \
+             enforcing-success-rate=PERCENT, enforcing-local-origin-success-rate=PERCENT, \
+             enforcing-failure-percentage=PERCENT, enforcing-failure-percentage-local-origin=PERCENT; with `;` between \
+             them"
                 .to_owned()
         },
         example: "success-rate; failure-percentage=85; max-ejection-time=10m",
@@ -165,6 +169,17 @@ fn outliers(text: &str, detection: &mut OutlierDetection) -> Result<(), String> 
     for part in text.split(';').map(str::trim) {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
         let number = || value.parse::<u32>().map_err(|_| format!("{value:?} is no whole number for {key}"));
+        let time = || duration::parse(value).map_err(|_| format!("{value:?} is no time such as 10m or 30s"));
+        if let Some(kind) = key.strip_prefix("enforcing-") {
+            let share = enforced(kind, &mut detection.enforcing)
+                .ok_or_else(|| format!("{part:?} is no setting of outlier detection"))?;
+            *share = value
+                .parse()
+                .ok()
+                .filter(|share| *share <= 100)
+                .ok_or_else(|| format!("{value:?} is no whole number from 0 to 100 for {key}"))?;
+            continue;
+        }
         match key {
             "success-rate" if value.is_empty() => {
                 detection.success_rate.get_or_insert_default();
@@ -185,12 +200,23 @@ fn outliers(text: &str, detection: &mut OutlierDetection) -> Result<(), String> 
             "failure-percentage-request-volume" => {
                 detection.failure_percentage.get_or_insert_default().request_volume = number()?;
             }
-            "max-ejection-time" => {
-                let time = duration::parse(value).map_err(|_| format!("{value:?} is no time such as 10m or 30s"))?;
-                detection.max_ejection_time = time;
-            }
+            "max-ejection-time" => detection.max_ejection_time = time()?,
+            "max-ejection-time-jitter" => detection.max_ejection_time_jitter = time()?,
             _ => return Err(format!("{part:?} is no setting of outlier detection")),
         }
     }
     Ok(())
+}
+
+fn enforced<'a>(kind: &str, shares: &'a mut Enforcing) -> Option<&'a mut u8> {
+    Some(match kind {
+        "consecutive-5xx" => &mut shares.consecutive_5xx,
+        "consecutive-gateway-failure" => &mut shares.consecutive_gateway_failure,
+        "consecutive-local-origin-failure" => &mut shares.consecutive_local_origin_failure,
+        "success-rate" => &mut shares.success_rate,
+        "local-origin-success-rate" => &mut shares.local_origin_success_rate,
+        "failure-percentage" => &mut shares.failure_percentage,
+        "failure-percentage-local-origin" => &mut shares.failure_percentage_local_origin,
+        _ => return None,
+    })
 }

@@ -1,5 +1,6 @@
 //! Clusters, services and destination rules as JSON.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use meshwright_model::{
@@ -7,7 +8,7 @@ use meshwright_model::{
     ProxyProtocol, Resolution, RetryPolicy, Service, Subset, TrafficPolicy, UpstreamProtocol,
 };
 use meshwright_snapshot::{Cluster, Snapshot};
-use meshwright_traffic::{Group, Limits, OutlierPolicy};
+use meshwright_traffic::{EjectionKind, Group, Limits, OutlierPolicy};
 use serde_json::{Value, json};
 
 use super::{load_balancer, place, resilience, rules, seconds, stream};
@@ -97,6 +98,9 @@ fn of_outlier_policy(policy: &OutlierPolicy) -> Value {
         })),
         "base_ejection_time": seconds(policy.base_ejection_time),
         "max_ejection_time": seconds(policy.max_ejection_time),
+        "max_ejection_time_jitter": seconds(policy.max_ejection_time_jitter),
+        "enforcing": EjectionKind::ALL.map(|kind| (kind.name(), policy.enforcing.percent(kind))).into_iter()
+            .collect::<BTreeMap<_, _>>(),
         "max_ejection_percent": policy.max_ejection_percent,
     })
 }
@@ -269,6 +273,7 @@ fn of_outlier_detection(detection: &OutlierDetection) -> Value {
         "failure_percentage": detection.failure_percentage.map(|rule| rule.threshold),
         "base_ejection_time": seconds(detection.base_ejection_time),
         "max_ejection_time": seconds(detection.max_ejection_time),
+        "max_ejection_time_jitter": seconds(detection.max_ejection_time_jitter),
         "max_ejection_percent": detection.max_ejection_percent,
         "min_health_percent": detection.min_health_percent,
     })
