@@ -100,8 +100,9 @@ pub(crate) fn ensure_python(folder: &Path, packages: &[&str]) -> Result<()> {
         apt_install(&["python3-venv"])?;
         run("python3", &["-m", "venv", &folder_text]).context("cannot make a virtual environment")?;
     }
-    let pip = folder.join("bin/pip").to_string_lossy().into_owned();
-    run(&pip, &[&["install", "--disable-pip-version-check", "--quiet"], packages].concat())?;
+    // Not `bin/pip`: that script names the folder it was made in, and a build directory may have been moved since.
+    let python = folder.join("bin/python3").to_string_lossy().into_owned();
+    run(&python, &[&["-m", "pip", "install", "--disable-pip-version-check", "--quiet"], packages].concat())?;
     std::fs::write(&note, wanted).with_context(|| format!("cannot write {}", note.display()))
 }
 

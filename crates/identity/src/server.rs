@@ -231,13 +231,14 @@ impl ServerSpec<'_> {
     }
 }
 
-/// The first key that the client can verify; without one rustls ends the handshake.
+/// The first key that the client can verify. Without one it is the first of all, with which rustls finds nothing in common and
+/// says so (handshake_failure, as RFC 8446 wants it); with none at all it would say that access is denied.
 #[derive(Debug)]
 struct Chosen(Vec<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for Chosen {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let schemes = client_hello.signature_schemes();
-        self.0.iter().find(|key| key.key.choose_scheme(schemes).is_some()).map(Arc::clone)
+        self.0.iter().find(|key| key.key.choose_scheme(schemes).is_some()).or(self.0.first()).map(Arc::clone)
     }
 }

@@ -165,6 +165,17 @@ impl Leaf {
         self
     }
 
+    /// Valid since an hour ago, for this long in all, as certificates of public authorities are.
+    ///
+    /// # Panics
+    /// The clock stands before 1970.
+    pub fn lifetime(mut self, time: Duration) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set");
+        let begin = now.as_secs() - 3600;
+        self.valid = (begin, begin + time.as_secs());
+        self
+    }
+
     fn parameters(&self) -> CertificateParams {
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name.push(DnType::CommonName, self.common_name.as_str());

@@ -152,6 +152,11 @@ pub fn python_command(script: &str, arguments: &[&str]) -> Command {
     command
 }
 
+/// The command that runs a program of the installed packages: its path in the build directory.
+pub fn installed_command(path: &str) -> Command {
+    Command::new(installed(path))
+}
+
 /// The command that runs a script of Node.js with the installed packages at hand.
 pub fn node_command(script: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("node");
