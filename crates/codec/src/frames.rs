@@ -24,7 +24,7 @@ pub struct FrameLimits {
     pub pings: u32,
     /// SETTINGS and GOAWAY per second. Default 10.
     pub settings: u32,
-    /// PRIORITY, unknown frames, and what a peer has reason to send only so often: WINDOW_UPDATE beyond one for each 256 bytes
+    /// PRIORITY, unknown frames, and what a peer has reason to send only so often: WINDOW_UPDATE beyond one for each 32 bytes
     /// that were sent to it; DATA that ends no stream and is empty or, from a client, has at most 4 bytes and comes oftener than
     /// one for each 9 bytes that were sent to it; requests that were refused. Per second, all together. Default 100.
     pub glitches: u32,
@@ -68,8 +68,9 @@ impl FrameFlood {
 
 /// Bytes sent to the peer for which it may send one PING more.
 const BYTES_PER_PING: u64 = 4096;
-/// Bytes sent to the peer for which it may send one WINDOW_UPDATE.
-const BYTES_PER_WINDOW_UPDATE: u64 = 256;
+/// Bytes sent to the peer for which it may send one WINDOW_UPDATE. One with a window of a hundred bytes opens it, and that of the
+/// connection, after each frame.
+const BYTES_PER_WINDOW_UPDATE: u64 = 32;
 /// DATA of a client of at most so many bytes without padding is tiny: less than an empty message of gRPC, which has five, or of
 /// WebSocket, which has six. That of a server is what a client asked for, however small its messages are.
 const TINY_DATA: usize = 4;
@@ -340,6 +341,18 @@ mod tests {
         assert_eq!(meter.data_frames(), 20_000);
         let flood = (0..10_000).take_while(|_| meter.observe(&key, || at).is_ok()).count();
         assert_eq!(flood, 599, "what was saved up, and what was left of the budget");
+    }
+
+    #[test]
+    fn a_peer_with_a_small_window_opens_it_after_each_frame() {
+        let (at, update) = (start(), frame(8, 0, &[0; 4]));
+        let mut meter = FrameMeter::of_server(FrameLimits::default());
+        for number in 0..10_000 {
+            meter.sent(HEADER + 100);
+            for _ in 0..2 {
+                assert!(meter.observe(&update, || at).is_ok(), "frame {number}");
+            }
+        }
     }
 
     #[test]
