@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::install::{self, Requirement};
 use crate::{tidy, tree};
 
-/// Programs that capability tests use as clients and as upstreams.
-const PROGRAMS: [Requirement; 10] = [
+/// Programs that capability tests use as clients, as upstreams and as stores.
+const PROGRAMS: [Requirement; 11] = [
     Requirement { program: "curl", package: "curl" },
     Requirement { program: "nginx", package: "nginx" },
     Requirement { program: "h2load", package: "nghttp2-client" },
@@ -20,6 +20,7 @@ const PROGRAMS: [Requirement; 10] = [
     Requirement { program: "nghttpd", package: "nghttp2-server" },
     Requirement { program: "slowhttptest", package: "slowhttptest" },
     Requirement { program: "strace", package: "strace" },
+    Requirement { program: "etcd", package: "etcd-server" },
     Requirement { program: "python3", package: "python3" },
     Requirement { program: "node", package: "nodejs" },
     Requirement { program: "npm", package: "npm" },

@@ -2,26 +2,27 @@
 //!
 //! Locks are held for one look or one change, never across an await. It does not know where changes are kept: `store.rs`.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use meshwright_registry::{
-    Action, Compacted, Event, Expected, Instance, InstanceKey, Leases, Limits, Outcome, Preservation, Probe, Probes,
-    Proposal, Reason, Refusal, Registry, Renewal, Scope, Status,
+    Action, Compacted, Event, Expected, Instance, InstanceKey, Limits, Outcome, Preservation, Probe, Proposal, Reason,
+    Refusal, Registry, Renewal, Scope, Status,
 };
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
+use crate::Store;
 use crate::disk::{Disk, OpenError};
+use crate::etcd::{self, EtcdSettings};
 use crate::prober;
+use crate::shared::Shared;
 use crate::store::Memory;
 use crate::writer::{self, Answers, Job};
-use crate::{Store, StoreError};
 
 /// Tries of a change that others get in the way of.
 const MOST_TRIES: usize = 32;
@@ -29,9 +30,8 @@ const MOST_TRIES: usize = 32;
 /// Changes that are given to a reader at once.
 const MOST_EVENTS: usize = 1024;
 
-/// Pause between two marks of revisions, and how many are kept: ten minutes.
-const MARK_EVERY: Duration = Duration::from_secs(1);
-const MOST_MARKS: usize = 600;
+/// Pause between two looks at a store that is away.
+const STORE_AWAY: Duration = Duration::from_secs(1);
 
 /// Why a write had no effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,77 +48,12 @@ pub enum WriteError {
 #[derive(Clone)]
 pub struct Catalog {
     shared: Arc<Shared>,
-    jobs: Sender<Job>,
-}
-
-pub(crate) struct Shared {
-    registry: RwLock<Registry>,
-    leases: Mutex<Leases>,
-    probes: Mutex<Probes>,
-    revision: watch::Sender<u64>,
-    /// Rings when leases may end sooner than the clock thinks.
-    wake: Notify,
-    store: &'static str,
-    trouble: Mutex<Option<String>>,
-    /// Revisions with the moments they were reached, at most one a second, oldest first.
-    marks: Mutex<VecDeque<(Instant, u64)>>,
+    jobs: UnboundedSender<Job>,
 }
 
 impl std::fmt::Debug for Catalog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Catalog").field("store", &self.shared.store).finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    pub(crate) fn read<R>(&self, look: impl FnOnce(&Registry) -> R) -> R {
-        look(&self.registry.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Registry) -> R) -> R {
-        change(&mut self.registry.write().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(crate) fn leases(&self) -> MutexGuard<'_, Leases> {
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn probes(&self) -> MutexGuard<'_, Probes> {
-        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells watchers and the clock that something changed.
-    pub(crate) fn announce(&self) {
-        let revision = self.read(Registry::revision);
-        if self.revision.send_if_modified(|seen| std::mem::replace(seen, revision) != revision) {
-            self.mark(revision);
-        }
-        self.wake.notify_one();
-    }
-
-    fn mark(&self, revision: u64) {
-        let now = Instant::now();
-        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        if marks.back().is_none_or(|(at, _)| now.saturating_duration_since(*at) >= MARK_EVERY) {
-            marks.push_back((now, revision));
-        }
-        while marks.len() > MOST_MARKS {
-            marks.pop_front();
-        }
-    }
-
-    /// Takes note of how the store fares, and says so when that changed.
-    pub(crate) fn store_answered(&self, failure: Option<&StoreError>) {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let failure = failure.map(ToString::to_string);
-        match (&*trouble, &failure) {
-            (before, Some(now)) if before.as_ref() != Some(now) => {
-                error!(reason = now, "the registry cannot be written to; discovery and routing go on");
-            }
-            (Some(_), None) => info!("the registry can be written to again"),
-            _ => {}
-        }
-        *trouble = failure;
+        f.debug_struct("Catalog").field("store", &self.shared.store()).finish_non_exhaustive()
     }
 }
 
@@ -151,25 +86,10 @@ impl Catalog {
 
     /// A registry that begins as `registry` and is kept by `store`.
     pub fn start(registry: Registry, store: Box<dyn Store>, name: &'static str) -> Self {
-        let now = Instant::now();
-        let mut leases = Leases::new(now);
-        for entry in registry.services().flat_map(|(_, service)| service.instances()) {
-            leases.put(&entry.key, entry.instance.lease.expires_after(), now);
-        }
-        let at = registry.revision();
-        let shared = Arc::new(Shared {
-            revision: watch::Sender::new(at),
-            registry: RwLock::new(registry),
-            leases: Mutex::new(leases),
-            probes: Mutex::new(Probes::default()),
-            wake: Notify::new(),
-            store: name,
-            trouble: Mutex::new(None),
-            marks: Mutex::new(VecDeque::from([(now, at)])),
-        });
-        let (jobs, waiting) = mpsc::channel();
+        let shared = Arc::new(Shared::new(registry, name, None));
+        let (jobs, mut waiting) = mpsc::unbounded_channel();
         let writer = Arc::clone(&shared);
-        let work = move || writer::run(&writer, store, &waiting);
+        let work = move || writer::run(&writer, store, &mut waiting);
         if let Err(error) = thread::Builder::new().name("registry-writer".to_owned()).spawn(work) {
             // The other end of the channel is gone with the closure: every write answers that it is unavailable.
             error!(%error, "the registry's writer cannot be started");
@@ -177,8 +97,25 @@ impl Catalog {
         Self { shared, jobs }
     }
 
+    /// The registry that several processes share in etcd. It waits for as long as `patience` to be read there; when that is
+    /// not enough, it is empty and cannot be written to until etcd is reached.
+    pub fn connect(settings: EtcdSettings, limits: Limits, patience: Duration) -> Self {
+        let (shared, jobs) = etcd::start(settings, limits, patience);
+        Self { shared, jobs }
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// Whether the store was read. Only one in etcd may take a while.
+    pub fn is_synced(&self) -> bool {
+        self.shared.is_synced()
+    }
+
+    /// Number of processes that share the registry, with this one, as far as they are seen.
+    pub fn members(&self) -> usize {
+        self.shared.ownership().map_or(1, |ownership| ownership.owners().members())
     }
 
     /// Looks at what is committed. `look` must be short: the writer waits for it.
@@ -186,14 +123,14 @@ impl Catalog {
         self.shared.read(look)
     }
 
-    /// Name of the store: `memory` or `redb`.
+    /// Name of the store: `memory`, `redb` or `etcd`.
     pub fn store(&self) -> &'static str {
-        self.shared.store
+        self.shared.store()
     }
 
-    /// Why the last write failed, when it did.
+    /// Why the store cannot be written to, when the last try failed.
     pub fn trouble(&self) -> Option<String> {
-        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.trouble()
     }
 
     /// Whether evictions are stopped because too many leases lapsed at once.
@@ -201,16 +138,16 @@ impl Catalog {
         self.shared.leases().preservation()
     }
 
-    /// Time since an instance was last heard of.
+    /// Time since an instance was last heard of here. Of one that another process answers for only changes are heard.
     pub fn silence(&self, key: &InstanceKey) -> Option<Duration> {
         self.shared.leases().silence(key, Instant::now())
     }
 
-    /// Makes every proposal that can be made, in order, durable together; what came of each.
+    /// Makes every proposal that can be made, in order, durable; what came of each.
     ///
     /// # Errors
     ///
-    /// The store failed, and nothing came of any.
+    /// The store failed. Nothing came of any, or, in etcd, it is not known what came of them.
     pub async fn propose(&self, proposals: Vec<Proposal>) -> Result<Vec<Result<Outcome, Refusal>>, WriteError> {
         let gone = || WriteError::Unavailable("its writer has ended".to_owned());
         let answers = self.enqueue(proposals).ok_or_else(gone)?.await.map_err(|_| gone())?;
@@ -246,7 +183,8 @@ impl Catalog {
     /// An instance says that it lives. `None` when it is not registered (any more): it has to register again. It is a matter
     /// of memory and never waits.
     pub fn renew(&self, key: &InstanceKey) -> Option<Renewal> {
-        self.shared.leases().renew(key, Instant::now())
+        let renewal = self.shared.leases().renew(key, Instant::now())?;
+        Some(self.shared.heard(key).unwrap_or(renewal))
     }
 
     /// Takes an instance away; what it was last.
@@ -308,24 +246,22 @@ impl Catalog {
             })
             .await?;
         self.shared.probes().heard(key, check, Instant::now());
+        self.shared.heard(key);
         Ok(found.then_some(outcome))
     }
 
     /// The revision as it goes on, for loops that wait for any change.
     pub fn revisions(&self) -> watch::Receiver<u64> {
-        self.shared.revision.subscribe()
+        self.shared.revisions()
     }
 
     /// A revision that was reached at least `time` ago, or the oldest that is known: no change of the last `time` is at it or
     /// before, as far as they were seen by this process.
     pub fn revision_before(&self, time: Duration) -> u64 {
-        let now = Instant::now();
-        let marks = self.shared.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = marks.iter().rev().find(|(at, _)| now.saturating_duration_since(*at) >= time);
-        old.map_or_else(|| marks.front().map_or(0, |(_, revision)| *revision), |(_, revision)| *revision)
+        self.shared.revision_before(time)
     }
 
-    /// What changed in `scope` after revision `after`, at most 1,024 changes; waits for a first change, no longer than
+    /// What changed in `scope` after revision `after`, about 1,024 changes at most and whole revisions; waits for a first change, no longer than
     /// `patience`. Returns the revision to go on from, too.
     ///
     /// # Errors
@@ -338,11 +274,10 @@ impl Catalog {
         loop {
             revisions.mark_unchanged();
             let (events, revision) = self.read(|registry| {
-                let events =
-                    registry.events(at, scope).map(|events| events.take(MOST_EVENTS).cloned().collect::<Vec<_>>());
+                let events = registry.events(at, scope).map(whole_revisions);
                 events.map(|events| (events, registry.revision()))
             })?;
-            at = match events.last().filter(|_| events.len() == MOST_EVENTS) {
+            at = match events.last().filter(|_| events.len() >= MOST_EVENTS) {
                 Some(last) => last.revision,
                 None => at.max(revision),
             };
@@ -368,14 +303,18 @@ impl Catalog {
             tokio::select! {
                 () = &mut shutdown => return,
                 () = &mut prober => return,
-                () = self.shared.wake.notified() => {}
+                () = self.shared.woken() => {}
                 () = wake => {}
             }
         }
     }
 
-    /// Evicts what is over; when to come back.
+    /// Evicts what is over; when to come back. While a shared store is away nobody is evicted, and the leases take that time
+    /// for one in which the process did not run.
     fn sweep(&self, preserving: &mut bool) -> Option<Instant> {
+        if self.shared.ownership().is_some() && self.trouble().is_some() {
+            return Some(Instant::now() + STORE_AWAY);
+        }
         let mut leases = self.shared.leases();
         let over = leases.sweep(Instant::now());
         if !over.is_empty() {
@@ -401,4 +340,16 @@ impl Catalog {
         }
         leases.poll_timeout()
     }
+}
+
+/// The first [`MOST_EVENTS`] of `events`, and those that were committed together with the last of them.
+fn whole_revisions<'e>(events: impl Iterator<Item = &'e Event>) -> Vec<Event> {
+    let mut taken: Vec<Event> = Vec::new();
+    for event in events {
+        if taken.len() >= MOST_EVENTS && taken.last().is_some_and(|last| last.revision != event.revision) {
+            break;
+        }
+        taken.push(event.clone());
+    }
+    taken
 }

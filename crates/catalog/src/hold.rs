@@ -1,8 +1,9 @@
 //! An instance that is registered for as long as somebody holds on to it: a connection, usually.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use meshwright_registry::{Action, Expected, InstanceKey, Proposal, Reason};
+use meshwright_registry::{Action, Entry, Expected, InstanceKey, Proposal, Reason};
 
 use crate::Catalog;
 
@@ -25,7 +26,8 @@ impl Drop for Hold {
     fn drop(&mut self) {
         // Somebody who registered the instance anew since then holds it himself.
         let entry = self.catalog.read(|registry| registry.instance(&self.key).cloned());
-        if let Some(entry) = entry.filter(|entry| entry.created <= self.revision) {
+        let ours = |entry: &Arc<Entry>| entry.created <= self.revision && self.catalog.shared().cares(&entry.key);
+        if let Some(entry) = entry.filter(ours) {
             self.catalog.shared().leases().hold(&self.key, false, Instant::now());
             let action = Action::Remove(Reason::ConnectionClosed);
             let expected = Expected::Modified(entry.modified);

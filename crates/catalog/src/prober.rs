@@ -1,6 +1,7 @@
 //! Carries checks out: follows the registry, starts what is due, takes results to the registry.
 //!
-//! When and what follows is decided by [`Probes`]; how one check is done is in `probe.rs`.
+//! When and what follows is decided by [`Probes`]; how one check is done is in `probe.rs`. Of a registry that processes share,
+//! each carries out the checks of the instances that it answers for.
 
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ pub(crate) async fn run(catalog: Catalog) {
     loop {
         revisions.mark_unchanged();
         at = follow(&catalog, at, &mut rng).await;
+        change_hands(&catalog, &mut rng);
         let now = Instant::now();
         let (tasks, verdicts, wake) = {
             let mut probes = catalog.shared().probes();
@@ -50,6 +52,7 @@ pub(crate) async fn run(catalog: Catalog) {
         };
         tokio::select! {
             _ = revisions.changed() => {}
+            () = catalog.shared().owners_changed() => {}
             () = wake => {}
             Some(ended) = running.join_next(), if !running.is_empty() => {
                 // A check that broke off has no result, and its instance keeps what is known.
@@ -71,7 +74,8 @@ fn everything(catalog: &Catalog, rng: &mut fastrand::Rng) -> u64 {
     catalog.read(|registry| {
         let mut probes = catalog.shared().probes();
         *probes = Probes::default();
-        for entry in registry.services().flat_map(|(_, service)| service.instances()) {
+        let entries = registry.services().flat_map(|(_, service)| service.instances());
+        for entry in entries.filter(|entry| catalog.shared().cares(&entry.key)) {
             probes.set(&entry.key, &entry.instance.checks, true, now, rng);
         }
         registry.revision()
@@ -92,9 +96,23 @@ async fn follow(catalog: &Catalog, mut at: u64, rng: &mut fastrand::Rng) -> u64 
         let mut probes = catalog.shared().probes();
         for event in events {
             match event.change {
-                Change::Put(entry) => probes.set(&event.key, &entry.instance.checks, false, now, rng),
-                Change::Remove { .. } => probes.remove(&event.key),
+                Change::Put(entry) if catalog.shared().cares(&event.key) => {
+                    probes.set(&event.key, &entry.instance.checks, false, now, rng);
+                }
+                Change::Put(_) | Change::Remove { .. } => probes.remove(&event.key),
             }
+        }
+    }
+}
+
+/// Begins with the checks of instances that this process answers for since it last looked, and ends those of others.
+fn change_hands(catalog: &Catalog, rng: &mut fastrand::Rng) {
+    let (shared, now) = (catalog.shared(), Instant::now());
+    for key in shared.take_changed_owners() {
+        let entry = catalog.read(|registry| registry.instance(&key).cloned());
+        match entry.filter(|_| shared.cares(&key)) {
+            Some(entry) => shared.probes().set(&key, &entry.instance.checks, true, now, rng),
+            None => shared.probes().remove(&key),
         }
     }
 }

@@ -15,7 +15,9 @@ struct Record {
     namespace: String,
     service: String,
     id: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
     created: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
     modified: u64,
     address: String,
     port: u16,
@@ -77,10 +79,23 @@ pub(crate) fn place(key: &InstanceKey) -> Vec<u8> {
     [key.service.namespace(), key.service.name(), key.id()].join("\0").into_bytes()
 }
 
+fn is_zero(revision: &u64) -> bool {
+    *revision == 0
+}
+
 /// The record of `entry`.
 pub(crate) fn write(entry: &Entry) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&record(entry))
+}
+
+/// The record of `entry` without revisions, for a store that gives them itself.
+pub(crate) fn write_shared(entry: &Entry) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&Record { created: 0, modified: 0, ..record(entry) })
+}
+
+fn record(entry: &Entry) -> Record {
     let Entry { key, instance, created, modified } = entry;
-    serde_json::to_vec(&Record {
+    Record {
         namespace: key.service.namespace().to_owned(),
         service: key.service.name().to_owned(),
         id: key.id().to_owned(),
@@ -100,7 +115,7 @@ pub(crate) fn write(entry: &Entry) -> Result<Vec<u8>, serde_json::Error> {
         checks: instance.checks.iter().map(write_check).collect(),
         attributes: instance.attributes.clone(),
         source: instance.source.clone(),
-    })
+    }
 }
 
 fn write_check(check: &Check) -> CheckRecord {

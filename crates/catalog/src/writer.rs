@@ -4,13 +4,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use meshwright_registry::{Action, Change, Event, Outcome, Proposal, Reason, Refusal, Stage};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
-use crate::catalog::Shared;
+use crate::shared::Shared;
 use crate::{Store, StoreError};
 
 /// Most proposals of one commit.
@@ -26,23 +26,30 @@ pub(crate) struct Job {
 }
 
 /// Works until every [`crate::Catalog`] is gone.
-pub(crate) fn run(shared: &Arc<Shared>, mut store: Box<dyn Store>, jobs: &Receiver<Job>) {
-    while let Ok(first) = jobs.recv() {
-        let mut size = first.proposals.len();
-        let mut batch = vec![first];
-        while size < LARGEST_BATCH
-            && let Ok(job) = jobs.try_recv()
-        {
-            size += job.proposals.len();
-            batch.push(job);
-        }
+pub(crate) fn run(shared: &Arc<Shared>, mut store: Box<dyn Store>, jobs: &mut UnboundedReceiver<Job>) {
+    while let Some(first) = jobs.blocking_recv() {
+        let batch = gather(first, jobs);
         work(shared, store.as_mut(), batch);
     }
+}
+
+/// `first` and what waits behind it, as far as it fits into one batch.
+pub(crate) fn gather(first: Job, jobs: &mut UnboundedReceiver<Job>) -> Vec<Job> {
+    let mut size = first.proposals.len();
+    let mut batch = vec![first];
+    while size < LARGEST_BATCH
+        && let Ok(job) = jobs.try_recv()
+    {
+        size += job.proposals.len();
+        batch.push(job);
+    }
+    batch
 }
 
 fn work(shared: &Shared, store: &mut dyn Store, batch: Vec<Job>) {
     let mut decided = Vec::with_capacity(batch.len());
     let mut registered = HashSet::new();
+    let mut evicted = Vec::new();
     // Only this thread changes the registry: what is decided here still holds when it is applied.
     let (result, events) = shared.read(|registry| {
         let mut stage = Stage::new(registry);
@@ -57,8 +64,10 @@ fn work(shared: &Shared, store: &mut dyn Store, batch: Vec<Job>) {
                     true => Err(Refusal::Conflict { key: key.clone(), modified: None }),
                     false => stage.propose(proposal),
                 };
-                if registers && answer.is_ok() {
-                    registered.insert(key);
+                match &answer {
+                    Ok(_) if registers => drop(registered.insert(key)),
+                    Ok(outcome) if expired => evicted.push(Arc::clone(&outcome.entry)),
+                    _ => {}
                 }
                 answers.push(answer);
             }
@@ -70,6 +79,7 @@ fn work(shared: &Shared, store: &mut dyn Store, batch: Vec<Job>) {
     });
     shared.store_answered(result.as_ref().err());
     if let Err(error) = result {
+        shared.keep(&evicted);
         for (reply, _) in decided {
             let _ = reply.send(Err(error.clone()));
         }

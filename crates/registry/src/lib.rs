@@ -8,13 +8,14 @@
 //! [`Registry`] is what was committed: services, instances and a bounded log of changes, each with its revision. [`Leases`]
 //! is what only this process knows: who renewed when. Nothing here stores, listens or reads a clock; `now` is an argument.
 //! Read next: `instance.rs` (the words), `stage.rs` (what may happen), `registry.rs` (what happened),
-//! `leases.rs` and `probes.rs` (time).
+//! `leases.rs` and `probes.rs` (time), `owners.rs` (whose task that is, where processes share a registry).
 
 mod check;
 mod instance;
 mod leases;
 mod limits;
 mod name;
+mod owners;
 mod probes;
 mod registry;
 mod selector;
@@ -25,6 +26,7 @@ pub use instance::{Instance, Lease, LeaseKind, Override, Status};
 pub use leases::{Leases, Preservation, Renewal};
 pub use limits::Limits;
 pub use name::{DEFAULT_NAMESPACE, InstanceKey, Invalid, ServiceKey};
+pub use owners::{Care, Owners};
 pub use probes::{Probes, Task, Verdict};
 pub use registry::{Change, Compacted, Entry, Event, Registry, Scope, Service};
 pub use selector::Selector;

@@ -24,7 +24,8 @@ pub struct Entry {
 /// One committed change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Its revision: one more than that of the change before in an own store, larger in a shared one.
+    /// Its revision: one more than that of the change before in an own store, larger in a shared one, where changes that
+    /// were committed together have the same.
     pub revision: u64,
     /// Which instance.
     pub key: InstanceKey,
@@ -129,7 +130,8 @@ impl Registry {
     /// A registry as a store kept it: no cursor from before `revision` can be served.
     pub fn restore(limits: Limits, entries: impl IntoIterator<Item = Entry>, revision: u64) -> Self {
         let mut registry = Self::new(limits);
-        for entry in entries {
+        for mut entry in entries {
+            entry.key = registry.known(entry.key);
             registry.put(Arc::new(entry));
         }
         registry.revision = revision;
@@ -188,12 +190,26 @@ impl Registry {
         self.services.get_key_value(key).map(|(key, _)| key)
     }
 
+    /// `key` with the names of its service as they are known here already, so that equal names are kept once.
+    pub fn known(&self, key: InstanceKey) -> InstanceKey {
+        self.service_key(&key.service).map_or_else(|| key.clone(), |service| key.shared(service))
+    }
+
     /// Makes a committed change part of the state. Events come in the order of their revisions; one that is not newer than
     /// the state was applied before and changes nothing.
     pub fn apply(&mut self, event: Event) {
-        if event.revision <= self.revision {
-            return;
+        self.apply_all([event]);
+    }
+
+    /// As [`Registry::apply`] for the changes of whole revisions: those that were committed together stand together.
+    pub fn apply_all(&mut self, events: impl IntoIterator<Item = Event>) {
+        let applied = self.revision;
+        for event in events.into_iter().filter(|event| event.revision > applied) {
+            self.apply_one(event);
         }
+    }
+
+    fn apply_one(&mut self, event: Event) {
         self.revision = event.revision;
         match &event.change {
             Change::Put(entry) => self.put(Arc::clone(entry)),

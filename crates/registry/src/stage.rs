@@ -186,7 +186,7 @@ impl<'r> Stage<'r> {
             None => {
                 self.has_room(&key.service)?;
                 self.count(&key.service, 1);
-                self.registry.service_key(&key.service).map_or_else(|| key.clone(), |service| key.shared(service))
+                self.registry.known(key)
             }
         };
         let revision = self.revision + 1;

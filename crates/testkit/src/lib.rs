@@ -4,7 +4,7 @@
 //! is always for a condition ([`eventually`]), never for a time. A broken expectation panics: this crate is for tests only.
 //! Read next: [`Launch`] and [`Meshwright`] (the process), [`Origin`] (upstream peers), [`RawClient`] (downstream peers),
 //! [`Config`] (its YAML); [`Http2Client`] and [`Http2Origin`] with [`Grpc`] and [`WebSocket`] on top; [`Authority`] and
-//! [`TlsClient`] for TLS; for hostile inputs [`corpus`], [`Judge`] and [`Recorder`],
+//! [`TlsClient`] for TLS; [`Etcd`] as a store; for hostile inputs [`corpus`], [`Judge`] and [`Recorder`],
 //! and [`frames`] below HTTP/2.
 
 mod ask;
@@ -13,6 +13,7 @@ mod channel;
 mod client;
 mod config;
 pub mod corpus;
+mod etcd;
 pub mod frames;
 mod grpc;
 mod http2;
@@ -38,6 +39,7 @@ pub use config::{
     Config, GATEWAY, destination_rule, gateway_routes, gateway_to, indent, mesh_routes, resilience_policy,
     service_entry,
 };
+pub use etcd::Etcd;
 pub use grpc::{Grpc, GrpcCall, GrpcEnd};
 pub use http2::{
     Http2Body, Http2Client, Http2Exchange, Http2Failure, Http2Origin, Http2Sender, Http2Settings, Http2Stream,

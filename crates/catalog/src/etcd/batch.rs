@@ -1,0 +1,261 @@
+//! Proposals on their way through etcd: what is decided about each, which transactions that means, and what is answered.
+//!
+//! Several changes of one instance in a batch are one transaction with what comes of all of them. A proposal is open until its
+//! transaction was kept; one that met somebody else's change is decided again. It sends nothing: that is `writer.rs`.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use meshwright_etcd::{Compare, Error, RequestOp, TxnRequest, TxnResponse};
+use meshwright_registry::{
+    Action, Change, Entry, Expected, InstanceKey, Outcome, Proposal, Reason, Refusal, Registry, Stage,
+};
+use tokio::sync::oneshot;
+
+use super::layout::Layout;
+use crate::StoreError;
+use crate::record;
+use crate::shared::Shared;
+use crate::writer::{Answers, Job};
+
+/// Proposals of several jobs that are decided and committed together.
+pub(super) struct Batch {
+    items: Vec<Item>,
+    /// Where the answers of each job go, and how many there are.
+    replies: Vec<(oneshot::Sender<Answers>, usize)>,
+    /// Changes of this round: the instance, and which proposals wait for it.
+    writes: Vec<Write>,
+    /// Instances that are evicted.
+    evicted: Vec<Arc<Entry>>,
+}
+
+struct Item {
+    job: usize,
+    proposal: Proposal,
+    state: State,
+    /// What it would have removed when nobody knows whether it did.
+    removing: Option<Arc<Entry>>,
+}
+
+enum State {
+    Open,
+    /// This, when the transaction is kept.
+    Decided(Result<Outcome, Refusal>),
+    Final(Result<Outcome, Refusal>),
+    /// Nobody knows whether it was kept, and it cannot be repeated.
+    Lost,
+}
+
+struct Write {
+    key: InstanceKey,
+    /// Revision of its registration, when it is there.
+    created: Option<u64>,
+    items: Vec<usize>,
+}
+
+/// What came of a transaction.
+pub(super) struct Committed {
+    write: usize,
+    result: Result<TxnResponse, Error>,
+}
+
+impl Committed {
+    pub(super) fn new(write: usize, result: Result<TxnResponse, Error>) -> Self {
+        Self { write, result }
+    }
+
+    /// Its revision, when it was kept.
+    pub(super) fn revision(&self) -> Option<u64> {
+        let answer = self.result.as_ref().ok().filter(|answer| answer.succeeded)?;
+        u64::try_from(answer.header?.revision).ok()
+    }
+
+    /// Why nobody knows what came of it.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.result.as_ref().err().map(ToString::to_string)
+    }
+}
+
+impl Batch {
+    pub(super) fn new(jobs: Vec<Job>) -> Self {
+        let mut batch = Self { items: Vec::new(), replies: Vec::new(), writes: Vec::new(), evicted: Vec::new() };
+        for (job, Job { proposals, reply }) in jobs.into_iter().enumerate() {
+            batch.replies.push((reply, proposals.len()));
+            let item = |proposal| Item { job, proposal, state: State::Open, removing: None };
+            batch.items.extend(proposals.into_iter().map(item));
+        }
+        batch
+    }
+
+    /// Decides about everything that is open, on the ground of what is registered now. The transactions that follow, by number.
+    pub(super) fn decide(&mut self, shared: &Shared, layout: &Layout, me: &str) -> Vec<(usize, TxnRequest)> {
+        self.writes.clear();
+        let mut heard = Vec::new();
+        let transactions = shared.read(|registry| {
+            let mut stage = Stage::new(registry);
+            let mut registered = HashSet::new();
+            for item in self.items.iter_mut().filter(|item| matches!(item.state, State::Open)) {
+                let key = &item.proposal.key;
+                let expired = matches!(item.proposal.action, Action::Remove(Reason::Expired));
+                let mut answer = match expired && (registered.contains(key) || shared.leases().contains(key)) {
+                    // It came back after its lease was found to be over, or somebody else looks after it.
+                    true => Err(Refusal::Conflict { key: key.clone(), modified: None }),
+                    false => stage.propose(item.proposal.clone()),
+                };
+                if let (Err(Refusal::NotFound(_)), Some(entry)) = (&answer, &item.removing) {
+                    answer = Ok(Outcome { entry: Arc::clone(entry), changed: true });
+                }
+                if let (Action::Register(_), Ok(outcome)) = (&item.proposal.action, &answer) {
+                    registered.insert(key.clone());
+                    if !outcome.changed {
+                        heard.push(key.clone());
+                    }
+                }
+                if let (true, Ok(outcome)) = (expired, &answer) {
+                    self.evicted.push(Arc::clone(&outcome.entry));
+                }
+                item.state = State::Decided(answer);
+            }
+            let mut changes: HashMap<InstanceKey, Change> = HashMap::new();
+            for event in stage.into_events() {
+                changes.insert(event.key, event.change);
+            }
+            self.group(registry, &changes);
+            let mut transactions = Vec::with_capacity(self.writes.len());
+            for (number, write) in self.writes.iter_mut().enumerate() {
+                let Some(change) = changes.get(&write.key) else { continue };
+                let owner = registered.contains(&write.key).then_some(me);
+                match transaction(registry, shared, layout, (&write.key, change), owner) {
+                    Ok(request) => transactions.extend(request.map(|request| (number, request))),
+                    Err(_) => std::mem::take(&mut write.items)
+                        .into_iter()
+                        .for_each(|index| self.items[index].state = State::Lost),
+                }
+            }
+            transactions
+        });
+        for key in &heard {
+            shared.heard(key);
+        }
+        shared.change_hands(heard);
+        transactions
+    }
+
+    /// Which proposals wait for which change; those that wait for none are settled.
+    fn group(&mut self, registry: &Registry, changes: &HashMap<InstanceKey, Change>) {
+        let mut numbers: HashMap<InstanceKey, usize> = HashMap::new();
+        for (index, item) in self.items.iter_mut().enumerate() {
+            if !matches!(item.state, State::Decided(_)) {
+                continue;
+            }
+            if changes.contains_key(&item.proposal.key) {
+                let key = &item.proposal.key;
+                let number = *numbers.entry(key.clone()).or_insert_with(|| {
+                    let created = registry.instance(key).map(|entry| entry.created);
+                    self.writes.push(Write { key: key.clone(), created, items: Vec::new() });
+                    self.writes.len() - 1
+                });
+                self.writes[number].items.push(index);
+            } else if let State::Decided(answer) = std::mem::replace(&mut item.state, State::Open) {
+                item.state = State::Final(answer);
+            }
+        }
+    }
+
+    /// Takes in what came of the transactions. Whether nothing is open any more.
+    pub(super) fn settle(&mut self, committed: Vec<Committed>) -> bool {
+        for result in committed {
+            let revision = result.revision();
+            let failed = result.result.is_err();
+            let Write { created, items, .. } = &mut self.writes[result.write];
+            for index in std::mem::take(items) {
+                self.items[index].settle(revision, *created, failed);
+            }
+        }
+        // A change that needs no transaction: what was made in this batch was removed in it.
+        for write in std::mem::take(&mut self.writes) {
+            for index in write.items {
+                self.items[index].settle(Some(0), None, false);
+            }
+        }
+        !self.items.iter().any(|item| matches!(item.state, State::Open))
+    }
+
+    /// Answers every job: with what came of its proposals, or with `failure` when that is not known of all of them.
+    pub(super) fn answer(self, shared: &Shared, failure: &str) {
+        shared.keep(&self.evicted);
+        let mut answers: Vec<Vec<Result<Outcome, Refusal>>> = self.replies.iter().map(|_| Vec::new()).collect();
+        for item in self.items {
+            if let State::Final(answer) = item.state {
+                answers[item.job].push(answer);
+            }
+        }
+        for ((reply, proposals), answers) in self.replies.into_iter().zip(answers) {
+            let whole = answers.len() == proposals;
+            let _ = reply.send(if whole { Ok(answers) } else { Err(StoreError(failure.to_owned())) });
+        }
+    }
+}
+
+impl Item {
+    /// Its transaction was kept with `revision`, failed without anybody knowing what came of it, or met another change.
+    /// `created` is the revision of the registration, when that was before.
+    fn settle(&mut self, revision: Option<u64>, created: Option<u64>, failed: bool) {
+        let State::Decided(answer) = std::mem::replace(&mut self.state, State::Open) else { return };
+        match revision {
+            Some(revision) => {
+                let puts = !matches!(self.proposal.action, Action::Remove(_));
+                let at = |outcome| if puts { outcome_at(outcome, revision, created) } else { outcome };
+                self.state = State::Final(answer.map(at));
+            }
+            None if failed && self.proposal.expected != Expected::Any => self.state = State::Lost,
+            None if failed => {
+                if let (Action::Remove(_), Ok(outcome)) = (&self.proposal.action, answer) {
+                    self.removing = Some(outcome.entry);
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+/// The outcome with the revisions that etcd gave it instead of those it was decided with.
+fn outcome_at(outcome: Outcome, revision: u64, created: Option<u64>) -> Outcome {
+    if !outcome.changed || revision == 0 {
+        return outcome;
+    }
+    let entry = Entry { created: created.unwrap_or(revision), modified: revision, ..Entry::clone(&outcome.entry) };
+    Outcome { entry: Arc::new(entry), changed: true }
+}
+
+/// The transaction of one change, on the ground of what is registered; `None` when there is nothing to do. `owner` is who is
+/// to own the instance from now on.
+fn transaction(
+    registry: &Registry,
+    shared: &Shared,
+    layout: &Layout,
+    (key, change): (&InstanceKey, &Change),
+    owner: Option<&str>,
+) -> Result<Option<TxnRequest>, serde_json::Error> {
+    let place = layout.instance(key);
+    let before = registry.instance(key);
+    let number = |revision: u64| i64::try_from(revision).unwrap_or(i64::MAX);
+    let mut compare = vec![Compare::modified(place.clone(), before.map_or(0, |entry| number(entry.modified)))];
+    let success = match change {
+        Change::Put(entry) => {
+            let record = record::write_shared(entry)?;
+            let owner = owner.map(|owner| RequestOp::put(layout.owner(key), owner.as_bytes().to_vec()));
+            [RequestOp::put(place, record)].into_iter().chain(owner).collect()
+        }
+        Change::Remove { .. } if before.is_none() => return Ok(None),
+        Change::Remove { reason, .. } => {
+            if *reason == Reason::Expired {
+                let revision = shared.ownership().map_or(0, |ownership| ownership.owners().revision(key));
+                compare.push(Compare::modified(layout.owner(key), number(revision)));
+            }
+            let reason = RequestOp::put(layout.removal(), reason.as_str().as_bytes().to_vec());
+            vec![reason, RequestOp::delete(place), RequestOp::delete(layout.owner(key))]
+        }
+    };
+    Ok(Some(TxnRequest { compare, success }))
+}
