@@ -146,6 +146,7 @@ impl Owners {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test has to begin at some moment")]
 mod tests {
     use super::*;
     use crate::ServiceKey;

@@ -452,7 +452,7 @@ pub(super) async fn status(State(catalog): State<Catalog>) -> Json<Value> {
         catalog.read(|registry| (registry.revision(), registry.compacted(), registry.services().len(), registry.len()));
     let preservation = catalog.preservation().map(|state| json!({ "lapsed": state.lapsed, "leases": state.leases }));
     Json(json!({
-        "store": catalog.store(), "revision": revision, "compacted": compacted, "services": services,
+        "store": catalog.store(), "members": catalog.members(), "revision": revision, "compacted": compacted, "services": services,
         "instances": instances, "self_preservation": preservation, "trouble": catalog.trouble(),
     }))
 }

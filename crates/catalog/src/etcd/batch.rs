@@ -1,6 +1,7 @@
 //! Proposals on their way through etcd: what is decided about each, which transactions that means, and what is answered.
 //!
-//! Several changes of one instance in a batch are one transaction with what comes of all of them. A proposal is open until its
+//! Several changes of one instance in a batch are one transaction with what comes of all of them; what changes nothing is a
+//! transaction that only compares, so that nothing is said on the ground of what is over. A proposal is open until its
 //! transaction was kept; one that met somebody else's change is decided again. It sends nothing: that is `writer.rs`.
 
 use std::collections::{HashMap, HashSet};
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use meshwright_etcd::{Compare, Error, RequestOp, TxnRequest, TxnResponse};
 use meshwright_registry::{
-    Action, Change, Entry, Expected, InstanceKey, Outcome, Proposal, Reason, Refusal, Registry, Stage,
+    Action, Care, Change, Entry, Expected, InstanceKey, Outcome, Proposal, Reason, Refusal, Registry, Stage,
 };
 use tokio::sync::oneshot;
 
@@ -23,7 +24,7 @@ pub(super) struct Batch {
     items: Vec<Item>,
     /// Where the answers of each job go, and how many there are.
     replies: Vec<(oneshot::Sender<Answers>, usize)>,
-    /// Changes of this round: the instance, and which proposals wait for it.
+    /// Transactions of this round: the instance, and which proposals wait for it.
     writes: Vec<Write>,
     /// Instances that are evicted.
     evicted: Vec<Arc<Entry>>,
@@ -56,18 +57,31 @@ struct Write {
 /// What came of a transaction.
 pub(super) struct Committed {
     write: usize,
+    changes: bool,
     result: Result<TxnResponse, Error>,
 }
 
-impl Committed {
-    pub(super) fn new(write: usize, result: Result<TxnResponse, Error>) -> Self {
-        Self { write, result }
-    }
+/// A transaction to carry out.
+pub(super) struct Transaction {
+    /// Which of the batch.
+    write: usize,
+    /// Whether it changes the instance, so that the watch brings its revision.
+    changes: bool,
+    pub(super) request: TxnRequest,
+}
 
-    /// Its revision, when it was kept.
+impl Transaction {
+    /// What came of it.
+    pub(super) fn committed(&self, result: Result<TxnResponse, Error>) -> Committed {
+        Committed { write: self.write, changes: self.changes, result }
+    }
+}
+
+impl Committed {
+    /// The revision that it made, when every comparison held; 0 when the instance stays as it is.
     pub(super) fn revision(&self) -> Option<u64> {
         let answer = self.result.as_ref().ok().filter(|answer| answer.succeeded)?;
-        u64::try_from(answer.header?.revision).ok()
+        if self.changes { u64::try_from(answer.header?.revision).ok() } else { Some(0) }
     }
 
     /// Why nobody knows what came of it.
@@ -88,7 +102,7 @@ impl Batch {
     }
 
     /// Decides about everything that is open, on the ground of what is registered now. The transactions that follow, by number.
-    pub(super) fn decide(&mut self, shared: &Shared, layout: &Layout, me: &str) -> Vec<(usize, TxnRequest)> {
+    pub(super) fn decide(&mut self, shared: &Shared, layout: &Layout, me: &str) -> Vec<Transaction> {
         self.writes.clear();
         let mut heard = Vec::new();
         let transactions = shared.read(|registry| {
@@ -120,45 +134,49 @@ impl Batch {
             for event in stage.into_events() {
                 changes.insert(event.key, event.change);
             }
-            self.group(registry, &changes);
+            self.group(registry);
             let mut transactions = Vec::with_capacity(self.writes.len());
             for (number, write) in self.writes.iter_mut().enumerate() {
-                let Some(change) = changes.get(&write.key) else { continue };
+                let change = changes.get(&write.key);
                 let owner = registered.contains(&write.key).then_some(me);
                 match transaction(registry, shared, layout, (&write.key, change), owner) {
-                    Ok(request) => transactions.extend(request.map(|request| (number, request))),
-                    Err(_) => std::mem::take(&mut write.items)
-                        .into_iter()
-                        .for_each(|index| self.items[index].state = State::Lost),
+                    Ok((changes, request)) => transactions.push(Transaction { write: number, changes, request }),
+                    Err(_) => {
+                        for index in std::mem::take(&mut write.items) {
+                            self.items[index].state = State::Lost;
+                        }
+                    }
                 }
             }
             transactions
         });
-        for key in &heard {
-            shared.heard(key);
-        }
+        // Who registers as it is known has its lease from this moment on.
         shared.change_hands(heard);
         transactions
     }
 
-    /// Which proposals wait for which change; those that wait for none are settled.
-    fn group(&mut self, registry: &Registry, changes: &HashMap<InstanceKey, Change>) {
+    /// Which proposals wait for which instance. Those that could not be made whatever is registered wait for none.
+    fn group(&mut self, registry: &Registry) {
         let mut numbers: HashMap<InstanceKey, usize> = HashMap::new();
         for (index, item) in self.items.iter_mut().enumerate() {
-            if !matches!(item.state, State::Decided(_)) {
+            let State::Decided(answer) = &item.state else { continue };
+            let expired = matches!(item.proposal.action, Action::Remove(Reason::Expired));
+            let settled = match answer {
+                Ok(_) => false,
+                Err(Refusal::NotFound(_) | Refusal::Conflict { .. }) => expired,
+                Err(Refusal::Invalid(_) | Refusal::Full { .. }) => true,
+            };
+            if settled {
+                item.settle(Some(0), None, false);
                 continue;
             }
-            if changes.contains_key(&item.proposal.key) {
-                let key = &item.proposal.key;
-                let number = *numbers.entry(key.clone()).or_insert_with(|| {
-                    let created = registry.instance(key).map(|entry| entry.created);
-                    self.writes.push(Write { key: key.clone(), created, items: Vec::new() });
-                    self.writes.len() - 1
-                });
-                self.writes[number].items.push(index);
-            } else if let State::Decided(answer) = std::mem::replace(&mut item.state, State::Open) {
-                item.state = State::Final(answer);
-            }
+            let key = &item.proposal.key;
+            let number = *numbers.entry(key.clone()).or_insert_with(|| {
+                let created = registry.instance(key).map(|entry| entry.created);
+                self.writes.push(Write { key: key.clone(), created, items: Vec::new() });
+                self.writes.len() - 1
+            });
+            self.writes[number].items.push(index);
         }
     }
 
@@ -170,12 +188,6 @@ impl Batch {
             let Write { created, items, .. } = &mut self.writes[result.write];
             for index in std::mem::take(items) {
                 self.items[index].settle(revision, *created, failed);
-            }
-        }
-        // A change that needs no transaction: what was made in this batch was removed in it.
-        for write in std::mem::take(&mut self.writes) {
-            for index in write.items {
-                self.items[index].settle(Some(0), None, false);
             }
         }
         !self.items.iter().any(|item| matches!(item.state, State::Open))
@@ -228,27 +240,27 @@ fn outcome_at(outcome: Outcome, revision: u64, created: Option<u64>) -> Outcome 
     Outcome { entry: Arc::new(entry), changed: true }
 }
 
-/// The transaction of one change, on the ground of what is registered; `None` when there is nothing to do. `owner` is who is
-/// to own the instance from now on.
+/// The transaction about one instance, on the ground of what is registered, with its change if there is one, and whether it
+/// changes the instance. `owner` is who is to own it from now on.
 fn transaction(
     registry: &Registry,
     shared: &Shared,
     layout: &Layout,
-    (key, change): (&InstanceKey, &Change),
+    (key, change): (&InstanceKey, Option<&Change>),
     owner: Option<&str>,
-) -> Result<Option<TxnRequest>, serde_json::Error> {
+) -> Result<(bool, TxnRequest), serde_json::Error> {
     let place = layout.instance(key);
     let before = registry.instance(key);
     let number = |revision: u64| i64::try_from(revision).unwrap_or(i64::MAX);
     let mut compare = vec![Compare::modified(place.clone(), before.map_or(0, |entry| number(entry.modified)))];
+    let mine = shared.ownership().is_some_and(|ownership| ownership.owners().care(key) == Care::Mine);
+    let owner = owner.map(|owner| RequestOp::put(layout.owner(key), owner.as_bytes().to_vec()));
     let success = match change {
-        Change::Put(entry) => {
+        Some(Change::Put(entry)) => {
             let record = record::write_shared(entry)?;
-            let owner = owner.map(|owner| RequestOp::put(layout.owner(key), owner.as_bytes().to_vec()));
             [RequestOp::put(place, record)].into_iter().chain(owner).collect()
         }
-        Change::Remove { .. } if before.is_none() => return Ok(None),
-        Change::Remove { reason, .. } => {
+        Some(Change::Remove { reason, .. }) if before.is_some() => {
             if *reason == Reason::Expired {
                 let revision = shared.ownership().map_or(0, |ownership| ownership.owners().revision(key));
                 compare.push(Compare::modified(layout.owner(key), number(revision)));
@@ -256,6 +268,9 @@ fn transaction(
             let reason = RequestOp::put(layout.removal(), reason.as_str().as_bytes().to_vec());
             vec![reason, RequestOp::delete(place), RequestOp::delete(layout.owner(key))]
         }
+        Some(Change::Remove { .. }) => return Ok((false, TxnRequest { compare, success: Vec::new() })),
+        // Who registers here as it is known elsewhere is ours from now on, before anybody evicts it.
+        None => return Ok((false, TxnRequest { compare, success: owner.into_iter().filter(|_| !mine).collect() })),
     };
-    Ok(Some(TxnRequest { compare, success }))
+    Ok((true, TxnRequest { compare, success }))
 }

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meshwright_etcd::{Client, TxnRequest};
+use meshwright_etcd::Client;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{timeout, timeout_at};
 
 use super::Link;
-use super::batch::{Batch, Committed};
+use super::batch::{Batch, Committed, Transaction};
 use super::layout::Layout;
 use crate::shared::Shared;
 use crate::writer::{Job, gather};
@@ -90,17 +90,20 @@ impl Writer {
 }
 
 /// Carries transactions out, many at one time; what came of each, in any order.
-async fn commit(client: &Client, transactions: Vec<(usize, TxnRequest)>) -> Vec<Committed> {
+async fn commit(client: &Client, transactions: Vec<Transaction>) -> Vec<Committed> {
     let mut results = Vec::with_capacity(transactions.len());
     let mut running: JoinSet<Committed> = JoinSet::new();
-    for (write, request) in transactions {
+    for transaction in transactions {
         if running.len() >= MOST_AT_ONCE
             && let Some(Ok(result)) = running.join_next().await
         {
             results.push(result);
         }
         let client = client.clone();
-        running.spawn(async move { Committed::new(write, client.transaction(&request).await) });
+        running.spawn(async move {
+            let result = client.transaction(&transaction.request).await;
+            transaction.committed(result)
+        });
     }
     while let Some(result) = running.join_next().await {
         results.extend(result);

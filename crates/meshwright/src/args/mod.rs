@@ -22,7 +22,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 
 pub use limits::LimitArgs;
 pub use play::{DemoArgs, EchoArgs};
-pub use registry::{DataPlace, RegistryArgs};
+pub use registry::{DataPlace, RegistryArgs, StoreUrl};
 pub use remote::{BreakersAction, BreakersArgs, EndpointTarget, EndpointsArgs, EndpointsCommand, LogLevelArgs};
 pub use run::{Face, MeshArgs, ProcessArgs, ProxyArgs, RunArgs};
 pub use services::{DeregisterArgs, DrainArgs, InstanceName, RegisterArgs, RegistryClient, ResolveArgs, ServicesArgs};
@@ -220,7 +220,12 @@ impl Cli {
         let mut cli = Self::from_arg_matches(&matches)?;
         let Some((_, flags)) = matches.subcommand() else { return Ok(cli) };
         let mesh = match &mut cli.command {
-            Command::Run(args) => &mut args.mesh,
+            Command::Run(args) => {
+                args.registry
+                    .check()
+                    .map_err(|sentence| Self::command().error(ErrorKind::ArgumentConflict, sentence))?;
+                &mut args.mesh
+            }
             Command::Validate(args) => &mut args.mesh,
             _ => return Ok(cli),
         };

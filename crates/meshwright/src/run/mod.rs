@@ -9,6 +9,7 @@ mod publisher;
 mod registry;
 mod resilience;
 mod running;
+mod store;
 mod system;
 mod views;
 

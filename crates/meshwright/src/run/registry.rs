@@ -1,6 +1,7 @@
 //! The service registry of the process: opened where the flags say, for whom they say.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use meshwright_bridges::{Tokens, dns};
@@ -11,7 +12,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::running::told;
+use super::store;
 use crate::args::{DataPlace, RegistryArgs};
+
+/// How long the start waits for a registry in etcd. Without it the process serves what its files say and is not ready.
+const STORE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The registry and who may use it.
 #[derive(Clone)]
@@ -74,6 +79,7 @@ impl RegistrySettings {
 pub fn open(args: &RegistryArgs) -> Result<RegistrySettings> {
     let limits = Limits::default();
     let catalog = match args.place() {
+        DataPlace::Store(url) => Catalog::connect(store::settings(args, url)?, limits, STORE_PATIENCE),
         DataPlace::Memory => Catalog::in_memory(limits),
         DataPlace::Explicit(data) => Catalog::claim(&data, limits).context("--data")?,
         DataPlace::Default(data) => match Catalog::open(&data, limits) {

@@ -52,7 +52,7 @@ impl console::Views for AdminViews {
                 last_reload_successful: status.last_reload_ok,
                 last_reload_success: Some(status.loaded_at),
             },
-            ready: !self.draining.load(Ordering::Relaxed),
+            ready: console::Views::readiness(self).ready,
             clusters: self.control.snapshot().clusters.iter().map(|cluster| cluster_gauges(cluster, now)).collect(),
             certificates: certificates(&self.control.snapshot()),
             process: process_gauges(self.started),
@@ -68,9 +68,16 @@ impl console::Views for AdminViews {
     fn readiness(&self) -> console::Readiness {
         let draining = self.draining.load(Ordering::Relaxed);
         let status = self.control.status();
+        // What cannot be known yet is not taken for empty.
+        let waiting = self.registry.as_ref().is_some_and(|catalog| !catalog.is_synced());
         let mut detail = vec![format!("generation {}", status.generation)];
         detail.extend(status.detail());
-        console::Readiness { ready: !draining, state: if draining { "draining" } else { "serving" }.to_owned(), detail }
+        let state = match (draining, waiting) {
+            (true, _) => "draining",
+            (false, true) => "waiting for the registry",
+            (false, false) => "serving",
+        };
+        console::Readiness { ready: !draining && !waiting, state: state.to_owned(), detail }
     }
 
     fn config_dump(&self) -> serde_json::Value {
