@@ -12,9 +12,10 @@ use crate::install::{self, Requirement};
 use crate::{tidy, tree};
 
 /// Programs that capability tests use as clients, as upstreams and as stores.
-const PROGRAMS: [Requirement; 11] = [
+const PROGRAMS: [Requirement; 12] = [
     Requirement { program: "curl", package: "curl" },
     Requirement { program: "nginx", package: "nginx" },
+    Requirement { program: "openssl", package: "openssl" },
     Requirement { program: "h2load", package: "nghttp2-client" },
     Requirement { program: "nghttp", package: "nghttp2-client" },
     Requirement { program: "nghttpd", package: "nghttp2-server" },

@@ -111,6 +111,10 @@ fn read_v2(input: &[u8]) -> Result<Option<(ProxyHeader, usize)>, ProxyHeaderErro
         return Err(ProxyHeaderError("the PROXY header has another version or command"));
     }
     let Some(payload) = input.get(16..whole) else { return Ok(None) };
+    if command == 0x20 {
+        // Whatever stands in it is to be passed over, the family included.
+        return Ok(Some((ProxyHeader::Local, whole)));
+    }
     let (addresses, tlvs) = match family {
         0x11 => payload.split_at_checked(12).ok_or(BAD)?,
         0x21 => payload.split_at_checked(36).ok_or(BAD)?,
@@ -118,9 +122,6 @@ fn read_v2(input: &[u8]) -> Result<Option<(ProxyHeader, usize)>, ProxyHeaderErro
         _ => (&[][..], &[][..]),
     };
     check_tlvs(tlvs).ok_or(BAD)?;
-    if command == 0x20 {
-        return Ok(Some((ProxyHeader::Local, whole)));
-    }
     let header = match family {
         0x11 => {
             let [a, b, c, d, e, f, g, h, ports @ ..] = addresses.first_chunk::<12>().ok_or(BAD)?;

@@ -30,7 +30,7 @@ pub(crate) async fn relay(
     let status = exchange.answer.status;
     let is_upgrade = status == 101;
     if is_upgrade {
-        check_upgrade(exchange)?;
+        check_upgrade(exchange, connection.worker.response.borrow().upgrade.as_deref())?;
         upgrade::accept(connection, exchange)?;
     }
     exchange.record.answered(status);
@@ -54,15 +54,22 @@ pub(crate) async fn relay(
 }
 
 /// A connection changes its protocol only when that was asked for and nothing of the request is still on its way.
-fn check_upgrade(exchange: &Exchange) -> Result<(), Failure> {
-    let cause = if exchange.request.upgrade.is_none() {
-        "it switched the protocol without being asked"
+fn check_upgrade(exchange: &Exchange, chosen: Option<&str>) -> Result<(), Failure> {
+    let Some(asked) = exchange.request.upgrade.as_deref() else {
+        return Err(switched("it switched the protocol without being asked"));
+    };
+    let cause = if !upgrade::was_offered(chosen, asked) {
+        "it switched to a protocol that it was not asked for"
     } else if !exchange.relay.as_ref().is_some_and(Relay::upload_is_done) {
         "it switched the protocol before the request was complete"
     } else {
         return Ok(());
     };
-    Err(Failure::new(Stage::Forward, FailureKind::UpstreamProtocol).because(cause))
+    Err(switched(cause))
+}
+
+fn switched(cause: &'static str) -> Failure {
+    Failure::new(Stage::Forward, FailureKind::UpstreamProtocol).because(cause)
 }
 
 /// Adds what the proxy adds to every answer, and the changes of route and destination.

@@ -33,6 +33,14 @@ pub(crate) fn translate(connection: &Connection, head: &mut RequestHead, to: Pro
     }
 }
 
+/// Whether an endpoint may switch to `chosen` when `asked` was asked for (RFC 9110, section 7.8). One that does not say what it
+/// switches to is asked no further.
+pub(crate) fn was_offered(chosen: Option<&str>, asked: &str) -> bool {
+    let names = |list: &str| list.split(',').map(|name| name.trim().to_ascii_lowercase()).collect::<Vec<_>>();
+    let asked = names(asked);
+    chosen.is_none_or(|chosen| names(chosen).iter().all(|name| asked.contains(name)))
+}
+
 /// Makes the accepted handshake one of the client's protocol.
 ///
 /// # Errors
@@ -56,5 +64,18 @@ pub(crate) fn accept(connection: &Connection, exchange: &mut Exchange) -> Result
         Ok(())
     } else {
         Err(Failure::new(Stage::Forward, FailureKind::UpstreamProtocol).because("its WebSocket handshake is not valid"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_asked_for_is_switched_to() {
+        assert!(was_offered(Some("websocket"), "websocket") && was_offered(Some("WebSocket"), "websocket"));
+        assert!(was_offered(Some("b/2"), "a/1, b/2") && was_offered(None, "websocket"));
+        assert!(!was_offered(Some("foo"), "websocket") && !was_offered(Some("websocket, foo"), "websocket"));
+        assert!(!was_offered(Some(""), "websocket"));
     }
 }

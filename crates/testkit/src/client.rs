@@ -5,8 +5,6 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
-
 use crate::PATIENCE;
 use crate::channel::Channel;
 use crate::message::{Framing, Response, fields, head_length, parse_chunked, response_framing};
@@ -153,7 +151,7 @@ impl RawClient {
 
     /// Ends the connection with a reset.
     pub fn reset(self) {
-        let _ = SockRef::from(self.stream()).set_linger(Some(Duration::ZERO));
+        crate::reset_at_end(self.stream());
     }
 
     /// Sends a GET request and reads its answer.

@@ -107,3 +107,8 @@ pub fn raise_descriptor_limit() {
     let wanted = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, wanted);
 }
+
+/// Makes the end of a connection a reset.
+pub fn reset_at_end(stream: &std::net::TcpStream) {
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}

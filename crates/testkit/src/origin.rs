@@ -227,6 +227,14 @@ impl OriginConnection {
         self.peer
     }
 
+    /// The socket, for what this type has no word for; nothing may have been read before.
+    ///
+    /// # Errors
+    /// The process has too many open files.
+    pub fn socket(&self) -> io::Result<TcpStream> {
+        self.stream.socket().try_clone()
+    }
+
     /// What the TLS handshake agreed on.
     ///
     /// # Panics
@@ -348,7 +356,7 @@ impl OriginConnection {
 
     /// Ends the connection with a reset as soon as the script returns.
     pub fn reset(&self) {
-        let _ = SockRef::from(self.stream.socket()).set_linger(Some(Duration::ZERO));
+        crate::reset_at_end(self.stream.socket());
     }
 
     /// How long a write may wait for the peer, instead of for ever; then it fails.

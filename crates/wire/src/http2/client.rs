@@ -17,7 +17,7 @@ use http::Request;
 use meshwright_codec::{FrameFlood, FrameLimits, FrameMeter};
 
 use super::metered::{Meter, Metered};
-use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, Stream};
+use super::{SEND_BUFFER, STREAM_WINDOW, Stream};
 use crate::{Deadline, Transport};
 
 /// Streams given up before their end after which a connection takes no further request. `h2` ends a connection when it had to
@@ -83,7 +83,7 @@ pub async fn open(
         .initial_max_send_streams(limits.streams as usize)
         .max_header_list_size(limits.header_list)
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(window_of(limits.streams))
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .handshake(Metered::new(transport, Vec::new(), meter.clone()))
@@ -121,6 +121,13 @@ pub async fn open(
         state.wake();
     };
     Ok((shared, drive))
+}
+
+/// Bytes that an endpoint may have under way over all streams of a connection: as much as on each of them, so that a client that
+/// takes nothing of its answer holds up its own stream and no other client's.
+fn window_of(streams: u32) -> u32 {
+    const MOST: u32 = (1 << 31) - 1;
+    STREAM_WINDOW.saturating_mul(streams).clamp(STREAM_WINDOW, MOST)
 }
 
 /// Pings of a connection: one at its beginning, whose answer comes behind the endpoint's settings, and those that find out

@@ -16,7 +16,7 @@ pub use stream::Stream;
 
 /// Bytes that a peer may have under way on one stream before we have taken them.
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// The same over all streams of a connection.
+/// The same over all streams of a client's connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Bytes of one stream that wait for the socket at most.
 const SEND_BUFFER: usize = 64 * 1024;
