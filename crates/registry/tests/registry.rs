@@ -263,3 +263,21 @@ proptest! {
         prop_assert!(restored.events(revision, &Scope::All).is_ok());
     }
 }
+
+#[test]
+fn changes_that_were_committed_together_are_seen_together_or_not_at_all() {
+    let mut registry = Registry::new(Limits { history: 2, ..Limits::default() });
+    let event = |revision: u64, id: &str| {
+        let key = key("users", id);
+        let (created, instance) = (revision, Instance::new("10.0.0.1", 80));
+        let entry = Entry { key: key.clone(), instance, created, modified: revision };
+        Event { revision, key, change: Change::Put(std::sync::Arc::new(entry)) }
+    };
+    registry.apply_all([event(5, "a"), event(5, "b"), event(9, "c")]);
+    assert_eq!((registry.len(), registry.revision()), (3, 9));
+    registry.apply_all([event(9, "late")]);
+    assert_eq!(registry.len(), 3, "a revision is applied once");
+    let seen = |after: u64| registry.events(after, &Scope::All).map(Iterator::count);
+    assert!(seen(4).is_err(), "half of a revision is not given to anybody");
+    assert_eq!((seen(5), seen(9)), (Ok(1), Ok(0)));
+}
