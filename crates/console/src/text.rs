@@ -5,7 +5,8 @@
 use std::fmt::Write as _;
 
 use crate::views::{
-    AdaptiveConcurrencyView, AdminState, CircuitBreakerView, ClusterView, EndpointView, ListenerView, Readiness,
+    AdaptiveConcurrencyView, AdminState, CircuitBreakerView, ClusterView, EndpointView, ListenerView, RateLimitView,
+    Readiness,
 };
 
 /// Appends one line. Control characters become U+FFFD: names and reasons come from files, and a line stays a line.
@@ -55,6 +56,9 @@ pub(crate) fn clusters(clusters: &[ClusterView]) -> String {
         if let Some(adaptive) = &cluster.adaptive_concurrency {
             adaptive_concurrency(name, adaptive, &mut out);
         }
+        if let Some(rate) = &cluster.rate_limit {
+            rate_limit(name, rate, &mut out);
+        }
         for view in &cluster.endpoints {
             endpoint(name, view, &mut out);
         }
@@ -99,6 +103,15 @@ fn adaptive_concurrency(cluster: &str, view: &AdaptiveConcurrencyView, out: &mut
     if let Some(latency) = view.base_latency {
         push(out, format_args!("{cluster}::adaptive_concurrency::base_latency_us::{}", latency.as_micros()));
     }
+}
+
+fn rate_limit(cluster: &str, view: &RateLimitView, out: &mut String) {
+    let mode = if view.observes { "observe" } else { "enforce" };
+    push(out, format_args!("{cluster}::rate_limit::mode::{mode}"));
+    push(out, format_args!("{cluster}::rate_limit::requests::{}", view.requests));
+    push(out, format_args!("{cluster}::rate_limit::per_ms::{}", view.per.unwrap_or_default().as_millis()));
+    push(out, format_args!("{cluster}::rate_limit::burst::{}", view.burst));
+    push(out, format_args!("{cluster}::rate_limit::keys::{}", view.keys));
 }
 
 fn endpoint(cluster: &str, view: &EndpointView, out: &mut String) {

@@ -80,6 +80,8 @@ pub struct ClusterView {
     pub circuit_breakers: Vec<CircuitBreakerView>,
     /// Its adaptive limit; `None` (`null`) without one.
     pub adaptive_concurrency: Option<AdaptiveConcurrencyView>,
+    /// Its rate limit; `None` (`null`) without one.
+    pub rate_limit: Option<RateLimitView>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointView>,
 }
@@ -129,6 +131,22 @@ pub struct AdaptiveConcurrencyView {
     /// Latency without load, as it sees it; in JSON `base_latency_us`, whole microseconds.
     #[serde(rename = "base_latency_us", serialize_with = "as_micros")]
     pub base_latency: Option<Duration>,
+}
+
+/// A rate limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RateLimitView {
+    /// It counts and refuses nothing.
+    pub observes: bool,
+    /// Requests in every `per`, for each key.
+    pub requests: u32,
+    /// In JSON `per_ms`, whole milliseconds.
+    #[serde(rename = "per_ms", serialize_with = "as_millis")]
+    pub per: Option<Duration>,
+    /// Requests that may come at once.
+    pub burst: u32,
+    /// Keys that have a bucket at this moment.
+    pub keys: u64,
 }
 
 /// Limits of a cluster; `None` (`null`) is unlimited.

@@ -50,6 +50,8 @@ pub enum FailureKind {
     CircuitOpen,
     /// The adaptive limit of requests is reached.
     ConcurrencyLimit,
+    /// The client has sent more requests than its rate allows.
+    RateLimited,
     /// The connection to the endpoint was refused or timed out.
     ConnectFailure,
     /// The endpoint closed the connection before an answer.
@@ -60,6 +62,8 @@ pub enum FailureKind {
     Timeout,
     /// The timeout of one try is over, and no retry is left.
     PerTryTimeout,
+    /// The service answered with a status that a fallback replaces.
+    UnwelcomeStatus,
     /// The client went away first.
     DownstreamClosed,
     /// Nothing moved for the idle time of the stream.
@@ -119,7 +123,7 @@ pub struct Outcome {
 
 impl FailureKind {
     /// Every kind, in table order.
-    pub const ALL: [FailureKind; 25] = [
+    pub const ALL: [FailureKind; 27] = [
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeadersTooLarge,
@@ -135,11 +139,13 @@ impl FailureKind {
         Self::Overflow,
         Self::CircuitOpen,
         Self::ConcurrencyLimit,
+        Self::RateLimited,
         Self::ConnectFailure,
         Self::UpstreamClosed,
         Self::UpstreamProtocol,
         Self::Timeout,
         Self::PerTryTimeout,
+        Self::UnwelcomeStatus,
         Self::DownstreamClosed,
         Self::StreamIdle,
         Self::MisdirectedRequest,
@@ -317,6 +323,17 @@ impl FailureKind {
                 Ignored,
                 "the service bears no more requests at this moment",
             ),
+            Self::RateLimited => outcome(
+                429,
+                14,
+                "RL",
+                "local_rate_limited",
+                "local_rate_limited",
+                Downstream,
+                false,
+                Ignored,
+                "there are more requests than the rate limit allows",
+            ),
             Self::ConnectFailure => outcome(
                 503,
                 14,
@@ -371,6 +388,17 @@ impl FailureKind {
                 true,
                 LocalOrigin,
                 "the service did not answer within the timeout of one try",
+            ),
+            Self::UnwelcomeStatus => outcome(
+                503,
+                14,
+                "",
+                "unwelcome_status",
+                "",
+                Upstream,
+                false,
+                Ignored,
+                "the service answered with a status that its fallback replaces",
             ),
             Self::DownstreamClosed => outcome(
                 0,

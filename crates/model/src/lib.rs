@@ -32,7 +32,7 @@ pub use policy::{
 };
 pub use resilience::{
     AdaptiveConcurrency, BreakerPreset, BreakerScope, BreakerWindow, CircuitBreaker, ConcurrencyAlgorithm, Enforcement,
-    ResiliencePolicy, ResilienceSettings, RetryBudget,
+    Fallback, FallbackResponse, RateLimit, RateLimitKey, ResiliencePolicy, ResilienceSettings, RetryBudget,
 };
 pub use route::{
     Destination, DirectResponse, HeaderMatch, HeaderOperations, HttpMatch, HttpRoute, Redirect, RedirectPort,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{Origin, RetryPolicy};
+use crate::{Destination, Origin, RetryPolicy};
 
 /// Our own kind `ResiliencePolicy`: a circuit breaker, a retry budget and an adaptive limit for the clusters of a host.
 #[derive(Clone, Debug)]
@@ -31,6 +31,10 @@ pub struct ResilienceSettings {
     pub retry_budget: Option<RetryBudget>,
     /// A limit of concurrency that learns.
     pub adaptive_concurrency: Option<AdaptiveConcurrency>,
+    /// How many requests there may be in a time.
+    pub rate_limit: Option<RateLimit>,
+    /// What is answered when there is no good answer.
+    pub fallback: Option<Fallback>,
 }
 
 /// Whether a policy decides or only says what it would decide.
@@ -155,4 +159,56 @@ pub enum ConcurrencyAlgorithm {
     Vegas,
     /// Up one by one, down by a tenth.
     Aimd,
+}
+
+/// `fallback`: what is answered when the service has no good answer. What comes first is tried first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fallback {
+    /// Statuses of the service that are no good answers, sorted. Without any, only having no answer counts.
+    pub statuses: Vec<u16>,
+    /// Who is asked instead.
+    pub destination: Option<Destination>,
+    /// What is said instead.
+    pub response: Option<FallbackResponse>,
+}
+
+/// `fallback.response`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FallbackResponse {
+    /// 200 to 599.
+    pub status: u16,
+    /// Fields of the head; names are lower-case.
+    pub headers: Vec<(String, String)>,
+    /// Body bytes, at most 64 KiB.
+    pub body: Vec<u8>,
+}
+
+/// `rateLimit`: token buckets, one for all requests or one for each key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Requests in every `per`; at least 1.
+    pub requests: u32,
+    /// The time that they come in.
+    pub per: Duration,
+    /// Requests that may come at once after a rest; at least 1.
+    pub burst: u32,
+    /// What of a request its bucket is chosen by.
+    pub key: RateLimitKey,
+    /// Keys that have a bucket of their own at most.
+    pub max_keys: u32,
+    /// Whether it refuses requests.
+    pub enforcement: Enforcement,
+    /// Whether answers carry `RateLimit` and `RateLimit-Policy`.
+    pub headers: bool,
+}
+
+/// What of a request its bucket is chosen by; all that is given counts together. Nothing given is one bucket for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RateLimitKey {
+    /// The value of this header, lower-case.
+    pub header: Option<String>,
+    /// The address of the client; of IPv6 its first 64 bits.
+    pub source_ip: bool,
+    /// The route that was chosen.
+    pub route: bool,
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use meshwright_message::HeaderName;
 use meshwright_model::{Failure, FailureKind};
 use meshwright_telemetry::ClusterCounter;
 use meshwright_traffic::{Backoff, Observation};
@@ -167,16 +168,16 @@ pub(crate) fn start_again(exchange: &mut Exchange, tries: &mut Tries<'_>) {
     let Some(relay) = &mut exchange.relay else { return };
     relay.rewind();
     let left = timeout::left(&relay.deadlines, tries.policy.per_try_timeout, tries.began);
+    let count = (tries.retries + 1).to_string();
     if tries.protocol == Protocol::Http2 {
+        exchange.request.headers.set_known(HeaderName::XEnvoyAttemptCount, count.as_bytes());
         timeout::tell(&mut exchange.request, exchange.is_grpc, left);
         return;
     }
     let mut replace = |name: &[u8], value: &[u8]| {
         tries.head_length = relay.upload.replace_value(tries.head_length, name, value);
     };
-    if tries.retries > 0 {
-        replace(ATTEMPT_COUNT, (tries.retries + 1).to_string().as_bytes());
-    }
+    replace(ATTEMPT_COUNT, count.as_bytes());
     if let Some(left) = left {
         timeout::tell_written(left, exchange.is_grpc, replace);
     }

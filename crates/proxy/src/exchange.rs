@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use meshwright_codec::HeadScan;
 use meshwright_message::{BodyLength, RequestHead, ResponseHead};
+use meshwright_traffic::Taken;
 use meshwright_wire::{Lease, Relay};
 
 use crate::affinity::Affinity;
@@ -41,6 +42,10 @@ pub(crate) struct Exchange {
     pub(crate) answer_begun: bool,
     /// The last try failed and no retry was left.
     pub(crate) retries_used_up: bool,
+    /// What the rate limit said, where there is one.
+    pub(crate) rate: Option<Taken>,
+    /// Another destination was asked than the route says.
+    pub(crate) fell_back: bool,
     /// The client speaks gRPC: failures are told in its way.
     pub(crate) is_grpc: bool,
     /// The key of a WebSocket handshake, where one side needs it and the other does not have it.
@@ -97,6 +102,8 @@ impl Exchange {
         self.answered_at = None;
         self.answer_begun = false;
         self.retries_used_up = false;
+        self.rate = None;
+        self.fell_back = false;
         self.is_grpc = false;
         self.websocket_key = None;
     }

@@ -23,7 +23,7 @@ use crate::listener::ListenerView;
 use crate::request::Chosen;
 use crate::view::WorkerCluster;
 use crate::worker::Worker;
-use crate::{admit, again, broken, outlier, permit, respond, timeout, upgrade};
+use crate::{admit, again, broken, fallback, outlier, permit, rate, respond, timeout, upgrade};
 
 /// Requests that are sent again because a kept connection was closed try a kept one at most this often; then a new one.
 const STALE_TRIES: u32 = 2;
@@ -41,7 +41,7 @@ pub(crate) struct Tries<'a> {
     /// When the try began; the start of the request for the first.
     pub(crate) began: Instant,
     /// How much it matters that the request is answered, where the cluster asks for it.
-    criticality: Criticality,
+    pub(crate) criticality: Criticality,
     /// Length of the request head within what is sent; a stream is opened with its head instead.
     pub(crate) head_length: usize,
     /// What is spoken to the endpoints.
@@ -90,21 +90,39 @@ pub(crate) async fn first_answer<'a>(
     if let Some(affinity) = &cluster.cluster.affinity {
         exchange.affinity.read(affinity, connection, &exchange.request);
     }
+    rate::admit(connection, exchange, &cluster, chosen.route)?;
     let mut tries = prepare(connection, exchange, chosen, destination, &cluster);
+    let ended = until_answered(connection, exchange, &cluster, &mut tries).await;
+    let start = if fallback::is_wanted(exchange, &cluster, &ended) {
+        let other = fallback::destination(&listener.view, index, chosen);
+        Box::pin(fallback::elsewhere(connection, exchange, (&cluster, other), (tries, chosen), ended)).await?
+    } else {
+        ended?
+    };
+    Ok(Answer { start, destination })
+}
+
+/// Tries until an endpoint of the cluster answers, or there is no hope of it.
+pub(crate) async fn until_answered(
+    connection: &mut Connection,
+    exchange: &mut Exchange,
+    cluster: &Rc<WorkerCluster>,
+    tries: &mut Tries<'_>,
+) -> Result<ResponseStart, Failure> {
     loop {
-        let ended = one_try(connection, exchange, &cluster, &mut tries).await;
+        let ended = one_try(connection, exchange, cluster, tries).await;
         let again = match ended {
-            Ok(start) => match again::after_answer(connection, exchange, &cluster, &mut tries) {
+            Ok(start) => match again::after_answer(connection, exchange, cluster, tries) {
                 Some(again) => {
-                    again::recycle(exchange, &cluster, &start);
+                    again::recycle(exchange, cluster, &start);
                     again
                 }
-                None => return Ok(Answer { start, destination }),
+                None => return Ok(start),
             },
-            Err(failed) => again::after_failure(&connection.worker, exchange, &cluster, &mut tries, failed)?,
+            Err(failed) => again::after_failure(&connection.worker, exchange, cluster, tries, failed)?,
         };
-        Box::pin(again::pause(&connection.worker, &mut tries, again)).await;
-        again::start_again(exchange, &mut tries);
+        Box::pin(again::pause(&connection.worker, tries, again)).await;
+        again::start_again(exchange, tries);
     }
 }
 
@@ -137,10 +155,28 @@ fn prepare<'a>(
     // A head that came in pieces took its time: its first byte is no measure of now.
     let began = exchange.record.started.filter(|_| !exchange.record.head_came_in_pieces).unwrap_or_else(Instant::now);
     upgrade::translate(connection, head, protocol, &mut exchange.websocket_key);
+    let mut deadlines = Deadlines::default();
+    timeout::begin(&mut deadlines, head, exchange.is_grpc, (route.timeout, policy.per_try_timeout), began);
+    let head_length = begin_relay(connection, exchange, protocol, deadlines);
+    if connection.worker.log.is_none() && protocol == Protocol::Http1 && cluster.cluster.fallback.is_none() {
+        // Only the log and another destination would still ask for it.
+        exchange.release_head(&connection.worker);
+    }
+    Tries { policy, tried: SmallVec::new(), retries: 0, stale: 0, began, criticality, head_length, protocol }
+}
+
+/// Makes what moves the request, with its head in it where bytes carry that; returns the length of the head.
+pub(crate) fn begin_relay(
+    connection: &Connection,
+    exchange: &mut Exchange,
+    protocol: Protocol,
+    deadlines: Deadlines,
+) -> usize {
+    let head = &exchange.request;
     // A stream frames its body itself.
     let framing = if protocol == Protocol::Http2 { BodyLength::UntilClose } else { head.body };
     let mut relay = Relay::new(head.body, framing, &connection.worker.limits);
-    timeout::begin(&mut relay.deadlines, head, exchange.is_grpc, (route.timeout, policy.per_try_timeout), began);
+    relay.deadlines = deadlines;
     if exchange.is_grpc {
         relay.allow_pauses();
     }
@@ -153,11 +189,7 @@ fn prepare<'a>(
         head_length = out.len();
     }
     exchange.relay = Some(relay);
-    if connection.worker.log.is_none() && protocol == Protocol::Http1 {
-        // Only the log would still ask for it.
-        exchange.release_head(&connection.worker);
-    }
-    Tries { policy, tried: SmallVec::new(), retries: 0, stale: 0, began, criticality, head_length, protocol }
+    head_length
 }
 
 /// One try: pick, connect, send, wait for the head.
@@ -202,7 +234,7 @@ async fn one_try(
     }
     let reuse = lease.reuse();
     if tries.protocol == Protocol::Http2 {
-        Box::pin(open_stream(exchange, cluster, &mut lease, tries)).await?;
+        Box::pin(open_stream(exchange, cluster, &mut lease)).await?;
     }
     if connection.worker.log.is_some() {
         exchange.record.upstream_local = lease.local_address();
@@ -260,17 +292,8 @@ async fn lease(
 }
 
 /// Opens a stream with the head of the request.
-async fn open_stream(
-    exchange: &mut Exchange,
-    cluster: &WorkerCluster,
-    lease: &mut Lease,
-    tries: &Tries<'_>,
-) -> Result<(), TryFailure> {
+async fn open_stream(exchange: &mut Exchange, cluster: &WorkerCluster, lease: &mut Lease) -> Result<(), TryFailure> {
     let head = &mut exchange.request;
-    if tries.retries > 0 {
-        let count = (tries.retries + 1).to_string();
-        head.headers.set_known(HeaderName::XEnvoyAttemptCount, count.as_bytes());
-    }
     if head.upgrade.is_some() && !lease.takes_extended_connect().await {
         let failure = Failure::new(Stage::Forward, FailureKind::UpstreamProtocol)
             .because("the endpoint takes no upgrades over HTTP/2 (extended CONNECT, RFC 8441)");

@@ -14,10 +14,10 @@ use meshwright_wire::{Direction, Side};
 use crate::connection::{After, Connection};
 use crate::exchange::Exchange;
 use crate::request::Chosen;
-use crate::{grpc, respond};
+use crate::{fallback, grpc, rate, respond};
 
 /// Media type of our own bodies.
-const PLAIN_TEXT: &str = "text/plain";
+pub(crate) const PLAIN_TEXT: &str = "text/plain";
 
 /// Answers a request that failed.
 pub(crate) async fn fail(connection: &mut Connection, exchange: &mut Exchange, failure: Failure) -> After {
@@ -39,6 +39,9 @@ pub(crate) async fn fail(connection: &mut Connection, exchange: &mut Exchange, f
             stream.cancel();
         }
         return After::Abort;
+    }
+    if let Some(cluster) = fallback::of_failure(exchange, &failure) {
+        return fallback::respond(connection, exchange, &cluster).await;
     }
     // After a defect nobody knows what is still to come on the connection.
     let closes = failure.stage == Stage::Read || failure.kind == FailureKind::Defect;
@@ -64,6 +67,10 @@ pub(crate) async fn fail(connection: &mut Connection, exchange: &mut Exchange, f
         if matches!(failure.kind, FailureKind::Overflow | FailureKind::ConcurrencyLimit | FailureKind::MemoryShort) {
             head.headers.push_known(HeaderName::XEnvoyOverloaded, b"true");
         }
+    }
+    rate::tell(connection, exchange);
+    if failure.kind == FailureKind::RateLimited {
+        rate::tell_refused(connection, exchange.rate);
     }
     send(connection, exchange, body, closes).await
 }
@@ -120,7 +127,7 @@ async fn local(
 }
 
 /// Sends an answer of our own, then reads the rest of the request when the connection goes on.
-async fn send(connection: &mut Connection, exchange: &mut Exchange, body: &[u8], closes: bool) -> After {
+pub(crate) async fn send(connection: &mut Connection, exchange: &mut Exchange, body: &[u8], closes: bool) -> After {
     if connection.side.is_http2() {
         return send_on_stream(connection, exchange, body).await;
     }

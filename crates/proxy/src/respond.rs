@@ -14,7 +14,7 @@ use crate::connection::{After, Connection};
 use crate::exchange::Exchange;
 use crate::forward::Answer;
 use crate::request::Chosen;
-use crate::{broken, grpc, upgrade};
+use crate::{broken, fallback, grpc, rate, upgrade};
 
 /// Value of `server` in answers that have none.
 const SERVER: &[u8] = b"meshwright";
@@ -42,6 +42,10 @@ pub(crate) async fn relay(
         exchange.record.retries_were_used_up();
     }
     decorate(connection, exchange, &chosen.route.headers, &answer.destination.headers);
+    rate::tell(connection, exchange);
+    if exchange.fell_back {
+        fallback::mark(connection, exchange);
+    }
     if let Some(cluster) = &exchange.record.cluster {
         exchange.affinity.give_cookies(&cluster.cluster, &connection.worker);
     }

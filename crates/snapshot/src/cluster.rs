@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use meshwright_identity::ClientTls;
 use meshwright_model::{
-    EndpointSet, OutlierDetection, ProxyProtocol, ResilienceSettings, RetryPolicy, Service, UpstreamProtocol,
+    EndpointSet, Fallback, OutlierDetection, ProxyProtocol, ResilienceSettings, RetryPolicy, Service, UpstreamProtocol,
 };
 use meshwright_telemetry::DestinationLabels;
 use meshwright_traffic::{Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, Policy, Usage};
@@ -18,7 +18,7 @@ use meshwright_traffic::{Host, HostSet, HostState, HostVerdict, Limits, OutlierD
 use crate::Snapshot;
 use crate::balancing::{self, Affinity, Caller};
 use crate::destination_rule::ClusterPolicy;
-use crate::resilience::{self, Adaptive, Breakers};
+use crate::resilience::{self, Adaptive, Breakers, RateLimiter};
 
 /// Time to connect where no rule says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,6 +92,11 @@ pub struct Cluster {
     pub usage: Arc<Usage>,
     /// Retries for routes that say nothing of them; `None` is Istio's default policy.
     pub retries: Option<RetryPolicy>,
+    /// How many requests there may be in a time; `None` is unlimited.
+    pub rate_limit: Option<RateLimiter>,
+    /// What is answered when there is no good answer; `None` is the failure itself. Where its destination leads is in
+    /// [`Snapshot::fallbacks`].
+    pub fallback: Option<Fallback>,
     /// Ejection of failing hosts; `None` is off.
     pub outlier: Option<Arc<OutlierDetector>>,
     /// Circuit breakers; `None` is off.
@@ -198,6 +203,8 @@ impl<'a> LiveFacts<'a> {
             },
             usage: previous.map_or_else(Default::default, |previous| Arc::clone(&previous.usage)),
             retries: spec.resilience.retries.clone(),
+            rate_limit: resilience::rate_limit(&spec.resilience, previous.and_then(|of| of.rate_limit.as_ref())),
+            fallback: spec.resilience.fallback.clone(),
             outlier: detector(outlier.as_ref(), previous),
             breakers,
             adaptive,

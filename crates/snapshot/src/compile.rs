@@ -74,8 +74,7 @@ pub fn compile(
         listeners.push(listener);
     }
     shared_sockets(&listeners, &mut diagnostics);
-    let (specs, mut certificates) = registry.finish();
-    diagnostics.append(&mut certificates);
+    let finished = registry.finish(&mut diagnostics);
     let mut found: Vec<Diagnostic> = Vec::with_capacity(diagnostics.len());
     for diagnostic in diagnostics {
         if !found.contains(&diagnostic) {
@@ -87,13 +86,17 @@ pub fn compile(
     }
     let resolved: Arc<[EndpointSet]> = endpoints(&mesh, resolved).into();
     let mut facts = LiveFacts::of(previous);
-    let clusters =
-        specs.into_iter().map(|(id, spec)| facts.cluster(spec, &mesh.services[id.0], &resolved[id.0])).collect();
+    let clusters = finished
+        .clusters
+        .into_iter()
+        .map(|(id, spec)| facts.cluster(spec, &mesh.services[id.0], &resolved[id.0]))
+        .collect();
     let snapshot = Snapshot {
         number: previous.map_or(1, |previous| previous.number + 1),
         generation: previous.map_or(1, |previous| previous.generation + 1),
         listeners,
         clusters,
+        fallbacks: Arc::new(finished.fallbacks),
         mesh: Arc::clone(&mesh),
         directory: Arc::clone(&directory),
         resolved,

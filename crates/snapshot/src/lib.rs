@@ -28,6 +28,6 @@ pub use cluster::Cluster;
 pub use compile::{CompileOptions, compile};
 pub use credentials::Credentials;
 pub use listener::{Action, Forward, Listener, ListenerKind, Route, Target, VirtualHost, WeightedCluster};
-pub use resilience::{Adaptive, Breakers, breaker_policy};
+pub use resilience::{Adaptive, Breakers, RateLimiter, breaker_policy};
 pub use snapshot::Snapshot;
 pub use tls::{ListenerTls, TcpForward, TcpRule, TlsAction, TlsChain};

@@ -24,6 +24,14 @@ pub(crate) fn usable_endpoints(service: &Service, set: &EndpointSet) -> Endpoint
     EndpointSet { addresses: known.cloned().collect(), ..set.clone() }
 }
 
+/// The clusters of one compilation.
+pub(crate) struct Finished {
+    /// In order of their index.
+    pub(crate) clusters: Vec<(ServiceId, Arc<ClusterSpec>)>,
+    /// Who is asked instead of them, by index.
+    pub(crate) fallbacks: HashMap<usize, Target>,
+}
+
 /// Collects the clusters of one compilation.
 pub(crate) struct Registry<'a> {
     mesh: &'a Mesh,
@@ -152,8 +160,9 @@ impl<'a> Registry<'a> {
     }
 
     /// Registers what no route named: every port of every service, and each subset on the ports its service has so far.
-    /// Returns all clusters in order, and what was found about certificates.
-    pub(crate) fn finish(mut self) -> (Vec<(ServiceId, Arc<ClusterSpec>)>, Vec<Diagnostic>) {
+    /// Then the destinations that stand in for clusters. What was found about them and about certificates goes to
+    /// `diagnostics`.
+    pub(crate) fn finish(mut self, diagnostics: &mut Vec<Diagnostic>) -> Finished {
         let mut routed: HashMap<ServiceId, Vec<u16>> = HashMap::new();
         for (id, spec) in &self.clusters {
             routed.entry(*id).or_default().push(spec.port);
@@ -176,7 +185,28 @@ impl<'a> Registry<'a> {
                 }
             }
         }
-        (self.clusters, self.vault.into_diagnostics())
+        let fallbacks = self.fallbacks(diagnostics);
+        diagnostics.append(&mut self.vault.into_diagnostics());
+        Finished { clusters: self.clusters, fallbacks }
+    }
+
+    /// Who is asked instead of each cluster whose policy names somebody. That may be a cluster which nobody named so far.
+    fn fallbacks(&mut self, diagnostics: &mut Vec<Diagnostic>) -> HashMap<usize, Target> {
+        let mut fallbacks = HashMap::new();
+        let mut index = 0;
+        while let Some((id, _)) = self.clusters.get(index) {
+            if let Some(policy) = self.resilience[id.0]
+                && let Some(destination) = policy.settings.fallback.as_ref().and_then(|of| of.destination.as_ref())
+            {
+                let target = self.target(destination, &policy.namespace);
+                if matches!(target, Target::Missing) {
+                    diagnostics.push(resilience::no_fallback(policy, destination));
+                }
+                fallbacks.insert(index, target);
+            }
+            index += 1;
+        }
+        fallbacks
     }
 }
 

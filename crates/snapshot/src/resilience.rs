@@ -1,5 +1,5 @@
 //! Which resilience policy a service gets, and what follows from it for one cluster: breakers, the retry budget, the
-//! adaptive limit.
+//! adaptive limit, the rate limit.
 //!
 //! Lookup is that of destination rules. Breakers and limits are live facts: they go over to the next snapshot as long as
 //! their policy is the same. Read next: `cluster.rs`.
@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use meshwright_model::{
     AdaptiveConcurrency, BreakerPreset, BreakerScope, BreakerWindow, CircuitBreaker as BreakerSettings,
-    ConcurrencyAlgorithm, Diagnostic, Enforcement, Mesh, ObjectRef, ResiliencePolicy, ResilienceSettings, RetryBudget,
-    Service, ServiceDirectory, ServiceId,
+    ConcurrencyAlgorithm, Destination, Diagnostic, Enforcement, Mesh, ObjectRef, RateLimit, ResiliencePolicy,
+    ResilienceSettings, RetryBudget, Service, ServiceDirectory, ServiceId,
 };
 use meshwright_traffic::{
     ActiveBudget, AdaptiveLimit, AdaptivePolicy, Aimd, BreakerChanges, BreakerMode, BreakerPolicy, CircuitBreaker,
-    Gradient2, LimitAlgorithm, Recovery, ShedPolicy, SlowCalls, Vegas, Window,
+    Gradient2, KeyedBuckets, LimitAlgorithm, Rate, Recovery, ShedPolicy, SlowCalls, Vegas, Window,
 };
 
 use crate::destination_rule::{self, RuleHost};
@@ -79,11 +79,6 @@ fn unused(
     winner: Option<&ResiliencePolicy>,
     client_namespace: &str,
 ) -> Diagnostic {
-    let object = |policy: &ResiliencePolicy| ObjectRef {
-        kind: "ResiliencePolicy".to_owned(),
-        namespace: policy.namespace.clone(),
-        name: policy.name.clone(),
-    };
     let message = match winner {
         Some(winner) => format!(
             "this resilience policy is not used for {}: {} ({}) comes first",
@@ -109,6 +104,22 @@ fn unused(
         ))
         .with_effect("nothing of it applies")
         .with_suggestion("merge it into the policy that is used, or move it to one of these namespaces")
+}
+
+fn object(policy: &ResiliencePolicy) -> ObjectRef {
+    ObjectRef { kind: "ResiliencePolicy".to_owned(), namespace: policy.namespace.clone(), name: policy.name.clone() }
+}
+
+/// The destination that stands in does not exist.
+pub(crate) fn no_fallback(policy: &ResiliencePolicy, destination: &Destination) -> Diagnostic {
+    Diagnostic::warning("fallback-destination", format!("the fallback destination {} does not exist", destination.host))
+        .at(policy.origin.clone(), 1)
+        .of(object(policy))
+        .with_path("spec.fallback.destination")
+        .with_value(destination.host.clone())
+        .with_allowed("a service of the mesh, a port and a subset of it")
+        .with_effect("nobody is asked instead; the fallback response holds, where there is one")
+        .with_suggestion("name a service that exists, or add it with --service or a ServiceEntry")
 }
 
 /// The breakers for `addresses`; those of `previous` where its settings are the same.
@@ -174,6 +185,28 @@ pub fn breaker_policy(settings: &BreakerSettings, service_name: &str) -> Breaker
 pub(crate) fn retry_budget(settings: &ResilienceSettings, of_rule: Option<RetryBudget>) -> Option<ActiveBudget> {
     let budget = settings.retry_budget.or(of_rule)?;
     Some(ActiveBudget { percent: budget.percent, min_concurrency: budget.min_retry_concurrency })
+}
+
+/// The rate limit of a cluster.
+#[derive(Clone, Debug)]
+pub struct RateLimiter {
+    /// Its buckets.
+    pub buckets: Arc<KeyedBuckets>,
+    /// What it is.
+    pub limit: Arc<RateLimit>,
+}
+
+/// The rate limit; that of `previous` where its settings are the same.
+pub(crate) fn rate_limit(settings: &ResilienceSettings, previous: Option<&RateLimiter>) -> Option<RateLimiter> {
+    let own = settings.rate_limit.as_ref()?;
+    if let Some(kept) = previous
+        && *kept.limit == *own
+    {
+        return Some(kept.clone());
+    }
+    let rate = Rate { tokens: own.requests, per: own.per, burst: own.burst };
+    let buckets = Arc::new(KeyedBuckets::new(rate, own.max_keys as usize));
+    Some(RateLimiter { buckets, limit: Arc::new(own.clone()) })
 }
 
 /// The adaptive limit; that of `previous` where its settings are the same.

@@ -2,13 +2,14 @@
 //!
 //! It does not know how the first one is made: that is `compile.rs`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use meshwright_model::{EndpointSet, Mesh, ServiceDirectory, ServiceId};
 
 use crate::cluster::LiveFacts;
 use crate::registry::usable_endpoints;
-use crate::{Cluster, Listener};
+use crate::{Cluster, Listener, Target};
 
 /// What runs: immutable, whole, numbered. A request reads exactly one.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Snapshot {
     /// Every (service, port, subset) that can be reached. A cluster that did not change is the same `Arc` as in the
     /// snapshot before, though perhaps at another index.
     pub clusters: Vec<Arc<Cluster>>,
+    /// Who is asked instead when a cluster has no good answer, by index of the cluster; few have somebody.
+    pub fallbacks: Arc<HashMap<usize, Target>>,
     /// The configuration that it was compiled from.
     pub mesh: Arc<Mesh>,
     /// Names of the services of `mesh`.
@@ -59,6 +62,7 @@ impl Snapshot {
             generation: self.generation,
             listeners: self.listeners.clone(),
             clusters,
+            fallbacks: Arc::clone(&self.fallbacks),
             mesh: Arc::clone(&self.mesh),
             directory: Arc::clone(&self.directory),
             resolved: resolved.into(),

@@ -76,6 +76,12 @@ closed_set! {
         UpstreamRqRetryOverflow,
         /// A retry was not made because the service asked for a longer pause than is waited.
         RetryAfterTooLong,
+        /// A request was more than the rate limit allows.
+        RateLimited,
+        /// Another destination was asked instead.
+        FallbackDestination,
+        /// A fixed answer was given instead.
+        FallbackResponse,
         /// The route's timeout ended a request.
         UpstreamRqTimeout,
         /// The timeout of one try ended that try.
@@ -177,11 +183,13 @@ impl RefusalReason {
             | FailureKind::Overflow
             | FailureKind::CircuitOpen
             | FailureKind::ConcurrencyLimit
+            | FailureKind::RateLimited
             | FailureKind::ConnectFailure
             | FailureKind::UpstreamClosed
             | FailureKind::UpstreamProtocol
             | FailureKind::Timeout
             | FailureKind::PerTryTimeout
+            | FailureKind::UnwelcomeStatus
             | FailureKind::Defect
             | FailureKind::DownstreamClosed => return None,
         })

@@ -214,6 +214,18 @@ pub(crate) const fn of_cluster_counter(which: ClusterCounter) -> Family {
             "meshwright_cluster_retry_after_too_long_total",
             "Retries not made because the service asked for a longer pause (Retry-After) than is waited.",
         ),
+        ClusterCounter::RateLimited => counter(
+            "meshwright_cluster_rate_limited_total",
+            "Requests refused by the rate limit, or that it would have refused where it observes.",
+        ),
+        ClusterCounter::FallbackDestination => counter(
+            "meshwright_cluster_fallback_destination_total",
+            "Requests sent to the fallback destination because the service had no good answer.",
+        ),
+        ClusterCounter::FallbackResponse => counter(
+            "meshwright_cluster_fallback_response_total",
+            "Requests answered with the fallback response because the service had no good answer.",
+        ),
         ClusterCounter::UpstreamRqTimeout => {
             counter("envoy_cluster_upstream_rq_timeout", "Requests ended by the timeout of their route.")
         }

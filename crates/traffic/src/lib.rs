@@ -13,7 +13,7 @@
 //! - [`Limits`], [`Usage`]: how much may be open or in flight.
 //! - [`Backoff`]: the pause before a retry; [`ActiveBudget`], [`RetryBudget`]: how many retries there may be.
 //! - [`AdaptiveLimit`]: a limit of concurrency that learns from latency; [`ShedPolicy`]: who is refused first.
-//! - [`TokenBucket`]: so many per time. [`LatencyQuantile`]: when a call is late enough to be hedged.
+//! - [`TokenBucket`], [`KeyedBuckets`]: so many per time, for all or for each. [`LatencyQuantile`]: when a call is late enough to be hedged.
 //!
 //! Read next: `balance/mod.rs` and `outlier/mod.rs`.
 
@@ -27,6 +27,7 @@ mod group;
 mod hash;
 mod host;
 mod host_set;
+mod keyed_rate;
 mod latency;
 mod limits;
 mod load_meter;
@@ -54,6 +55,7 @@ pub use group::Group;
 pub use hash::{TableKind, hash_key};
 pub use host::{AdminState, Host, HostState};
 pub use host_set::{HostSet, InFlight};
+pub use keyed_rate::{KeyedBuckets, Taken};
 pub use latency::LatencyQuantile;
 pub use limits::{Limits, Usage};
 pub use load_meter::LoadMeter;

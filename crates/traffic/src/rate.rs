@@ -66,6 +66,17 @@ impl TokenBucket {
         Ok(until_there)
     }
 
+    /// Tokens that can be taken at once.
+    pub fn remaining(&self, now: Instant) -> u32 {
+        let free = self.tolerance.saturating_sub(self.full_in(now));
+        u32::try_from(free.as_nanos() / self.interval.as_nanos().max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Time until the bucket is full, when nothing more is taken.
+    pub fn full_in(&self, now: Instant) -> Duration {
+        self.full_at.saturating_duration_since(now)
+    }
+
     /// Nothing was taken for so long that the bucket is full: one can forget it.
     pub fn is_full(&self, now: Instant) -> bool {
         self.full_at <= now

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use meshwright_model::{
-    BreakerPreset, BreakerScope, BreakerWindow, ConcurrencyAlgorithm, Enforcement, RetryBudget, RetryMethods, RetryOn,
-    RetryPolicy, Severity,
+    BreakerPreset, BreakerScope, BreakerWindow, ConcurrencyAlgorithm, Destination, Enforcement, FallbackResponse,
+    RateLimit, RateLimitKey, RetryBudget, RetryMethods, RetryOn, RetryPolicy, Severity,
 };
 
 use crate::case::{error, expect, expect_with, mesh, read_with, warning};
@@ -50,7 +50,12 @@ adaptiveConcurrency:
   maxLimit: 500
   window: 0.5s
   criticalityHeader: X-Criticality
-  sheddablePercent: 30",
+  sheddablePercent: 30
+rateLimit: {requests: 50, per: 10s, burst: 5, key: {header: X-User, route: true}, maxKeys: 7, mode: OBSERVE, headers: true}
+fallback:
+  statuses: [503, 502, 503]
+  destination: {host: Backup, port: {number: 8080}, subset: v1}
+  response: {status: 203, headers: {X-Stale: 'yes'}, body: {string: later}}",
     );
     let mesh = mesh(&text);
     let [policy] = mesh.resilience_policies.as_slice() else { panic!("one policy") };
@@ -78,6 +83,22 @@ adaptiveConcurrency:
         })
     );
     assert_eq!(policy.settings.retry_budget, Some(RetryBudget { percent: 25, min_retry_concurrency: 3 }));
+    let limit = RateLimit {
+        requests: 50,
+        per: Duration::from_secs(10),
+        burst: 5,
+        key: RateLimitKey { header: Some("x-user".to_owned()), source_ip: false, route: true },
+        max_keys: 7,
+        enforcement: Enforcement::Observe,
+        headers: true,
+    };
+    assert_eq!(policy.settings.rate_limit, Some(limit));
+    let fallback = policy.settings.fallback.as_ref().expect("a fallback");
+    let backup = Destination { host: "backup".to_owned(), subset: Some("v1".to_owned()), port: Some(8080) };
+    assert_eq!((fallback.statuses.as_slice(), &fallback.destination), (&[502, 503][..], &Some(backup)));
+    let headers = vec![("x-stale".to_owned(), "yes".to_owned())];
+    let response = FallbackResponse { status: 203, headers, body: b"later".to_vec() };
+    assert_eq!(fallback.response, Some(response));
     let adaptive = policy.settings.adaptive_concurrency.as_ref().expect("a limit");
     assert_eq!((adaptive.algorithm, adaptive.enforcement), (ConcurrencyAlgorithm::Vegas, Enforcement::Enforce));
     assert_eq!((adaptive.initial_limit, adaptive.min_limit, adaptive.max_limit), (Some(50), Some(10), Some(500)));
@@ -100,6 +121,7 @@ fn an_adaptive_limit_observes_and_a_breaker_decides_unless_told_otherwise() {
 fn every_mistake_is_named_at_its_place() {
     let breaker = |text: &str| format!("host: a\ncircuitBreaker: {{{text}}}");
     let adaptive = |text: &str| format!("host: a\nadaptiveConcurrency: {{{text}}}");
+    let fallback = |text: &str| format!("host: a\nfallback: {{{text}}}");
     let retries = |text: &str| format!("host: a\nretries: {{{text}}}");
     let cases = [
         ("§retryBudget: {}".to_owned(), error("invalid-host", "spec.host", "the resilience policy has no host")),
@@ -122,6 +144,28 @@ fn every_mistake_is_named_at_its_place() {
         (
             breaker("timeout: 10s, maxTimeout: §5s"),
             error("range", "spec.circuitBreaker.maxTimeout", "maxTimeout is less than timeout"),
+        ),
+        (
+            fallback("§statuses: [503]").replace("{§", "§{"),
+            error("empty-block", "spec.fallback", "says what is answered"),
+        ),
+        (fallback("statuses: [§200], response: {}"), error("wrong-type", "spec.fallback.statuses[0]", "200")),
+        (
+            fallback("destination: {host: §'*.x'}"),
+            error("invalid-host", "spec.fallback.destination.host", "invalid destination host"),
+        ),
+        (
+            fallback("response: {headers: §{content-length: '5'}}"),
+            error("invalid-name", "spec.fallback.response.headers", "content-length cannot be chosen"),
+        ),
+        (
+            "host: a\nrateLimit: §{}".to_owned(),
+            error("missing-field", "spec.rateLimit.requests", "the number of requests"),
+        ),
+        ("host: a\nrateLimit: {requests: §0}".to_owned(), error("wrong-type", "spec.rateLimit.requests", "0")),
+        (
+            "host: a\nrateLimit: {requests: 1, key: {header: §'a b'}}".to_owned(),
+            error("invalid-name", "spec.rateLimit.key.header", "no name of a header"),
         ),
         (retries("methods: §SOME"), error("unknown-value", "spec.retries.methods", "SOME")),
         (retries("retryOn: §5xxx"), error("unknown-value", "spec.retries.retryOn", "5xxx")),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use meshwright_console as console;
+use meshwright_model::Enforcement;
 use meshwright_snapshot::Cluster;
 use meshwright_telemetry::{AdaptiveGauges, BreakerGauges};
 use meshwright_traffic::{BreakerState, CircuitBreaker};
@@ -43,6 +44,18 @@ pub(super) fn adaptive_concurrency(cluster: &Cluster) -> Option<console::Adaptiv
         in_flight: view.in_flight,
         refused: view.refused,
         base_latency: view.base_latency,
+    })
+}
+
+pub(super) fn rate_limit(cluster: &Cluster) -> Option<console::RateLimitView> {
+    let limiter = cluster.rate_limit.as_ref()?;
+    let limit = &limiter.limit;
+    Some(console::RateLimitView {
+        observes: limit.enforcement == Enforcement::Observe,
+        requests: limit.requests,
+        per: Some(limit.per),
+        burst: limit.burst,
+        keys: limiter.buckets.keys() as u64,
     })
 }
 

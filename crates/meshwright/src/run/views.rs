@@ -210,6 +210,7 @@ fn cluster_view(cluster: &Cluster, now: Instant) -> console::ClusterView {
         },
         circuit_breakers: resilience::circuit_breakers(cluster, now),
         adaptive_concurrency: resilience::adaptive_concurrency(cluster),
+        rate_limit: resilience::rate_limit(cluster),
         endpoints: (0..cluster.addresses.len()).map(|index| endpoint_view(cluster, index, now)).collect(),
     }
 }

@@ -6,6 +6,8 @@
 
 mod adaptive;
 mod breaker;
+mod fallback;
+mod rate_limit;
 mod retries;
 mod table;
 
@@ -30,8 +32,10 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
         retries: spec.record("retries").map(|block| retries::read(block, reporter)),
         retry_budget: spec.record("retryBudget").map(retries::read_budget),
         adaptive_concurrency: spec.record("adaptiveConcurrency").map(|block| adaptive::read(block, reporter)),
+        rate_limit: spec.record("rateLimit").map(|block| rate_limit::read(block, reporter)),
+        fallback: spec.record("fallback").map(|block| fallback::read(block, reporter)),
     };
-    let blocks = ["circuitBreaker", "retries", "retryBudget", "adaptiveConcurrency"];
+    let blocks = ["circuitBreaker", "retries", "retryBudget", "adaptiveConcurrency", "rateLimit", "fallback"];
     if !blocks.iter().any(|block| spec.has(block)) {
         let finding = Diagnostic::error("empty-block", "the resilience policy says nothing")
             .with_allowed(crate::text::listed(&blocks))

@@ -1,7 +1,8 @@
 //! The field tables of `ResiliencePolicy`.
 
+use super::super::virtual_service::{DESTINATION, HTTP_BODY};
 use super::super::{API_VERSION, KIND, METADATA, STATUS};
-use crate::table::{Message, Type, UINT32, Words, choice, full, message};
+use crate::table::{Message, TEXT_MAP, Type, UINT32, Words, choice, full, message};
 
 const PERCENT: Type = Type::Whole(1, 100);
 const COUNT: Type = Type::Whole(1, 1_000_000);
@@ -20,6 +21,8 @@ pub(super) static SPEC: Message = message(
         full("retries", Type::Message(&RETRIES), "Retries of routes that say nothing of them."),
         full("retryBudget", Type::Message(&RETRY_BUDGET), "Retries as a share of the requests; replaces maxRetries."),
         full("adaptiveConcurrency", Type::Message(&ADAPTIVE), "A limit of requests that learns from latency."),
+        full("rateLimit", Type::Message(&RATE_LIMIT), "How many requests there may be in a time."),
+        full("fallback", Type::Message(&FALLBACK), "What is answered when the service has no good answer."),
     ],
 );
 
@@ -109,3 +112,47 @@ static ADAPTIVE: Message = message(
 );
 
 static ALGORITHMS: Words = Words { what: "algorithm", values: &[("GRADIENT2", 0), ("VEGAS", 1), ("AIMD", 2)] };
+
+static RATE_LIMIT: Message = message(
+    "ResiliencePolicy.RateLimit",
+    &[
+        full("requests", COUNT, "Requests in every `per`; required."),
+        full("per", Type::Duration, "The time that they come in, evenly; 1s by default."),
+        full("burst", COUNT, "Requests that may come at once after a rest; `requests` by default."),
+        full("key", Type::Message(&RATE_LIMIT_KEY), "One bucket for each value of this; without it one for all."),
+        full("maxKeys", COUNT, "Keys with a bucket of their own; 10000 by default. Further keys share buckets."),
+        full("mode", Type::Word(&MODES), "ENFORCE by default; OBSERVE counts and refuses nothing."),
+        full("headers", Type::Boolean, "Add RateLimit and RateLimit-Policy to answers; false by default."),
+    ],
+);
+
+static RATE_LIMIT_KEY: Message = message(
+    "ResiliencePolicy.RateLimitKey",
+    &[
+        full("header", Type::Text, "The value of a header; requests without it share one bucket."),
+        full("sourceIp", Type::Boolean, "The address of the client; of IPv6 its /64 network."),
+        full("route", Type::Boolean, "The route that was chosen."),
+    ],
+);
+
+static FALLBACK: Message = message(
+    "ResiliencePolicy.Fallback",
+    &[
+        full(
+            "statuses",
+            Type::List(&Type::Whole(400, 599)),
+            "Statuses of the service that are replaced too; without them only having no answer counts.",
+        ),
+        full("destination", Type::Message(&DESTINATION), "A service that is asked instead."),
+        full("response", Type::Message(&RESPONSE), "A fixed answer, where no other destination has one."),
+    ],
+);
+
+static RESPONSE: Message = message(
+    "ResiliencePolicy.FallbackResponse",
+    &[
+        full("status", Type::Whole(200, 599), "Status; 200 by default."),
+        full("headers", TEXT_MAP, "Fields of the head; content-type is text/plain where a body has none."),
+        full("body", Type::Message(&HTTP_BODY), "Body, at most 64 KiB."),
+    ],
+);

@@ -76,7 +76,8 @@ fn check_weights(route: &Record, weights: &[i64], reporter: &mut Reporter<'_>) {
     }
 }
 
-fn read_destination(record: &Record, reporter: &mut Reporter<'_>) -> Option<Destination> {
+/// Reads `destination`.
+pub(crate) fn read_destination(record: &Record, reporter: &mut Reporter<'_>) -> Option<Destination> {
     let Some(destination) = record.record("destination") else {
         if !record.has("destination") {
             let finding = Diagnostic::error("missing-field", "destination is required")
@@ -243,14 +244,7 @@ pub(super) fn read_direct_response(route: &Record, reporter: &mut Reporter<'_>) 
             .with_suggestion("add for example `status: 503`");
         reporter.add(&record.place_of("status"), finding);
     }
-    let body = match record.record("body") {
-        Some(body) => match (body.text("string"), body.bytes("bytes")) {
-            (Some(text), _) => text.as_bytes().to_vec(),
-            (None, Some(bytes)) => bytes.to_vec(),
-            (None, None) => Vec::new(),
-        },
-        None => Vec::new(),
-    };
+    let body = read_body(record);
     if body.len() > LARGE_BODY {
         let limit = MAX_BODY;
         let text = "large direct_responses may impact control plane performance";
@@ -265,6 +259,16 @@ pub(super) fn read_direct_response(route: &Record, reporter: &mut Reporter<'_>) 
         reporter.add(&record.place_of("body"), finding);
     }
     Some(DirectResponse { status: status?, body })
+}
+
+/// Reads `body`; nothing when it is absent.
+pub(crate) fn read_body(record: &Record) -> Vec<u8> {
+    let Some(body) = record.record("body") else { return Vec::new() };
+    match (body.text("string"), body.bytes("bytes")) {
+        (Some(text), _) => text.as_bytes().to_vec(),
+        (None, Some(bytes)) => bytes.to_vec(),
+        (None, None) => Vec::new(),
+    }
 }
 
 /// Reads `rewrite`.

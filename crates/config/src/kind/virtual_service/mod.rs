@@ -23,8 +23,9 @@ use crate::node::Place;
 use crate::record::{Data, Record};
 
 pub(crate) use action::check_subset_name;
+pub(super) use action::{read_body, read_destination};
 pub(super) use retry::read_conditions as read_retry_conditions;
-pub(super) use table::DOCUMENT;
+pub(super) use table::{DESTINATION, DIRECT_RESPONSE_BODY as HTTP_BODY, DOCUMENT};
 
 /// Reads a virtual service.
 pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Object<VirtualService> {

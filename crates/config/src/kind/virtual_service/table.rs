@@ -118,7 +118,7 @@ static HTTP_DESTINATION: Message = message(
 );
 
 /// `destination`.
-static DESTINATION: Message = message(
+pub(crate) static DESTINATION: Message = message(
     "Destination",
     &[
         full("host", Type::Text, "A service: short name, `name.namespace`, full name or external host."),
@@ -154,7 +154,7 @@ static DIRECT_RESPONSE: Message = message(
     ],
 );
 
-static DIRECT_RESPONSE_BODY: Message = choice(
+pub(crate) static DIRECT_RESPONSE_BODY: Message = choice(
     "HTTPBody",
     &[full("string", Type::Text, "Body as text."), full("bytes", Type::Bytes, "Body as base64.")],
     &[&["string", "bytes"]],

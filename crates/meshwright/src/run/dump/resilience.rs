@@ -1,7 +1,7 @@
 //! Circuit breakers, adaptive limits and the policies they come from as JSON: what holds, with every default filled in.
 
-use meshwright_model::ResiliencePolicy;
-use meshwright_snapshot::{Adaptive, Breakers};
+use meshwright_model::{Enforcement, Fallback, ResiliencePolicy};
+use meshwright_snapshot::{Adaptive, Breakers, RateLimiter};
 use meshwright_traffic::{BreakerPolicy, LimitAlgorithm, Recovery, Window};
 use serde_json::{Value, json};
 
@@ -57,6 +57,31 @@ pub(super) fn of_adaptive(adaptive: &Adaptive) -> Value {
     })
 }
 
+pub(super) fn of_rate_limit(limiter: &RateLimiter) -> Value {
+    let limit = &limiter.limit;
+    json!({
+        "requests": limit.requests,
+        "per": seconds(limit.per),
+        "burst": limit.burst,
+        "key": { "header": limit.key.header, "source_ip": limit.key.source_ip, "route": limit.key.route },
+        "max_keys": limit.max_keys,
+        "mode": if limit.enforcement == Enforcement::Observe { "OBSERVE" } else { "ENFORCE" },
+        "headers": limit.headers,
+    })
+}
+
+pub(super) fn of_fallback(fallback: &Fallback) -> Value {
+    json!({
+        "statuses": fallback.statuses,
+        "destination": fallback.destination.as_ref().map(|of| {
+            json!({ "host": of.host, "port": of.port, "subset": of.subset })
+        }),
+        "response": fallback.response.as_ref().map(|response| {
+            json!({ "status": response.status, "headers": response.headers, "body_bytes": response.body.len() })
+        }),
+    })
+}
+
 /// The document; what it means for a cluster is shown there.
 pub(super) fn of_policy(policy: &ResiliencePolicy) -> Value {
     json!({
@@ -68,5 +93,7 @@ pub(super) fn of_policy(policy: &ResiliencePolicy) -> Value {
         "retries": policy.settings.retries.is_some(),
         "retry_budget": policy.settings.retry_budget.is_some(),
         "adaptive_concurrency": policy.settings.adaptive_concurrency.is_some(),
+        "rate_limit": policy.settings.rate_limit.is_some(),
+        "fallback": policy.settings.fallback.is_some(),
     })
 }
