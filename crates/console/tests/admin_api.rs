@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use meshwright_console::{
     ActionError, AdaptiveConcurrencyView, AdminState, AuditEntry, BreakerAction, CircuitBreakerView, ClusterView,
-    EndpointAction, EndpointView, LimitsView, ListenerView, Readiness, UsageView, Views, router,
+    EndpointAction, EndpointView, LimitsView, ListenerView, RateLimitView, Readiness, UsageView, Views, router,
 };
 use meshwright_site::serve;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,6 +55,12 @@ impl Views for Process {
                 ..CircuitBreakerView::default()
             }],
             adaptive_concurrency: Some(AdaptiveConcurrencyView { observes: true, limit: 30, ..Default::default() }),
+            rate_limit: Some(RateLimitView {
+                requests: 5,
+                per: Some(Duration::from_secs(2)),
+                keys: 7,
+                ..Default::default()
+            }),
             endpoints: vec![
                 endpoint("127.0.0.1:9001"),
                 EndpointView {
@@ -302,6 +308,9 @@ async fn clusters_are_lines_like_envoys_or_json() {
         "circuit_breaker::refused::7",
         "adaptive_concurrency::mode::observe",
         "adaptive_concurrency::limit::30",
+        "rate_limit::mode::enforce",
+        "rate_limit::per_ms::2000",
+        "rate_limit::keys::7",
     ] {
         let line = format!("{CLUSTER}::{line}");
         assert!(text.lines().any(|found| found == line), "missing {line} in\n{text}");

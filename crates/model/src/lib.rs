@@ -7,6 +7,7 @@
 
 mod diagnostic;
 mod directory;
+mod failed;
 mod failure;
 pub mod host;
 mod load_balancer;
@@ -21,7 +22,8 @@ mod tls;
 
 pub use diagnostic::{Diagnostic, ObjectRef, Origin, Severity};
 pub use directory::{ServiceDirectory, ServiceId};
-pub use failure::{Blame, Failure, FailureKind, Outcome, Stage, Verdict};
+pub use failed::{Failure, Stage};
+pub use failure::{Blame, FailureKind, Outcome, Verdict};
 pub use load_balancer::{
     Algorithm, ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, LocalityFailover, LocalitySetting, Warmup,
 };
@@ -32,7 +34,7 @@ pub use policy::{
 };
 pub use resilience::{
     AdaptiveConcurrency, BreakerPreset, BreakerScope, BreakerWindow, CircuitBreaker, ConcurrencyAlgorithm, Enforcement,
-    Fallback, FallbackResponse, RateLimit, RateLimitKey, ResiliencePolicy, ResilienceSettings, RetryBudget,
+    Fallback, FallbackResponse, Hedging, RateLimit, RateLimitKey, ResiliencePolicy, ResilienceSettings, RetryBudget,
 };
 pub use route::{
     Destination, DirectResponse, HeaderMatch, HeaderOperations, HttpMatch, HttpRoute, Redirect, RedirectPort,

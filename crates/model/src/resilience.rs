@@ -29,6 +29,8 @@ pub struct ResilienceSettings {
     pub retries: Option<RetryPolicy>,
     /// Retries as a share of the requests.
     pub retry_budget: Option<RetryBudget>,
+    /// When a request that only reads is sent once more while the first is under way.
+    pub hedging: Option<Hedging>,
     /// A limit of concurrency that learns.
     pub adaptive_concurrency: Option<AdaptiveConcurrency>,
     /// How many requests there may be in a time.
@@ -211,4 +213,13 @@ pub struct RateLimitKey {
     pub source_ip: bool,
     /// The route that was chosen.
     pub route: bool,
+}
+
+/// `hedging`: when a request is late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hedging {
+    /// When it takes longer than so many percent of the recent ones.
+    Percentile(u32),
+    /// After that time.
+    Delay(Duration),
 }

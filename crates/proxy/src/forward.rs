@@ -3,11 +3,11 @@
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use meshwright_codec::{write_http2_request, write_request_head};
-use meshwright_message::{BodyLength, HeaderName, Method};
+use meshwright_message::{BodyLength, HeaderName, Method, RequestHead};
 use meshwright_model::{Failure, FailureKind, RetryPolicy, Stage};
 use meshwright_snapshot::{Forward, WeightedCluster};
 use meshwright_telemetry::ClusterCounter;
@@ -20,10 +20,11 @@ use crate::connection::Connection;
 use crate::exchange::{Answered, Exchange};
 use crate::lease::{Admission, Wanted};
 use crate::listener::ListenerView;
+use crate::record::Record;
 use crate::request::Chosen;
 use crate::view::WorkerCluster;
 use crate::worker::Worker;
-use crate::{admit, again, broken, fallback, outlier, permit, rate, respond, timeout, upgrade};
+use crate::{admit, again, broken, fallback, hedge, outlier, permit, rate, respond, timeout, upgrade};
 
 /// Requests that are sent again because a kept connection was closed try a kept one at most this often; then a new one.
 const STALE_TRIES: u32 = 2;
@@ -200,7 +201,7 @@ async fn one_try(
     tries: &mut Tries<'_>,
 ) -> Result<ResponseStart, TryFailure> {
     let picked = permit::pick(&connection.worker, cluster, exchange, &tries.tried, (tries.criticality, tries.began));
-    let host = picked.map_err(|failure| TryFailure::before_sending(failure, None))?;
+    let mut host = picked.map_err(|failure| TryFailure::before_sending(failure, None))?;
     if let Some(admission) = &mut exchange.admission {
         admission.occupy(host);
     }
@@ -241,20 +242,14 @@ async fn one_try(
     }
     cluster.metrics.count(ClusterCounter::UpstreamRqTotal);
     exchange.upstream = Some(lease);
-    let answered = await_answer(connection, exchange).await;
+    let answered = match hedge::delay(exchange, cluster, tries.began) {
+        None => await_answer(connection, exchange).await,
+        Some(delay) => Box::pin(hedge::race(connection, exchange, cluster, (tries, &mut host), delay)).await,
+    };
     let now = Instant::now();
     match answered {
         Ok(start) => {
-            exchange.answer = Answered::of(&connection.worker.response.borrow());
-            let service_time = now.saturating_duration_since(tries.began);
-            exchange.record.service_time = Some(service_time);
-            cluster.measure(host, service_time, now);
-            cluster.report(host, &mut connection.worker.response.borrow_mut(), now);
-            outlier::observe(&connection.worker, cluster, host, Observation::Status(exchange.answer.status), now);
-            if let Some(permit) = exchange.permit.take() {
-                permit.answered(&connection.worker, exchange.answer.status, now);
-            }
-            exchange.answered_at = Some(now);
+            answered_by(connection, exchange, cluster, host, (tries.began, now));
             Ok(start)
         }
         Err(error) => {
@@ -268,6 +263,29 @@ async fn one_try(
             Err(TryFailure { failure, host: Some(host), nothing_sent, answered, reuse: Some(reuse) })
         }
     }
+}
+
+/// Tells everybody who judges the endpoint how its answer came.
+fn answered_by(
+    connection: &Connection,
+    exchange: &mut Exchange,
+    cluster: &WorkerCluster,
+    host: usize,
+    (began, now): (Instant, Instant),
+) {
+    exchange.answer = Answered::of(&connection.worker.response.borrow());
+    let service_time = now.saturating_duration_since(began);
+    exchange.record.service_time = Some(service_time);
+    cluster.measure(host, service_time, now);
+    if let Some(hedge) = &cluster.cluster.hedge {
+        hedge.record(service_time, now);
+    }
+    cluster.report(host, &mut connection.worker.response.borrow_mut(), now);
+    outlier::observe(&connection.worker, cluster, host, Observation::Status(exchange.answer.status), now);
+    if let Some(permit) = exchange.permit.take() {
+        permit.answered(&connection.worker, exchange.answer.status, now);
+    }
+    exchange.answered_at = Some(now);
 }
 
 /// A connection to the endpoint, unless the client goes away before there is one: nobody waits for it then.
@@ -332,14 +350,39 @@ pub(crate) fn pick(
     })
 }
 
+/// A request on its way to one endpoint.
+pub(crate) struct Awaited<'a> {
+    pub(crate) relay: &'a mut Relay,
+    pub(crate) lease: &'a mut Lease,
+    pub(crate) request: &'a RequestHead,
+    /// Where informational answers count; `None` drops them.
+    pub(crate) record: Option<&'a mut Record>,
+}
+
 /// Sends the request and waits for the final head of the answer; informational ones are handed on as they come.
-async fn await_answer(connection: &mut Connection, exchange: &mut Exchange) -> Result<ResponseStart, RelayError> {
-    let worker = &connection.worker;
+pub(crate) async fn await_answer(
+    connection: &mut Connection,
+    exchange: &mut Exchange,
+) -> Result<ResponseStart, RelayError> {
     let Exchange { request, relay, upstream, record, .. } = exchange;
-    let (Some(relay), Some(upstream)) = (relay, upstream.as_mut().and_then(Lease::side)) else {
-        let cause = "there is no connection".to_owned();
-        return Err(RelayError::Upstream { answered: false, unprocessed: true, cause });
-    };
+    let (Some(relay), Some(lease)) = (relay, upstream) else { return Err(no_connection()) };
+    let mut awaited = Awaited { relay, lease, request, record: Some(record) };
+    std::future::poll_fn(|cx| poll_answer(cx, connection, &mut awaited)).await
+}
+
+fn no_connection() -> RelayError {
+    RelayError::Upstream { answered: false, unprocessed: true, cause: "there is no connection".to_owned() }
+}
+
+/// Ready with the final head of the answer, which is the worker's until the task yields.
+pub(crate) fn poll_answer(
+    cx: &mut Context<'_>,
+    connection: &mut Connection,
+    awaited: &mut Awaited<'_>,
+) -> Poll<Result<ResponseStart, RelayError>> {
+    let worker = &connection.worker;
+    let Awaited { relay, lease, request, record } = awaited;
+    let Some(upstream) = lease.side() else { return Poll::Ready(Err(no_connection())) };
     let to = meshwright_codec::Answered {
         head_request: request.method == Method::Head,
         // An upgrade goes to HTTP/2 as an extended CONNECT.
@@ -354,16 +397,16 @@ async fn await_answer(connection: &mut Connection, exchange: &mut Exchange) -> R
             limits: &worker.limits,
             deadline: &mut connection.deadline,
         };
-        let head = &worker.response;
-        let start =
-            std::future::poll_fn(|cx| relay.poll_response_head(cx, &mut ends, to, &mut head.borrow_mut())).await?;
-        let head = head.borrow();
+        let head = &mut *worker.response.borrow_mut();
+        let start = ready!(relay.poll_response_head(cx, &mut ends, to, head))?;
         if !head.is_informational() {
             // A response that has begun may take as long as the route allows.
             relay.deadlines.of_try = None;
-            return Ok(start);
+            return Poll::Ready(Ok(start));
         }
         relay.keep_behind_head(&start, &mut ends);
-        record.head_bytes_sent += respond::queue_interim(relay, ends.downstream, &worker.buffers, request, &head);
+        if let Some(record) = record {
+            record.head_bytes_sent += respond::queue_interim(relay, ends.downstream, &worker.buffers, request, head);
+        }
     }
 }

@@ -57,6 +57,16 @@ impl Admission {
         Ok(())
     }
 
+    /// Takes the place of a retry for a request that is sent once more before the first has failed.
+    pub(crate) fn try_hedge(&mut self) -> bool {
+        let of = &self.cluster.cluster;
+        let allowed = self.retrying || of.usage.try_retry(&of.limits);
+        self.retrying = allowed;
+        let counter = if allowed { ClusterCounter::Hedges } else { ClusterCounter::UpstreamRqRetryOverflow };
+        self.cluster.metrics.count(counter);
+        allowed
+    }
+
     /// Takes the place of a retry, once, and counts the retry.
     pub(crate) fn try_retry(&mut self) -> bool {
         let of = &self.cluster.cluster;

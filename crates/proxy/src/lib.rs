@@ -19,6 +19,7 @@ mod fallback;
 mod fleet;
 mod forward;
 mod grpc;
+mod hedge;
 mod http2;
 mod lease;
 mod listener;

@@ -1,4 +1,4 @@
-//! Leave to make a try: the circuit breaker and the adaptive limit of a cluster, for clusters that have them.
+//! Leave to make a try, or a connection for bytes: the circuit breaker and the adaptive limit of a cluster, for clusters that have them.
 //!
 //! It knows no request and no answer, only how a try ended. A permit that is dropped, also when the request is cancelled,
 //! says nothing and gives its places back.
@@ -49,7 +49,8 @@ pub(crate) fn pick(
         let asked = asked.map_err(|refusal| open(format!("the circuit breaker of {} refuses", of.name), refusal))?;
         permit.breaker = Some((Arc::clone(breaker), asked));
     }
-    if let Some(adaptive) = &of.adaptive {
+    // Connections for bytes have no answer that the limit could learn from.
+    if let Some(adaptive) = of.adaptive.as_ref().filter(|_| !exchange.record.is_tcp) {
         let Some(slot) = adaptive.limit.try_acquire(criticality, now) else {
             let limit = adaptive.limit.view().limit;
             return Err(Failure::new(Stage::Forward, FailureKind::ConcurrencyLimit)
@@ -145,6 +146,11 @@ impl TryPermit {
         // What an overloaded service says; other errors are answers, with a latency that counts.
         let sample = if matches!(status, 429 | 503 | 504) { LimitSample::Dropped } else { LimitSample::Success };
         self.end(worker, outcome, sample, now);
+    }
+
+    /// A connection for bytes was made.
+    pub(crate) fn connected(mut self, worker: &Worker, now: Instant) {
+        self.end(worker, Outcome::Success, LimitSample::Ignored, now);
     }
 
     /// There was no answer, and the endpoint is to blame.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use meshwright_message::BodyLength;
 use meshwright_model::{Failure, FailureKind, Stage};
 use meshwright_telemetry::ClusterCounter;
-use meshwright_traffic::Observation;
+use meshwright_traffic::{Criticality, Observation};
 use meshwright_wire::{Lease, Protocol, Relay, RelayError};
 use smallvec::SmallVec;
 
@@ -15,7 +15,7 @@ use crate::exchange::Exchange;
 use crate::lease::{Admission, Wanted};
 use crate::listener::ListenerView;
 use crate::view::WorkerCluster;
-use crate::{accept, admit, broken, forward, outlier};
+use crate::{accept, admit, broken, forward, outlier, permit};
 
 /// Endpoints that are tried until one can be connected to. Nothing was sent, so that another one may be.
 const TRIES: usize = 3;
@@ -62,7 +62,8 @@ async fn connect(
     let mut tried: SmallVec<[u32; 4]> = SmallVec::new();
     loop {
         let began = Instant::now();
-        let picked = forward::pick(&connection.worker, &cluster, &mut exchange.affinity, &tried, began);
+        let asked = (Criticality::default(), began);
+        let picked = permit::pick(&connection.worker, &cluster, exchange, &tried, asked);
         let host = picked?;
         if let Some(admission) = &mut exchange.admission {
             admission.occupy(host);
@@ -73,13 +74,20 @@ async fn connect(
             Ok(lease) => {
                 let now = Instant::now();
                 cluster.measure(host, now.saturating_duration_since(began), now);
+                if let Some(permit) = exchange.permit.take() {
+                    permit.connected(&connection.worker, now);
+                }
                 return Ok(lease);
             }
             Err(failure) => {
+                let permit = exchange.permit.take();
                 if failure.kind == FailureKind::ConnectFailure {
                     let now = Instant::now();
                     cluster.measure_failure(host, began, now);
                     outlier::observe(&connection.worker, &cluster, host, Observation::LocalOrigin, now);
+                    if let Some(permit) = permit {
+                        permit.failed(&connection.worker, failure.kind, now);
+                    }
                 }
                 tried.push(host as u32);
                 let others = tried.len() < TRIES.min(cluster.cluster.addresses.len());

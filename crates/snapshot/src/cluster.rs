@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use meshwright_identity::ClientTls;
 use meshwright_model::{
-    EndpointSet, Fallback, OutlierDetection, ProxyProtocol, ResilienceSettings, RetryPolicy, Service, UpstreamProtocol,
+    EndpointSet, Fallback, Hedging, OutlierDetection, ProxyProtocol, ResilienceSettings, RetryPolicy, Service,
+    UpstreamProtocol,
 };
 use meshwright_telemetry::DestinationLabels;
-use meshwright_traffic::{Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, Policy, Usage};
+use meshwright_traffic::{HedgeDelay, Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, Policy, Usage};
 
 use crate::Snapshot;
 use crate::balancing::{self, Affinity, Caller};
@@ -92,6 +93,8 @@ pub struct Cluster {
     pub usage: Arc<Usage>,
     /// Retries for routes that say nothing of them; `None` is Istio's default policy.
     pub retries: Option<RetryPolicy>,
+    /// When a request that only reads is sent once more; `None` is never.
+    pub hedge: Option<Arc<HedgeDelay>>,
     /// How many requests there may be in a time; `None` is unlimited.
     pub rate_limit: Option<RateLimiter>,
     /// What is answered when there is no good answer; `None` is the failure itself. Where its destination leads is in
@@ -130,6 +133,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// What its policy says of hedging.
+    pub fn hedging(&self) -> Option<Hedging> {
+        self.spec.resilience.hedging
+    }
+
     /// The index of the host at `address`.
     pub fn host_at(&self, address: SocketAddr) -> Option<usize> {
         self.addresses.iter().position(|candidate| *candidate == address)
@@ -203,6 +211,7 @@ impl<'a> LiveFacts<'a> {
             },
             usage: previous.map_or_else(Default::default, |previous| Arc::clone(&previous.usage)),
             retries: spec.resilience.retries.clone(),
+            hedge: resilience::hedge(&spec.resilience, previous.map(|of| (&of.spec.resilience, of.hedge.as_ref()))),
             rate_limit: resilience::rate_limit(&spec.resilience, previous.and_then(|of| of.rate_limit.as_ref())),
             fallback: spec.resilience.fallback.clone(),
             outlier: detector(outlier.as_ref(), previous),

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use meshwright_model::{
     AdaptiveConcurrency, BreakerPreset, BreakerScope, BreakerWindow, CircuitBreaker as BreakerSettings,
-    ConcurrencyAlgorithm, Destination, Diagnostic, Enforcement, Mesh, ObjectRef, RateLimit, ResiliencePolicy,
+    ConcurrencyAlgorithm, Destination, Diagnostic, Enforcement, Hedging, Mesh, ObjectRef, RateLimit, ResiliencePolicy,
     ResilienceSettings, RetryBudget, Service, ServiceDirectory, ServiceId,
 };
 use meshwright_traffic::{
     ActiveBudget, AdaptiveLimit, AdaptivePolicy, Aimd, BreakerChanges, BreakerMode, BreakerPolicy, CircuitBreaker,
-    Gradient2, KeyedBuckets, LimitAlgorithm, Rate, Recovery, ShedPolicy, SlowCalls, Vegas, Window,
+    Gradient2, HedgeDelay, KeyedBuckets, LimitAlgorithm, Rate, Recovery, ShedPolicy, SlowCalls, Vegas, Window,
 };
 
 use crate::destination_rule::{self, RuleHost};
@@ -181,10 +181,29 @@ pub fn breaker_policy(settings: &BreakerSettings, service_name: &str) -> Breaker
     })
 }
 
-/// The retry budget: that of the policy, else that of the destination rule.
+/// The retry budget: that of the policy, else that of the destination rule, else the default one where requests are hedged.
 pub(crate) fn retry_budget(settings: &ResilienceSettings, of_rule: Option<RetryBudget>) -> Option<ActiveBudget> {
-    let budget = settings.retry_budget.or(of_rule)?;
+    let budget = settings.retry_budget.or(of_rule);
+    // Hedges without a bound would double the load when everything is slow.
+    let budget = budget.or(settings.hedging.map(|_| RetryBudget { percent: 20, min_retry_concurrency: 3 }))?;
     Some(ActiveBudget { percent: budget.percent, min_concurrency: budget.min_retry_concurrency })
+}
+
+/// When requests are hedged; what `previous` knows where its settings are the same.
+pub(crate) fn hedge(
+    settings: &ResilienceSettings,
+    previous: Option<(&ResilienceSettings, Option<&Arc<HedgeDelay>>)>,
+) -> Option<Arc<HedgeDelay>> {
+    let own = settings.hedging?;
+    if let Some((before, Some(kept))) = previous
+        && before.hedging == Some(own)
+    {
+        return Some(Arc::clone(kept));
+    }
+    Some(Arc::new(match own {
+        Hedging::Delay(delay) => HedgeDelay::fixed(delay),
+        Hedging::Percentile(percent) => HedgeDelay::percentile(f64::from(percent)),
+    }))
 }
 
 /// The rate limit of a cluster.

@@ -76,6 +76,10 @@ closed_set! {
         UpstreamRqRetryOverflow,
         /// A retry was not made because the service asked for a longer pause than is waited.
         RetryAfterTooLong,
+        /// A late request was sent to another endpoint too.
+        Hedges,
+        /// The other endpoint answered first.
+        HedgesWon,
         /// A request was more than the rate limit allows.
         RateLimited,
         /// Another destination was asked instead.

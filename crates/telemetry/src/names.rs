@@ -214,6 +214,12 @@ pub(crate) const fn of_cluster_counter(which: ClusterCounter) -> Family {
             "meshwright_cluster_retry_after_too_long_total",
             "Retries not made because the service asked for a longer pause (Retry-After) than is waited.",
         ),
+        ClusterCounter::Hedges => {
+            counter("meshwright_cluster_hedges_total", "Late requests that were sent to another endpoint too.")
+        }
+        ClusterCounter::HedgesWon => {
+            counter("meshwright_cluster_hedges_won_total", "Late requests that the other endpoint answered first.")
+        }
         ClusterCounter::RateLimited => counter(
             "meshwright_cluster_rate_limited_total",
             "Requests refused by the rate limit, or that it would have refused where it observes.",

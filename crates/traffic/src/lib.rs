@@ -13,7 +13,7 @@
 //! - [`Limits`], [`Usage`]: how much may be open or in flight.
 //! - [`Backoff`]: the pause before a retry; [`ActiveBudget`], [`RetryBudget`]: how many retries there may be.
 //! - [`AdaptiveLimit`]: a limit of concurrency that learns from latency; [`ShedPolicy`]: who is refused first.
-//! - [`TokenBucket`], [`KeyedBuckets`]: so many per time, for all or for each. [`LatencyQuantile`]: when a call is late enough to be hedged.
+//! - [`TokenBucket`], [`KeyedBuckets`]: so many per time, for all or for each. [`LatencyQuantile`], [`HedgeDelay`]: when a call is late enough to be hedged.
 //!
 //! Read next: `balance/mod.rs` and `outlier/mod.rs`.
 
@@ -25,6 +25,7 @@ mod budget;
 mod ewma;
 mod group;
 mod hash;
+mod hedge;
 mod host;
 mod host_set;
 mod keyed_rate;
@@ -53,6 +54,7 @@ pub use breaker::{
 pub use budget::{ActiveBudget, BudgetPolicy, RetryBudget};
 pub use group::Group;
 pub use hash::{TableKind, hash_key};
+pub use hedge::HedgeDelay;
 pub use host::{AdminState, Host, HostState};
 pub use host_set::{HostSet, InFlight};
 pub use keyed_rate::{KeyedBuckets, Taken};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use meshwright_model::{
     BreakerPreset, BreakerScope, BreakerWindow, ConcurrencyAlgorithm, Destination, Enforcement, FallbackResponse,
-    RateLimit, RateLimitKey, RetryBudget, RetryMethods, RetryOn, RetryPolicy, Severity,
+    Hedging, RateLimit, RateLimitKey, RetryBudget, RetryMethods, RetryOn, RetryPolicy, Severity,
 };
 
 use crate::case::{error, expect, expect_with, mesh, read_with, warning};
@@ -51,6 +51,7 @@ adaptiveConcurrency:
   window: 0.5s
   criticalityHeader: X-Criticality
   sheddablePercent: 30
+hedging: {percentile: 90}
 rateLimit: {requests: 50, per: 10s, burst: 5, key: {header: X-User, route: true}, maxKeys: 7, mode: OBSERVE, headers: true}
 fallback:
   statuses: [503, 502, 503]
@@ -83,6 +84,7 @@ fallback:
         })
     );
     assert_eq!(policy.settings.retry_budget, Some(RetryBudget { percent: 25, min_retry_concurrency: 3 }));
+    assert_eq!(policy.settings.hedging, Some(Hedging::Percentile(90)));
     let limit = RateLimit {
         requests: 50,
         per: Duration::from_secs(10),
@@ -145,17 +147,14 @@ fn every_mistake_is_named_at_its_place() {
             breaker("timeout: 10s, maxTimeout: §5s"),
             error("range", "spec.circuitBreaker.maxTimeout", "maxTimeout is less than timeout"),
         ),
-        (
-            fallback("§statuses: [503]").replace("{§", "§{"),
-            error("empty-block", "spec.fallback", "says what is answered"),
-        ),
+        (fallback("§statuses: [503]"), error("empty-block", "spec.fallback", "says what is answered")),
         (fallback("statuses: [§200], response: {}"), error("wrong-type", "spec.fallback.statuses[0]", "200")),
         (
             fallback("destination: {host: §'*.x'}"),
             error("invalid-host", "spec.fallback.destination.host", "invalid destination host"),
         ),
         (
-            fallback("response: {headers: §{content-length: '5'}}"),
+            fallback("response: {headers: {§content-length: '5'}}"),
             error("invalid-name", "spec.fallback.response.headers", "content-length cannot be chosen"),
         ),
         (
@@ -166,6 +165,10 @@ fn every_mistake_is_named_at_its_place() {
         (
             "host: a\nrateLimit: {requests: 1, key: {header: §'a b'}}".to_owned(),
             error("invalid-name", "spec.rateLimit.key.header", "no name of a header"),
+        ),
+        (
+            "host: a\nhedging: {percentile: 90, §delay: 1s}".to_owned(),
+            error("choice", "spec.hedging.delay", "percentile"),
         ),
         (retries("methods: §SOME"), error("unknown-value", "spec.retries.methods", "SOME")),
         (retries("retryOn: §5xxx"), error("unknown-value", "spec.retries.retryOn", "5xxx")),

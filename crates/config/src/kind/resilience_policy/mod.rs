@@ -31,11 +31,13 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
         circuit_breaker: spec.record("circuitBreaker").map(|block| breaker::read(block, reporter)),
         retries: spec.record("retries").map(|block| retries::read(block, reporter)),
         retry_budget: spec.record("retryBudget").map(retries::read_budget),
+        hedging: spec.record("hedging").map(retries::read_hedging),
         adaptive_concurrency: spec.record("adaptiveConcurrency").map(|block| adaptive::read(block, reporter)),
         rate_limit: spec.record("rateLimit").map(|block| rate_limit::read(block, reporter)),
         fallback: spec.record("fallback").map(|block| fallback::read(block, reporter)),
     };
-    let blocks = ["circuitBreaker", "retries", "retryBudget", "adaptiveConcurrency", "rateLimit", "fallback"];
+    let blocks =
+        ["circuitBreaker", "retries", "retryBudget", "hedging", "adaptiveConcurrency", "rateLimit", "fallback"];
     if !blocks.iter().any(|block| spec.has(block)) {
         let finding = Diagnostic::error("empty-block", "the resilience policy says nothing")
             .with_allowed(crate::text::listed(&blocks))

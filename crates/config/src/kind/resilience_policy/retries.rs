@@ -1,8 +1,8 @@
-//! `retries` and `retryBudget`: what is sent again, and how often that may be.
+//! `retries`, `hedging` and `retryBudget`: what is sent again, when, and how often that may be.
 
 use std::time::Duration;
 
-use meshwright_model::{RetryBudget, RetryMethods, RetryOn, RetryPolicy};
+use meshwright_model::{Hedging, RetryBudget, RetryMethods, RetryOn, RetryPolicy};
 
 use super::super::virtual_service::read_retry_conditions;
 use super::number;
@@ -34,5 +34,13 @@ pub(super) fn read_budget(record: &Record) -> RetryBudget {
     RetryBudget {
         percent: number(record, "percent").unwrap_or(20),
         min_retry_concurrency: number(record, "minRetryConcurrency").unwrap_or(3),
+    }
+}
+
+/// Reads `hedging`.
+pub(super) fn read_hedging(record: &Record) -> Hedging {
+    match record.duration("delay") {
+        Some(delay) => Hedging::Delay(delay),
+        None => Hedging::Percentile(number(record, "percentile").unwrap_or(95)),
     }
 }

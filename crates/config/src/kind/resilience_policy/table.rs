@@ -20,6 +20,7 @@ pub(super) static SPEC: Message = message(
         full("circuitBreaker", Type::Message(&CIRCUIT_BREAKER), "Stops requests to what fails or is slow."),
         full("retries", Type::Message(&RETRIES), "Retries of routes that say nothing of them."),
         full("retryBudget", Type::Message(&RETRY_BUDGET), "Retries as a share of the requests; replaces maxRetries."),
+        full("hedging", Type::Message(&HEDGING), "Late requests that only read are sent to another endpoint too."),
         full("adaptiveConcurrency", Type::Message(&ADAPTIVE), "A limit of requests that learns from latency."),
         full("rateLimit", Type::Message(&RATE_LIMIT), "How many requests there may be in a time."),
         full("fallback", Type::Message(&FALLBACK), "What is answered when the service has no good answer."),
@@ -86,6 +87,19 @@ static RETRY_BUDGET: Message = message(
         full("percent", Type::Whole(0, 100), "Share of the requests in flight or waiting; 20 by default."),
         full("minRetryConcurrency", UINT32, "Retries that may always be in flight; 3 by default."),
     ],
+);
+
+static HEDGING: Message = choice(
+    "ResiliencePolicy.Hedging",
+    &[
+        full(
+            "percentile",
+            Type::Whole(1, 99),
+            "Late is what takes longer than this share of the recent ones; 95 by default.",
+        ),
+        full("delay", Type::Duration, "Late is what takes longer than this."),
+    ],
+    &[&["percentile", "delay"]],
 );
 
 static ADAPTIVE: Message = message(

@@ -1,6 +1,6 @@
 //! Circuit breakers, adaptive limits and the policies they come from as JSON: what holds, with every default filled in.
 
-use meshwright_model::{Enforcement, Fallback, ResiliencePolicy};
+use meshwright_model::{Enforcement, Fallback, Hedging, ResiliencePolicy};
 use meshwright_snapshot::{Adaptive, Breakers, RateLimiter};
 use meshwright_traffic::{BreakerPolicy, LimitAlgorithm, Recovery, Window};
 use serde_json::{Value, json};
@@ -70,6 +70,13 @@ pub(super) fn of_rate_limit(limiter: &RateLimiter) -> Value {
     })
 }
 
+pub(super) fn of_hedging(hedging: Hedging) -> Value {
+    match hedging {
+        Hedging::Percentile(percent) => json!({ "percentile": percent }),
+        Hedging::Delay(delay) => json!({ "delay": seconds(delay) }),
+    }
+}
+
 pub(super) fn of_fallback(fallback: &Fallback) -> Value {
     json!({
         "statuses": fallback.statuses,
@@ -93,6 +100,7 @@ pub(super) fn of_policy(policy: &ResiliencePolicy) -> Value {
         "retries": policy.settings.retries.is_some(),
         "retry_budget": policy.settings.retry_budget.is_some(),
         "adaptive_concurrency": policy.settings.adaptive_concurrency.is_some(),
+        "hedging": policy.settings.hedging.is_some(),
         "rate_limit": policy.settings.rate_limit.is_some(),
         "fallback": policy.settings.fallback.is_some(),
     })
