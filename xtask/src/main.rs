@@ -7,6 +7,7 @@
 mod bench;
 mod corpus;
 mod install;
+mod instructions;
 mod suite;
 mod tidy;
 mod tree;
@@ -33,6 +34,8 @@ enum Task {
     Tools,
     /// Measure CPU per request beside HAProxy, nginx and Envoy
     Bench(bench::BenchArguments),
+    /// Count the instructions of a choice, a circuit breaker and accounting, beside other crates; needs no quiet machine
+    Instructions,
     /// Send the corpus of hostile inputs to other proxies too, and compare
     Corpus(corpus::CorpusArguments),
     /// (child of `bench`) the origin server behind the proxies
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => suite::run(&arguments),
         Task::Tools => suite::install_tools(),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Instructions => instructions::run(),
         Task::Corpus(arguments) => corpus::run(&arguments),
         Task::BenchBackend(arguments) => bench::backend::run(&arguments),
         Task::BenchLoad(arguments) => bench::load::run(&arguments),

@@ -79,6 +79,7 @@ pub(crate) fn run(arguments: &TestArguments) -> Result<ExitCode> {
     ];
     if arguments.long {
         steps.push(step("tests, longer tier", long_tests));
+        steps.push(step("every interleaving (loom)", loom_tests));
         steps.push(step("cargo-deny, installed", install_cargo_deny));
         steps.push(advisories());
     }
@@ -128,6 +129,16 @@ fn long_tests() -> Result<()> {
         .args(["test", "--workspace", "--no-fail-fast", "--", "--include-ignored"])
         .env("PROPTEST_CASES", LONG_CASES);
     execute(&mut command, "cargo test --workspace -- --include-ignored")
+}
+
+/// The words that threads share without a lock, under every interleaving. Built apart: everything is compiled anew for it.
+fn loom_tests() -> Result<()> {
+    let mut command = tree::cargo();
+    command
+        .args(["test", "-p", "meshwright-traffic", "--test", "loom", "--target-dir"])
+        .arg(tree::target_directory()?.join("loom"))
+        .env("RUSTFLAGS", "--cfg loom");
+    execute(&mut command, "cargo test -p meshwright-traffic --test loom")
 }
 
 fn install_cargo_deny() -> Result<()> {

@@ -139,3 +139,51 @@ fn several_workers_share_the_hosts_evenly() {
     assert_eq!(counts.iter().sum::<usize>(), 400);
     assert!(counts.iter().all(|count| (50..=150).contains(count)), "{counts:?}");
 }
+
+/// Each worker's own turns are exact, so that each endpoint is at most one request per worker off its share; workers start
+/// staggered, and a reload goes on where they were.
+#[test]
+fn eight_workers_are_fair_to_one_percent_over_ten_thousand_requests_and_reloads() {
+    const CLIENTS: usize = 20;
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    let (origins, addresses) = origins(&names);
+    let rule = |generation: usize| {
+        format!(
+            "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: svc}}
+spec:
+  host: svc
+  trafficPolicy:
+    loadBalancer: {{simple: ROUND_ROBIN}}
+    connectionPool: {{http: {{http2MaxRequests: {}}}}}
+",
+            10_000 + generation
+        )
+    };
+    let config = Config::new(&[&gateway_to("svc"), &rule(1)]);
+    let endpoints: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let process = Launch::run(binary!())
+        .file(config.path())
+        .service("svc", &endpoints)
+        .args(&["--workers", "8", "--no-watch", "--access-log", "off"])
+        .start();
+    for generation in 1..=4 {
+        if generation > 1 {
+            config.replace(&[&gateway_to("svc"), &rule(generation)]);
+            process.signal(meshwright_testkit::Signal::HUP);
+            process.generation_becomes(generation as f64);
+        }
+        std::thread::scope(|scope| {
+            for _ in 0..CLIENTS {
+                scope.spawn(|| {
+                    let mut client = process.connect();
+                    (0..2_500 / CLIENTS).for_each(|_| assert_eq!(client.get("x", "/").status, 200));
+                });
+            }
+        });
+    }
+    let counts: Vec<usize> = origins.iter().map(Origin::count).collect();
+    assert_eq!(counts.iter().sum::<usize>(), 10_000);
+    assert!(counts.iter().all(|count| (990..=1_010).contains(count)), "{counts:?}");
+}

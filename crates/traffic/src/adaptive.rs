@@ -4,12 +4,12 @@
 
 mod algorithm;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
+use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::{Criticality, ShedPolicy};
 use algorithm::Learner;
 pub use algorithm::{Aimd, Gradient2, LimitAlgorithm, Vegas};

@@ -2,8 +2,9 @@
 //! the caller says what time it is. Read next: `balance/peak_ewma.rs`.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::sync::{AtomicU64, Ordering};
 
 /// Time in which an observation loses all but 1/e of its weight. Finagle's default.
 const DECAY: Duration = Duration::from_secs(10);

@@ -2,7 +2,7 @@
 //! keeps addresses parallel to the hosts. Read next: `verdict.rs`, `host_set.rs`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64 as StaticU64;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
@@ -10,10 +10,11 @@ use crossbeam_utils::CachePadded;
 use crate::HostVerdict;
 use crate::ewma::PeakLatency;
 use crate::report::Report;
+use crate::sync::{AtomicU8, AtomicU32, Ordering};
 
 /// Counts changes of the availability of any host in this process. What a worker computed from availabilities is good as
 /// long as this stands still; the number itself means nothing.
-static AVAILABILITY_CHANGES: AtomicU64 = AtomicU64::new(1);
+static AVAILABILITY_CHANGES: StaticU64 = StaticU64::new(1);
 
 /// See [`availability_changed`].
 pub(crate) fn availability_epoch() -> u64 {

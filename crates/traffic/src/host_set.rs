@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crossbeam_utils::CachePadded;
 
 use crate::group::GroupTables;
 use crate::hash::hash_key;
+use crate::sync::{AtomicU32, Ordering};
 use crate::{Group, Host, Policy, Warmup};
 
 /// The hosts of a cluster. Members, weights and groups are fixed; facts and verdicts inside change while it is used.

@@ -38,6 +38,7 @@ mod rate;
 mod report;
 mod rotation;
 mod shed;
+mod sync;
 mod verdict;
 mod warmup;
 mod weighted_draw;

@@ -1,11 +1,10 @@
 //! How much a cluster may have open or in flight, and how much it has. Shared by all workers of the process. Does not
 //! know what waits or who is refused: that is the data plane's. Read next: `outlier/mod.rs`.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use crossbeam_utils::CachePadded;
 
 use crate::ActiveBudget;
+use crate::sync::{AtomicU32, Ordering};
 
 /// Limits of one cluster, summed over its hosts, per process (Envoy's circuit breaker thresholds). `u32::MAX` is
 /// unlimited.

@@ -1,8 +1,9 @@
 //! How a server measures what it says of its own load: requests in flight, and how long an answer takes at that load. Knows
 //! no clock and no wire format. Read next: `report.rs`, the other end.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+use crate::sync::{AtomicU32, Ordering};
 
 /// Numbers of requests in flight that are told apart; more count as the last.
 const LOADS: usize = 64;
@@ -21,7 +22,7 @@ pub struct LoadMeter {
 
 impl Default for LoadMeter {
     fn default() -> Self {
-        Self { in_flight: AtomicU32::new(0), latency: [const { AtomicU32::new(0) }; LOADS] }
+        Self { in_flight: AtomicU32::new(0), latency: std::array::from_fn(|_| AtomicU32::new(0)) }
     }
 }
 

@@ -1,8 +1,9 @@
 //! What an endpoint says of itself: requests in flight and latency. Knows no wire format. Read next: `balance/prequal.rs`.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::sync::{AtomicU64, Ordering};
 
 /// How long a report is believed.
 const LONGEST_AGE: Duration = Duration::from_secs(1);
@@ -24,12 +25,13 @@ impl Report {
         let anchor = *self.anchor.get_or_init(|| now);
         let micros = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
         self.load.store(u64::from(in_flight) << 32 | u64::from(micros), Ordering::Relaxed);
-        self.at.store(millis(anchor, now) + 1, Ordering::Relaxed);
+        // Whoever sees this time sees this load, or a newer one.
+        self.at.store(millis(anchor, now) + 1, Ordering::Release);
     }
 
     /// Requests in flight and latency, when there is a fresh report.
     pub(crate) fn fresh(&self, now: Instant) -> Option<(u32, Duration)> {
-        let at = self.at.load(Ordering::Relaxed).checked_sub(1)?;
+        let at = self.at.load(Ordering::Acquire).checked_sub(1)?;
         let age = millis(*self.anchor.get()?, now).saturating_sub(at);
         let load = self.load.load(Ordering::Relaxed);
         // The halves of the word.

@@ -1,13 +1,13 @@
 //! What a cluster thinks of one of its hosts: the ejected flag, errors in a row, the history of ejections. Knows no
 //! policy: thresholds and times are in `outlier/policy.rs`. Read next: `outlier/mod.rs`.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::EjectionCause;
 use crate::host::availability_changed;
 use crate::outlier::Tally;
+use crate::sync::{AtomicBool, AtomicU32, Mutex, MutexGuard, Ordering};
 
 /// The verdict about one (service, port, subset, address), shared by all workers; it survives reloads.
 ///

@@ -77,7 +77,7 @@ pub struct SimulateLbArgs {
 pub struct SimulateBreakerArgs {
     /// Circuit breaker, may be repeated: GOBREAKER, HYSTRIX, RESILIENCE4J, SERVICE_NAME, or the fields of
     /// ResiliencePolicy's circuitBreaker [default: GOBREAKER, HYSTRIX, RESILIENCE4J]
-    #[arg(long = "policy", value_name = "POLICY")]
+    #[arg(long = "policy", value_name = "POLICY", env = "MESHWRIGHT_POLICY")]
     pub policies: Vec<NamedBreaker>,
 
     /// What becomes of calls, and for how long

@@ -109,10 +109,10 @@ mod tests {
     #[test]
     fn few_keys_move_when_one_of_a_hundred_leaves() {
         let backends = "100x1ms".parse::<Backends>().unwrap();
-        let policies = "MAGLEV:131071,RING_HASH".parse::<Policies>().unwrap();
-        for policy in &policies.0 {
-            let disruption = engine::disruption(policy, &backends).unwrap();
-            assert!(disruption.moved <= 1.5 * disruption.ideal, "{disruption:?}");
+        // Envoy's table size, which is the default, has 655 slots for each backend and moves a little more.
+        for (policy, most) in [("MAGLEV:131071", 1.5), ("RING_HASH", 1.0), ("MAGLEV", 1.65)] {
+            let disruption = engine::disruption(&policy.parse::<Policies>().unwrap().0[0], &backends).unwrap();
+            assert!(disruption.moved <= most * disruption.ideal, "{policy} {disruption:?}");
         }
         assert!(engine::disruption(&"RANDOM".parse::<Policies>().unwrap().0[0], &backends).is_none());
     }

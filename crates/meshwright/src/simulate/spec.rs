@@ -245,6 +245,15 @@ mod tests {
     }
 
     #[test]
+    fn the_type_of_a_service_means_the_same_on_the_command_line_and_in_the_library() {
+        for name in ["stateless", "cpu-intensive", "CPU_INTENSIVE", "weighted"] {
+            let here = name.parse::<Policies>().unwrap().0[0].policy;
+            assert_eq!(here, Policy::for_service_type(name), "{name}");
+        }
+        assert_eq!(policy(&balancing::of_service_type("anything")), Policy::for_service_type("anything"));
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         assert!("0x5ms".parse::<Backends>().unwrap_err().contains("1 to 10000"));
         assert!("5ms;speed=1".parse::<Backends>().unwrap_err().contains("neither concurrency=N"));

@@ -30,12 +30,26 @@ pub enum Policy {
 }
 
 impl Policy {
+    /// The policy for a service that is like that: `stateless` goes in turn, `cpu-intensive` to the least loaded, `weighted`
+    /// in turn by weight, everything else at random. Case and `_` for `-` do not matter.
+    pub fn for_service_type(name: &str) -> Self {
+        match name.to_ascii_lowercase().replace('_', "-").as_str() {
+            "stateless" | "weighted" => Self::RoundRobin,
+            "cpu-intensive" => Self::LeastRequest,
+            _ => Self::Random,
+        }
+    }
+
     /// Whether picks read the hosts' in-flight counters, so that requests must be counted with [`crate::HostSet::acquire`]
     /// and [`crate::HostSet::release`].
     pub const fn needs_in_flight(self) -> bool {
         matches!(
             self,
-            Self::LeastRequest | Self::LeastRequestOfAll | Self::PeakEwma | Self::ConsistentHash { bound: Some(_), .. }
+            Self::LeastRequest
+                | Self::LeastRequestOfAll
+                | Self::PeakEwma
+                | Self::Prequal
+                | Self::ConsistentHash { bound: Some(_), .. }
         )
     }
 

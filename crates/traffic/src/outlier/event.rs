@@ -1,8 +1,9 @@
 //! What outlier detection decided and why, for logs and counters. Read next: `mod.rs`.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::sync::{AtomicU64, Ordering};
 
 /// What made a host one that is (or should have been) ejected, with the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

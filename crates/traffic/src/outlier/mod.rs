@@ -6,8 +6,7 @@ mod event;
 mod policy;
 mod rates;
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -16,6 +15,7 @@ pub use event::{EjectionCause, EjectionCounts, EjectionKind, EjectionRefusal, Ou
 pub use policy::{Enforcing, FailurePercentagePolicy, Observation, OutlierPolicy, SuccessRatePolicy};
 pub(crate) use rates::Tally;
 
+use crate::sync::{AtomicU32, Mutex, Ordering};
 use crate::verdict::{History, reset};
 use crate::{HostSet, HostVerdict};
 

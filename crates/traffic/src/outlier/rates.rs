@@ -1,9 +1,8 @@
 //! Comparing hosts over one interval: who succeeds much less often than the others, who fails too often. Pure arithmetic,
 //! as in Envoy's documentation of outlier detection. Read next: `mod.rs`.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use super::{EjectionCause, FailurePercentagePolicy, OutlierPolicy, SuccessRatePolicy};
+use crate::sync::{AtomicU32, Ordering};
 
 /// Successes and tries of one host since the last sweep.
 #[derive(Debug, Default)]
