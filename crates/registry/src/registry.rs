@@ -229,7 +229,8 @@ impl Registry {
         service.modified = service.modified.max(entry.modified);
         if service.instances.insert(key.id_shared(), entry).is_none() {
             self.instances += 1;
-            self.ids.entry(key.id_shared()).or_default().push(key.service);
+            // Room for the one that there is nearly always, not for four.
+            self.ids.entry(key.id_shared()).or_insert_with(|| Vec::with_capacity(1)).push(key.service);
         }
     }
 
