@@ -285,6 +285,24 @@ fn the_less_critical_is_shed_first() {
     assert_eq!(status_of("sheddable"), 200);
 }
 
+#[test]
+fn a_route_says_how_critical_its_requests_are_whatever_their_header_says() {
+    let origin = Origin::never_answers();
+    let policy = "adaptiveConcurrency: {mode: ENFORCE, initialLimit: 2, minLimit: 2, maxLimit: 2, \
+                  criticalityHeader: x-criticality, criticalityByRoute: {reports: sheddable, nobody: critical}}";
+    let routes = "- name: reports
+  match: [{uri: {prefix: /reports}}]
+  route: [{destination: {host: svc}}]
+- route: [{destination: {host: svc}}]";
+    let (_config, process) = with(policy, routes, &[&origin]);
+    assert!(process.stderr().contains("no virtual service has a route of the name nobody"), "{}", process.stderr());
+    let _held = hold(&process, &origin, "");
+    let mut client = process.connect();
+    let shed = client.request("GET", "x", "/reports", &[("x-criticality", "critical-plus")], b"");
+    assert_eq!((shed.status, origin.count()), (503, 1), "half of the limit is taken");
+    let _other = hold(&process, &origin, "");
+}
+
 fn hold_sent(process: &Meshwright) -> RawClient {
     let mut client = process.connect();
     client.send("GET /held HTTP/1.1\r\nHost: x\r\n\r\n");

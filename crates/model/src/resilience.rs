@@ -1,6 +1,7 @@
 //! `ResiliencePolicy` as it was meant: what Istio's schema has no field for. Plain values; what is `None` has the default
 //! of its preset or algorithm. Read next: `policy.rs` for what Istio has.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::{Destination, Origin, RetryPolicy};
@@ -145,6 +146,8 @@ pub struct AdaptiveConcurrency {
     pub window: Option<Duration>,
     /// Header that says how critical a request is; `None` takes all as critical.
     pub criticality_header: Option<String>,
+    /// How critical the requests of a route are, by the name of the route, in the words of that header; comes before it.
+    pub criticality_by_route: BTreeMap<String, String>,
     /// Share of the limit for requests that are sheddable-plus, in percent. Default 80.
     pub sheddable_plus_percent: Option<u32>,
     /// Share of the limit for requests that are sheddable, in percent. Default 50.

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use meshwright_message::RequestHead;
 use meshwright_model::{Failure, FailureKind, Stage};
+use meshwright_snapshot::Route;
 use meshwright_traffic::{
     BreakerRefusal, CircuitBreaker, Criticality, LimitSample, Outcome, Permit, Slot, StateChange,
 };
@@ -70,10 +71,13 @@ pub(crate) fn pick(
     Ok(host)
 }
 
-/// How critical the request says it is; what says nothing that is known is critical.
-pub(crate) fn criticality(head: &RequestHead, cluster: &WorkerCluster) -> Criticality {
-    let header = cluster.cluster.adaptive.as_ref().and_then(|adaptive| adaptive.criticality_header.as_deref());
-    let said = header.and_then(|header| head.headers.get(header));
+/// How critical the request is: what its route says, else its header; what says nothing that is known is critical.
+pub(crate) fn criticality(head: &RequestHead, cluster: &WorkerCluster, route: &Route) -> Criticality {
+    let Some(adaptive) = &cluster.cluster.adaptive else { return Criticality::default() };
+    if let Some(of_route) = adaptive.criticality_by_route.get(&route.name) {
+        return *of_route;
+    }
+    let said = adaptive.criticality_header.as_deref().and_then(|header| head.headers.get(header));
     said.and_then(Criticality::of_name).unwrap_or_default()
 }
 

@@ -4,6 +4,7 @@
 //! Lookup is that of destination rules. Breakers and limits are live facts: they go over to the next snapshot as long as
 //! their policy is the same. Read next: `cluster.rs`.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -14,7 +15,8 @@ use meshwright_model::{
 };
 use meshwright_traffic::{
     ActiveBudget, AdaptiveLimit, AdaptivePolicy, Aimd, BreakerChanges, BreakerMode, BreakerPolicy, CircuitBreaker,
-    Gradient2, HedgeDelay, KeyedBuckets, LimitAlgorithm, Rate, Recovery, ShedPolicy, SlowCalls, Vegas, Window,
+    Criticality, Gradient2, HedgeDelay, KeyedBuckets, LimitAlgorithm, Rate, Recovery, ShedPolicy, SlowCalls, Vegas,
+    Window,
 };
 
 use crate::destination_rule::{self, RuleHost};
@@ -45,6 +47,8 @@ pub struct Adaptive {
     pub limit: Arc<AdaptiveLimit>,
     /// Header that says how critical a request is, lower-case; `None` takes all as critical.
     pub criticality_header: Option<Arc<str>>,
+    /// How critical the requests of a route are, by its name.
+    pub criticality_by_route: Arc<HashMap<String, Criticality>>,
 }
 
 /// For every service the index of its policy in `Mesh::resilience_policies`, with a warning for each policy that covers a
@@ -63,6 +67,7 @@ pub(crate) fn assign(
     let chosen = |(index, service)| destination_rule::choose(&hosts, ServiceId(index), service, client_namespace);
     let assigned: Vec<Option<usize>> = mesh.services.iter().enumerate().map(chosen).collect();
     for (index, policy) in policies.iter().enumerate() {
+        diagnostics.extend(unknown_routes(mesh, policy));
         let covers = |(id, service): &(usize, &Service)| hosts[index].0.specificity(ServiceId(*id), service).is_some();
         if let Some((id, service)) = mesh.services.iter().enumerate().find(covers)
             && !assigned.contains(&Some(index))
@@ -108,6 +113,28 @@ fn unused(
 
 fn object(policy: &ResiliencePolicy) -> ObjectRef {
     ObjectRef { kind: "ResiliencePolicy".to_owned(), namespace: policy.namespace.clone(), name: policy.name.clone() }
+}
+
+/// Routes that a policy speaks of and nobody has.
+fn unknown_routes(mesh: &Mesh, policy: &ResiliencePolicy) -> Vec<Diagnostic> {
+    let Some(adaptive) = &policy.settings.adaptive_concurrency else { return Vec::new() };
+    let known = |name: &str| {
+        let mut routes = mesh.virtual_services.iter().flat_map(|of| &of.http);
+        routes.any(|route| route.name.as_deref() == Some(name))
+    };
+    let unknown = adaptive.criticality_by_route.keys().filter(|name| !known(name));
+    unknown
+        .map(|name| {
+            Diagnostic::warning("criticality-route", format!("no virtual service has a route of the name {name}"))
+                .at(policy.origin.clone(), 1)
+                .of(object(policy))
+                .with_path("spec.adaptiveConcurrency.criticalityByRoute")
+                .with_value(name.clone())
+                .with_allowed("the `name` of an entry of `http` in a VirtualService")
+                .with_effect("no request is as critical as is said here")
+                .with_suggestion("give the route that name")
+        })
+        .collect()
 }
 
 /// The destination that stands in does not exist.
@@ -242,6 +269,12 @@ pub(crate) fn adaptive(
     Some(Adaptive {
         limit: Arc::new(AdaptiveLimit::new(adaptive_policy(own))),
         criticality_header: own.criticality_header.as_deref().map(Arc::from),
+        criticality_by_route: Arc::new(
+            own.criticality_by_route
+                .iter()
+                .filter_map(|(route, word)| Some((route.clone(), Criticality::of_name(word.as_bytes())?)))
+                .collect(),
+        ),
     })
 }
 

@@ -50,6 +50,7 @@ adaptiveConcurrency:
   maxLimit: 500
   window: 0.5s
   criticalityHeader: X-Criticality
+  criticalityByRoute: {reports: SHEDDABLE_PLUS}
   sheddablePercent: 30
 hedging: {percentile: 90}
 rateLimit: {requests: 50, per: 10s, burst: 5, key: {header: X-User, route: true}, maxKeys: 7, mode: OBSERVE, headers: true}
@@ -106,6 +107,8 @@ fallback:
     assert_eq!((adaptive.initial_limit, adaptive.min_limit, adaptive.max_limit), (Some(50), Some(10), Some(500)));
     assert_eq!(adaptive.window, Some(Duration::from_millis(500)));
     assert_eq!(adaptive.criticality_header.as_deref(), Some("x-criticality"));
+    let by_route = [("reports".to_owned(), "sheddable-plus".to_owned())];
+    assert_eq!(adaptive.criticality_by_route, by_route.into());
     assert_eq!((adaptive.sheddable_plus_percent, adaptive.sheddable_percent), (None, Some(30)));
 }
 
@@ -180,6 +183,10 @@ fn every_mistake_is_named_at_its_place() {
         (
             adaptive("minLimit: §300"),
             error("range", "spec.adaptiveConcurrency.minLimit", "maxLimit is less than minLimit"),
+        ),
+        (
+            adaptive("criticalityByRoute: {§a: urgent}"),
+            error("unknown-value", "spec.adaptiveConcurrency.criticalityByRoute", "no criticality"),
         ),
         (
             adaptive("criticalityHeader: §'x y'"),

@@ -1,5 +1,6 @@
 //! `adaptiveConcurrency`: how the limit learns, and who finds it full first.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use meshwright_model::{AdaptiveConcurrency, ConcurrencyAlgorithm, Diagnostic, Enforcement};
@@ -8,6 +9,26 @@ use super::{at_least, number};
 use crate::finding::Reporter;
 use crate::name;
 use crate::record::Record;
+
+/// How critical requests are, the most critical first.
+const WORDS: [&str; 4] = ["critical-plus", "critical", "sheddable-plus", "sheddable"];
+
+fn read_by_route(record: &Record, reporter: &mut Reporter<'_>) -> BTreeMap<String, String> {
+    let mut by_route = BTreeMap::new();
+    for (route, word) in record.text_map("criticalityByRoute") {
+        let lower = word.to_ascii_lowercase().replace('_', "-");
+        if !WORDS.contains(&lower.as_str()) {
+            let finding = Diagnostic::error("unknown-value", format!("{word:?} is no criticality"))
+                .with_value(word)
+                .with_allowed(WORDS.join(", "))
+                .with_effect(format!("nobody would know when requests of route {route} are shed"))
+                .with_suggestion(format!("write for example `criticalityByRoute: {{{route}: sheddable}}`"));
+            reporter.add(&record.place_of("criticalityByRoute"), finding);
+        }
+        by_route.insert(route.to_owned(), lower);
+    }
+    by_route
+}
 
 /// Reads the block.
 pub(super) fn read(record: &Record, reporter: &mut Reporter<'_>) -> AdaptiveConcurrency {
@@ -19,11 +40,13 @@ pub(super) fn read(record: &Record, reporter: &mut Reporter<'_>) -> AdaptiveConc
             .with_suggestion("write for example `criticalityHeader: x-criticality`");
         reporter.add(&record.place_of("criticalityHeader"), finding);
     }
+    let by_route = read_by_route(record, reporter);
     for field in ["sheddablePlusPercent", "sheddablePercent"] {
-        if record.has(field) && header.is_none() {
-            let finding = Diagnostic::warning("ineffective", format!("{field} needs a criticalityHeader"))
-                .with_effect("every request is critical and may use the whole limit")
-                .with_suggestion("add for example `criticalityHeader: x-criticality`");
+        if record.has(field) && header.is_none() && by_route.is_empty() {
+            let finding =
+                Diagnostic::warning("ineffective", format!("{field} needs a criticalityHeader or criticalityByRoute"))
+                    .with_effect("every request is critical and may use the whole limit")
+                    .with_suggestion("add for example `criticalityHeader: x-criticality`");
             reporter.add(&record.key_of(field), finding);
         }
     }
@@ -47,6 +70,7 @@ pub(super) fn read(record: &Record, reporter: &mut Reporter<'_>) -> AdaptiveConc
         max_limit: limits[1],
         window: record.duration("window").filter(|window| *window > Duration::ZERO),
         criticality_header: header,
+        criticality_by_route: by_route,
         sheddable_plus_percent: number(record, "sheddablePlusPercent"),
         sheddable_percent: number(record, "sheddablePercent"),
     }

@@ -117,6 +117,11 @@ static ADAPTIVE: Message = message(
             "Header that says how critical a request is; without it all are critical.",
         ),
         full(
+            "criticalityByRoute",
+            TEXT_MAP,
+            "How critical the requests of a route are, by its name; comes before the header.",
+        ),
+        full(
             "sheddablePlusPercent",
             PERCENT,
             "Share of the limit for requests that are sheddable-plus; 80 by default.",

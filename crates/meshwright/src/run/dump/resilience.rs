@@ -52,6 +52,11 @@ pub(super) fn of_adaptive(adaptive: &Adaptive) -> Value {
         "max_limit": policy.max,
         "window": seconds(policy.window),
         "criticality_header": adaptive.criticality_header.as_deref(),
+        "criticality_by_route": adaptive
+            .criticality_by_route
+            .iter()
+            .map(|(route, criticality)| (route.clone(), json!(criticality.as_str())))
+            .collect::<serde_json::Map<_, _>>(),
         "sheddable_plus_percent": policy.shed.sheddable_plus,
         "sheddable_percent": policy.shed.sheddable,
     })
