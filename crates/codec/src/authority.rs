@@ -23,7 +23,7 @@ pub(crate) fn push_authority(bytes: &[u8], out: &mut String) -> Result<(), HeadE
             address.parse::<Ipv6Addr>().map_err(|_| HeadError::BadHost)?;
             inside + 2
         }
-        _ => bytes.iter().position(|&byte| !is_name_byte(byte)).unwrap_or(bytes.len()),
+        _ => bytes.iter().take_while(|byte| NAME[usize::from(**byte)]).count(),
     };
     let (host, port) = bytes.split_at(host_len);
     if host.is_empty() || host.len() > HOST_MAX {
@@ -40,9 +40,17 @@ pub(crate) fn push_authority(bytes: &[u8], out: &mut String) -> Result<(), HeadE
     Ok(())
 }
 
-const fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
-}
+/// Bytes of a name.
+const NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let b = byte as u8;
+        table[byte] = b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+        byte += 1;
+    }
+    table
+};
 
 fn is_port(digits: &[u8]) -> bool {
     digits.len() <= 5

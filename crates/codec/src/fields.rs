@@ -5,7 +5,7 @@
 
 use meshwright_message::{HeaderList, HeaderName};
 
-use crate::syntax::{Lines, decimal, elements, is_token, is_token_byte, split_field, trim};
+use crate::syntax::{Lines, PlainField, decimal, elements, is_token, is_token_byte, split_field, trim};
 use crate::{HeadError, HeadLimits};
 
 /// Elements that all Connection fields of a head may have together.
@@ -150,12 +150,17 @@ pub(crate) fn read_section(
     let mut count = 0usize;
     let mut size = 0usize;
     loop {
-        let Some(line) = lines.next(limits.field, HeadError::HeadersTooLarge)? else { return Ok(false) };
-        if line.is_empty() {
-            return Ok(true);
-        }
-        let (name, raw) = split_field(line)?;
-        let value = trim(raw);
+        let (id, name, raw, value, line) = match lines.next_plain(limits.field) {
+            Some(PlainField { id, name, value, line }) => (id, name, value, value, line),
+            None => {
+                let Some(line) = lines.next(limits.field, HeadError::HeadersTooLarge)? else { return Ok(false) };
+                if line.is_empty() {
+                    return Ok(true);
+                }
+                let (name, raw) = split_field(line)?;
+                (HeaderName::recognise(name), name, raw, trim(raw), lines.last(line))
+            }
+        };
         count += 1;
         size += name.len() + value.len() + 32;
         if count > limits.fields {
@@ -164,14 +169,13 @@ pub(crate) fn read_section(
         if size > limits.head || name.len() > usize::from(u16::MAX) {
             return Err(HeadError::HeadersTooLarge);
         }
-        let id = HeaderName::recognise(name);
         if id == HeaderName::Other {
             if imitates_framing(name) {
                 return Err(HeadError::FramingAlias);
             }
-            push(headers, id, name, value, lines.last(line));
+            push(headers, id, name, value, line);
         } else if !special(id, value)? && !hop.read(id, raw)? {
-            push(headers, id, name, value, lines.last(line));
+            push(headers, id, name, value, line);
         }
     }
 }

@@ -4,6 +4,8 @@
 //! this hop's only, and what the framing of a body is, follows the same rules here as for HTTP/1, so that a message that
 //! is translated from one to the other says one thing. Knows no streams and no windows. Read next: `request`, `fields`.
 
+use std::sync::LazyLock;
+
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode, Uri, request, response, uri};
 use meshwright_message::{BodyLength, HeaderList, HeaderName, Method, RequestHead, ResponseHead, Scheme, Version};
@@ -270,12 +272,23 @@ pub fn write_http2_response(head: &ResponseHead, body: BodyLength) -> Response<(
     response
 }
 
+/// The names that the proxy knows, each at its place, made once: a name from bytes costs a search.
+static NAMES: LazyLock<Vec<header::HeaderName>> =
+    LazyLock::new(|| HeaderName::ALL.iter().map(|id| header::HeaderName::from_static(id.as_str())).collect());
+
 /// Copies a list into a map. A field that HTTP/2 does not allow is left out: names and values were validated when they were
 /// read, so that this concerns only what a configuration adds.
 fn fill(list: &HeaderList, map: &mut HeaderMap) {
     map.reserve(list.len());
-    for (_, name, value) in list.iter() {
-        if let (Ok(name), Ok(value)) = (header::HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+    for (id, name, value) in list.iter() {
+        let name = match NAMES.get(id as usize) {
+            Some(known) => Ok(known.clone()),
+            None => header::HeaderName::from_bytes(name),
+        };
+        if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_bytes(value)) {
+            // A value that never comes again would push those that do out of the table of HPACK; `h2` keeps out of it what it is
+            // told to be sensitive.
+            value.set_sensitive(id == HeaderName::XRequestId);
             map.append(name, value);
         }
     }

@@ -3,6 +3,7 @@
 //! Knows the grammar of RFC 9110 section 5.6 and RFC 9112 section 2.2, not the meaning of any field. Read next: `fields`.
 
 use memchr::memchr;
+use meshwright_message::HeaderName;
 
 use crate::HeadError;
 
@@ -51,12 +52,41 @@ pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
 /// Not zero when one of eight bytes is below 0x20 or DEL: the classic test for a byte below a bound, eight at a time. HTAB
 /// triggers it as well, bytes from 0x80 up do not.
 const fn control_bits(word: [u8; 8]) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
     let word = u64::from_le_bytes(word);
-    let below = word.wrapping_sub(ONES * 0x20) & !word;
-    let delete = word ^ (ONES * 0x7f);
-    (below | (delete.wrapping_sub(ONES) & !delete)) & HIGH
+    let below = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+    below | zero_bits(word ^ (ONES * 0x7f))
+}
+
+/// Not zero when a byte is zero; the lowest bit tells which.
+const fn zero_bits(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & HIGH
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
+/// How many bytes from the start may stand in a field value, counted in whole words as long as they are plain: never more
+/// than there are, and less when a HTAB is among them.
+fn plain_length(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let found = control_bits(*word);
+        if found != 0 {
+            // The lowest bit is exact: nothing borrows from below it.
+            return index * 8 + found.trailing_zeros() as usize / 8;
+        }
+    }
+    let plain = rest.iter().position(|&byte| byte < 0x20 || byte == 0x7f);
+    words.len() * 8 + plain.unwrap_or(rest.len())
+}
+
+/// Where the first colon of the first few words is; names are seldom longer.
+fn colon(bytes: &[u8]) -> Option<usize> {
+    const WORDS: usize = 4;
+    bytes.as_chunks::<8>().0.iter().take(WORDS).enumerate().find_map(|(index, word)| {
+        let found = zero_bits(u64::from_le_bytes(*word) ^ (ONES * b':' as u64));
+        (found != 0).then(|| index * 8 + found.trailing_zeros() as usize / 8)
+    })
 }
 
 /// Optional white space of RFC 9110, section 5.6.3.
@@ -115,6 +145,15 @@ pub(crate) fn decimal(bytes: &[u8]) -> Option<u64> {
     })
 }
 
+/// A field line that needs no second look.
+pub(crate) struct PlainField<'a> {
+    pub(crate) id: HeaderName,
+    pub(crate) name: &'a [u8],
+    pub(crate) value: &'a [u8],
+    /// The whole line with its CRLF.
+    pub(crate) line: &'a [u8],
+}
+
 /// The lines of a head, one after the other, with limits.
 ///
 /// Whatever part of a head has arrived, a verdict on it stays the same when more arrives: a line's length is judged
@@ -143,6 +182,32 @@ impl<'a> Lines<'a> {
     /// From here on, no line may end after so many further bytes.
     pub(crate) fn limit_section(&mut self, section: usize) {
         self.section_end = self.at.saturating_add(section);
+    }
+
+    /// The next line, if it is a field as nearly all are: complete, `name: value` with one space, nothing but plain bytes in
+    /// the value and no white space around it, within the limits. It says nothing about any other line, and takes none.
+    #[inline]
+    pub(crate) fn next_plain(&mut self, limit: usize) -> Option<PlainField<'a>> {
+        let rest = &self.bytes[self.at..];
+        let name = &rest[..colon(rest)?];
+        let id = HeaderName::recognise(name);
+        if id == HeaderName::Other && !is_token(name) {
+            // A name that is known is a token.
+            return None;
+        }
+        let value = rest[name.len()..].strip_prefix(b": ")?;
+        let value = &value[..plain_length(value)];
+        let line_len = name.len() + 2 + value.len();
+        let surrounded = matches!(value, [b' ', ..] | [.., b' ']);
+        if surrounded
+            || line_len > limit
+            || self.at + line_len + 1 >= self.section_end
+            || !rest[line_len..].starts_with(b"\r\n")
+        {
+            return None;
+        }
+        self.at += line_len + 2;
+        Some(PlainField { id, name, value, line: &rest[..line_len + 2] })
     }
 
     /// The next line without its CRLF, `None` when it has not arrived as a whole. `too_long` is the error for a line

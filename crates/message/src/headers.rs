@@ -114,12 +114,14 @@ impl HeaderName {
 /// name in lower case, `name` a token (RFC 9110, section 5.6.2): setting the bit that tells the cases apart then makes no
 /// other byte of a token into a letter, a digit or a dash.
 fn is_spelling_of(name: &[u8], lower: &[u8]) -> bool {
-    const CASE: u8 = 0x20;
-    let (words, rest) = name.as_chunks::<8>();
-    let (lower_words, lower_rest) = lower.as_chunks::<8>();
-    let case = u64::from_ne_bytes([CASE; 8]);
-    words.iter().zip(lower_words).all(|(a, b)| u64::from_ne_bytes(*a) | case == u64::from_ne_bytes(*b))
-        && rest.iter().zip(lower_rest).all(|(a, b)| a | CASE == *b)
+    const CASE: u64 = u64::from_ne_bytes([0x20; 8]);
+    let same = |a: &[u8; 8], b: &[u8; 8]| u64::from_ne_bytes(*a) | CASE == u64::from_ne_bytes(*b);
+    let (Some(last), Some(lower_last)) = (name.last_chunk::<8>(), lower.last_chunk::<8>()) else {
+        return name.iter().zip(lower).all(|(a, b)| a | 0x20 == *b);
+    };
+    // The last eight bytes overlap the words before them.
+    let (words, lower_words) = (name.as_chunks::<8>().0, lower.as_chunks::<8>().0);
+    words.iter().zip(lower_words).all(|(a, b)| same(a, b)) && same(last, lower_last)
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -31,7 +31,12 @@ impl Clock {
         now
     }
 
-    /// What [`Clock::read`] gave last.
+    /// Takes over a reading that was made elsewhere.
+    pub(crate) fn note(&self, now: Instant) {
+        self.latest.set(now);
+    }
+
+    /// What [`Clock::read`] gave last, or what was noted since.
     pub(crate) fn latest(&self) -> Instant {
         self.latest.get()
     }

@@ -14,10 +14,10 @@ use meshwright_model::{Failure, FailureKind, Stage};
 use meshwright_telemetry::RefusalReason;
 use meshwright_wire::http2::{Accepted, ServerConnection, Stream};
 use meshwright_wire::{Deadline, Side, Transport};
-use tokio::task::JoinSet;
 
 use crate::connection::{self, Client, Connection};
-use crate::listener::{self, ListenerSlot};
+use crate::listener::ListenerSlot;
+use crate::tasks::Tasks;
 use crate::worker::Worker;
 
 /// Serves a client that speaks HTTP/2, to the end of its connection. `ahead` was read from it already.
@@ -42,7 +42,7 @@ pub(crate) async fn serve(
         slot,
         client,
         connection,
-        streams: JoinSet::new(),
+        streams: Tasks::default(),
         deadline: Deadline::default(),
         state: State::Open,
     };
@@ -74,7 +74,7 @@ struct Served {
     slot: Rc<ListenerSlot>,
     client: Client,
     connection: ServerConnection,
-    streams: JoinSet<()>,
+    streams: Tasks,
     /// For the next stream, while there is none; for a client that takes nothing; for the last words.
     deadline: Deadline,
     state: State,
@@ -95,9 +95,6 @@ impl Served {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut was_busy = !self.streams.is_empty();
         loop {
-            while let Poll::Ready(Some(ended)) = self.streams.poll_join_next(cx) {
-                listener::report(ended);
-            }
             if self.state == State::Ending {
                 if self.connection.poll_closed(cx).is_ready() {
                     return Poll::Ready(());
@@ -124,7 +121,7 @@ impl Served {
     /// Ends a connection on which nothing happens for too long.
     fn poll_timers(&mut self, cx: &mut Context<'_>, was_busy: bool) -> Poll<()> {
         let limits = &self.worker.limits;
-        let is_idle = self.streams.is_empty();
+        let is_idle = self.streams.poll_ended(cx).is_ready();
         if self.state != State::Ending {
             let wanted = match self.connection.blocked_since() {
                 Some(since) => since.checked_add(limits.stream_stall_timeout),
@@ -176,7 +173,7 @@ impl Served {
         }
         let side = Side::Http2(Box::new(stream));
         let connection = Connection::new(self.worker.clone(), self.slot.clone(), side, self.client.clone());
-        self.streams.spawn_local(connection.serve_stream(exchange, refused));
+        self.streams.spawn(connection.serve_stream(exchange, refused));
     }
 }
 

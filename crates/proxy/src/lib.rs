@@ -34,6 +34,7 @@ mod request;
 mod respond;
 mod retry;
 mod sources;
+mod tasks;
 mod tcp;
 mod timeout;
 mod upgrade;

@@ -13,10 +13,10 @@ use meshwright_telemetry::Counter;
 use meshwright_wire::net::{self, TcpListener, TcpStream};
 use meshwright_wire::{Link, Side, Transport};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 
 use crate::accept;
 use crate::connection::{self, Client, Connection, Counted};
+use crate::tasks::Tasks;
 use crate::view::View;
 use crate::worker::Worker;
 
@@ -86,21 +86,20 @@ impl ListenerSlot {
 
 /// Accepts until the slot is drained, then waits for its connections, at most `grace`.
 pub(crate) async fn run(worker: Rc<Worker>, slot: Rc<ListenerSlot>, socket: StdListener, grace: Duration) {
-    let mut connections = JoinSet::new();
+    let connections = Tasks::default();
     match TcpListener::from_std(socket) {
         Ok(listener) => {
-            accept_while(&worker, &slot, &listener, &mut connections, slot.stop.notified()).await;
+            accept_while(&worker, &slot, &listener, &connections, slot.stop.notified()).await;
             if let Err(error) = net::take_no_more(&listener) {
                 tracing::debug!(%error, "a closing listener cannot be made deaf; a connection that comes now may be lost");
             }
-            accept_while(&worker, &slot, &listener, &mut connections, tokio::time::sleep(HANDSHAKES)).await;
-            accept_queued(&worker, &slot, listener, &mut connections);
+            accept_while(&worker, &slot, &listener, &connections, tokio::time::sleep(HANDSHAKES)).await;
+            accept_queued(&worker, &slot, listener, &connections);
         }
         Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
     }
     slot.closed.notify_one();
-    let all_ended = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(grace, all_ended).await.is_err() {
+    if tokio::time::timeout(grace, connections.ended()).await.is_err() {
         let forced = connections.len();
         worker.metrics.add(Counter::DownstreamConnectionsForced, forced as u64);
         tracing::warn!(connections = forced, after = ?grace, "the drain time is over; connections are closed by force");
@@ -113,7 +112,7 @@ async fn accept_while(
     worker: &Rc<Worker>,
     slot: &Rc<ListenerSlot>,
     listener: &TcpListener,
-    connections: &mut JoinSet<()>,
+    connections: &Tasks,
     end: impl Future<Output = ()>,
 ) {
     let mut end = pin!(end);
@@ -128,14 +127,13 @@ async fn accept_while(
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            Some(ended) = connections.join_next() => report(ended),
             () = &mut end => return,
         }
     }
 }
 
 /// Takes what the kernel has queued already: closing the socket would reset those connections.
-fn accept_queued(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, listener: TcpListener, connections: &mut JoinSet<()>) {
+fn accept_queued(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, listener: TcpListener, connections: &Tasks) {
     let Ok(listener) = listener.into_std() else { return };
     loop {
         match listener.accept() {
@@ -157,13 +155,7 @@ fn accept_queued(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, listener: TcpList
     }
 }
 
-fn start(
-    worker: &Rc<Worker>,
-    slot: &Rc<ListenerSlot>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    connections: &mut JoinSet<()>,
-) {
+fn start(worker: &Rc<Worker>, slot: &Rc<ListenerSlot>, stream: TcpStream, peer: SocketAddr, connections: &Tasks) {
     worker.metrics.count(Counter::DownstreamConnectionsAccepted);
     let counted = match Counted::enter(worker, peer.ip()) {
         Ok(counted) => counted,
@@ -172,21 +164,11 @@ fn start(
             return worker.metrics.count(Counter::DownstreamConnectionsClosed);
         }
     };
-    // Without it an answer may wait for an acknowledgement; failing means the peer is gone already.
-    let _ = stream.set_nodelay(true);
     let client = Client::new(counted, &stream, peer);
     if !accept::is_plain_http(worker, &slot.load().listener) {
-        connections.spawn_local(accept::serve(worker.clone(), slot.clone(), stream, client));
+        connections.spawn(accept::serve(worker.clone(), slot.clone(), stream, client));
         return;
     }
     let side = Side::Http1(Link::new(Transport::Tcp(stream), Vec::new()));
-    connections.spawn_local(connection::serve(Connection::new(worker.clone(), slot.clone(), side, client)));
-}
-
-pub(crate) fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "a connection ended by a defect of the proxy; others are not affected");
-    }
+    connections.spawn(connection::serve(Connection::new(worker.clone(), slot.clone(), side, client)));
 }

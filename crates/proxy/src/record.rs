@@ -102,8 +102,7 @@ impl Exchange {
     /// Writes the record: metrics always, the access log when it is on.
     pub(crate) fn finish_record(&mut self, worker: &Worker) {
         let Some(started) = self.record.started.take() else { return };
-        let now = worker.clock.read();
-        let ended = self.record.ended.unwrap_or(now);
+        let ended = self.record.ended.unwrap_or_else(|| worker.clock.read());
         let duration = ended.saturating_duration_since(started);
         if !self.record.is_complete {
             // The task of the connection was ended, by the end of the drain time for example.

@@ -224,9 +224,13 @@ async fn finish(
         && answer.body != BodyLength::UntilClose
         && relay.upload_is_done()
         && lease.side().is_some_and(|side| side.is_clean());
+    // An answer that was handed on in the poll in which it came took no time that is worth a reading of the clock.
+    let at_once = exchange.answered_at.filter(|_| !relay.has_waited());
+    let now = at_once.unwrap_or_else(Instant::now);
+    exchange.record.ended = Some(now);
+    connection.worker.clock.note(now);
     match cluster {
         Some(cluster) if reusable => {
-            let now = exchange.answered_at.filter(|_| !relay.has_waited()).unwrap_or_else(Instant::now);
             lease.give_back(&cluster.pool_limits, answer.keep_alive_timeout, now);
         }
         _ => lease.discard(&connection.worker.buffers),
@@ -261,6 +265,7 @@ pub(crate) async fn discard_request(
         })
         .await;
     exchange.record.body_bytes_received = upload.moved;
+    worker.clock.read();
     if complete { After::KeepAlive } else { After::Close }
 }
 

@@ -1,10 +1,14 @@
 //! Sockets. The single place of the data plane that names `tokio::net`, so that a simulated stack needs one change.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::io::writev;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::Interest;
 pub use tokio::net::{TcpListener, TcpStream};
 
 /// Connections that the kernel queues per listener before it refuses more; the kernel caps it at `somaxconn`.
@@ -33,6 +37,8 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     // Connections of an earlier process in TIME_WAIT must not keep the port from us; a listener of another process still does.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
+    // Accepted connections inherit it. Without it an answer may wait for an acknowledgement.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
@@ -66,6 +72,69 @@ pub async fn connect(address: SocketAddr, keep_alive: Option<KeepAlive>) -> io::
         SockRef::from(&stream).set_tcp_keepalive(&parameters)?;
     }
     Ok(stream)
+}
+
+/// Reads; 0 is the end.
+///
+/// As the runtime's own reading, but with the system call itself: the C library's, in a process of several threads, takes
+/// two locked instructions for thread cancellation each time.
+pub fn poll_read(tcp: &TcpStream, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(tcp.poll_read_ready(cx))?;
+        let mut count = 0;
+        let tried = tcp.try_io(Interest::READABLE, || {
+            count = recv(tcp, &mut *into, RecvFlags::empty())?.0;
+            taken(count, into.len())
+        });
+        if let Some(done) = done(tried, count) {
+            return Poll::Ready(done);
+        }
+    }
+}
+
+/// Writes what the kernel takes, at least a byte of what is not empty.
+pub fn poll_write(tcp: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    poll_send(tcp, cx, bytes.len(), || Ok(send(tcp, bytes, SendFlags::NOSIGNAL)?))
+}
+
+/// Writes several runs of bytes as one.
+pub fn poll_write_vectored(tcp: &TcpStream, cx: &mut Context<'_>, runs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    let length = runs.iter().map(|run| run.len()).sum();
+    poll_send(tcp, cx, length, || Ok(writev(tcp, runs)?))
+}
+
+fn poll_send(
+    tcp: &TcpStream,
+    cx: &mut Context<'_>,
+    length: usize,
+    mut send: impl FnMut() -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(tcp.poll_write_ready(cx))?;
+        let mut count = 0;
+        let tried = tcp.try_io(Interest::WRITABLE, || {
+            count = send()?;
+            taken(count, length)
+        });
+        if let Some(done) = done(tried, count) {
+            return Poll::Ready(done);
+        }
+    }
+}
+
+/// A socket that moved fewer bytes than it was offered is empty, or full: to say that it would block lets the runtime know
+/// without a system call that fails.
+fn taken(count: usize, offered: usize) -> io::Result<()> {
+    if 0 < count && count < offered { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+}
+
+/// What comes of a try; `None` when nothing moved because it would have blocked.
+fn done(tried: io::Result<()>, count: usize) -> Option<io::Result<usize>> {
+    match tried {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Some(Err(error)),
+        Err(_) if count == 0 => None,
+        _ => Some(Ok(count)),
+    }
 }
 
 /// Appends what comes next to `received`, a little at a time; 0 is the end.

@@ -160,14 +160,9 @@ impl Relay {
         to: Answered,
         head: &mut ResponseHead,
     ) -> Poll<Result<ResponseStart, RelayError>> {
-        match self.poll_upload(cx, ends)? {
-            Poll::Ready(()) => {
-                if let Some(time) = self.deadlines.after_upload.take() {
-                    self.deadlines.route = Instant::now().checked_add(time);
-                }
-                watch_client(cx, ends)?;
-            }
-            Poll::Pending => self.watch_blocked_client(cx, ends)?,
+        let sent = self.poll_upload(cx, ends)?.is_ready();
+        if sent && let Some(time) = self.deadlines.after_upload.take() {
+            self.deadlines.route = Instant::now().checked_add(time);
         }
         // An informational answer may still be on its way down; it holds nothing up.
         if self.download.has_unsent()
@@ -178,6 +173,11 @@ impl Relay {
         match self.poll_read_head(cx, ends, to, head) {
             Poll::Pending => {}
             ready => return ready,
+        }
+        if sent {
+            watch_client(cx, ends)?;
+        } else {
+            self.watch_blocked_client(cx, ends)?;
         }
         self.poll_timers(cx, ends).map(Err)
     }

@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerCon
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::hello::{self, HelloError, HelloScan};
-use crate::net::TcpStream;
+use crate::net::{self, TcpStream};
 
 /// A TLS session over a socket.
 pub struct TlsStream {
@@ -25,18 +25,13 @@ pub struct TlsStream {
 
 /// The socket as rustls wants it: calls that would block say so, after the task has been registered.
 struct Blocking<'a, 'b, 'c> {
-    tcp: &'a mut TcpStream,
+    tcp: &'a TcpStream,
     cx: &'b mut Context<'c>,
 }
 
 impl Read for Blocking<'_, '_, '_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let mut buffer = ReadBuf::new(into);
-        match Pin::new(&mut *self.tcp).poll_read(self.cx, &mut buffer) {
-            Poll::Ready(Ok(())) => Ok(buffer.filled().len()),
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
+        would_block(net::poll_read(self.tcp, self.cx, into))
     }
 }
 
@@ -46,14 +41,22 @@ impl Write for Blocking<'_, '_, '_> {
     }
 
     fn write_vectored(&mut self, runs: &[IoSlice<'_>]) -> io::Result<usize> {
-        match Pin::new(&mut *self.tcp).poll_write_vectored(self.cx, runs) {
-            Poll::Ready(written) => written,
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
+        would_block(match runs {
+            [run] => net::poll_write(self.tcp, self.cx, run),
+            runs => net::poll_write_vectored(self.tcp, self.cx, runs),
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// What the runtime says, as rustls wants it.
+fn would_block(polled: Poll<io::Result<usize>>) -> io::Result<usize> {
+    match polled {
+        Poll::Ready(done) => done,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 
@@ -183,7 +186,7 @@ impl TlsStream {
 }
 
 /// Sends an alert as far as the kernel takes it now; the connection ends either way.
-fn say(tcp: &mut TcpStream, mut alert: AcceptedAlert) {
+fn say(tcp: &TcpStream, mut alert: AcceptedAlert) {
     let cx = &mut Context::from_waker(std::task::Waker::noop());
     let _ = alert.write_all(&mut Blocking { tcp, cx });
 }
@@ -210,7 +213,7 @@ impl Hello {
                 Ok(Some(accepted)) => return Ok(Self { tcp, accepted, received }),
                 Ok(None) => {}
                 Err(HelloError { cause, alert }) => {
-                    alert.into_iter().for_each(|alert| say(&mut tcp, alert));
+                    alert.into_iter().for_each(|alert| say(&tcp, alert));
                     return Err(cause);
                 }
             }
@@ -238,11 +241,11 @@ impl Hello {
     /// # Errors
     /// The socket fails, or the two sides cannot agree; an alert was sent then.
     pub async fn accept(self, config: Arc<ServerConfig>) -> io::Result<TlsStream> {
-        let Self { mut tcp, accepted, .. } = self;
+        let Self { tcp, accepted, .. } = self;
         let session: ServerConnection = match accepted.into_connection(config) {
             Ok(session) => session,
             Err((error, alert)) => {
-                say(&mut tcp, alert);
+                say(&tcp, alert);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
         };

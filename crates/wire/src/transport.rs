@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::net::TcpStream;
+use crate::net::{self, TcpStream};
 use crate::tls::TlsStream;
 
 /// A connected socket and what lies around it.
@@ -39,10 +39,7 @@ impl Transport {
     /// Reads; 0 is the end.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(tcp) => {
-                let mut buffer = ReadBuf::new(into);
-                Pin::new(tcp).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
-            }
+            Self::Tcp(tcp) => net::poll_read(tcp, cx, into),
             Self::Tls(tls) => tls.poll_read(cx, into),
         }
     }
@@ -50,7 +47,7 @@ impl Transport {
     /// Writes. What is taken may still wait for [`Transport::poll_flush`].
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Tcp(tcp) => net::poll_write(tcp, cx, bytes),
             Self::Tls(tls) => tls.poll_write(cx, &[IoSlice::new(bytes)]),
         }
     }
@@ -58,7 +55,7 @@ impl Transport {
     /// Writes several runs of bytes as one.
     pub fn poll_write_vectored(&mut self, cx: &mut Context<'_>, runs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, runs),
+            Self::Tcp(tcp) => net::poll_write_vectored(tcp, cx, runs),
             Self::Tls(tls) => tls.poll_write(cx, runs),
         }
     }
