@@ -140,7 +140,7 @@ fn begin(connection: &mut Connection, exchange: &mut Exchange, is_upgrade: bool)
         relay.become_tunnel(&worker.limits);
     } else {
         relay.download.begin(response.body, body, &worker.limits.body);
-        relay.upload.release();
+        relay.upload.release(&worker.buffers);
         relay.upload.let_end();
     }
     if let Side::Http2(stream) = side {

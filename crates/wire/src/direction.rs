@@ -144,12 +144,15 @@ impl Direction {
         head + value.len() - length
     }
 
-    /// Stops keeping what was sent.
-    pub fn release(&mut self) {
+    /// Stops keeping what was sent, and its memory, which an answer that is slow to be taken would hold to its end.
+    pub fn release(&mut self, buffers: &Buffers) {
         if self.retain {
             self.retain = false;
             self.out.drain(..self.sent);
             self.sent = 0;
+            if self.out.is_empty() {
+                buffers.give_back(&mut self.out);
+            }
         }
     }
 
@@ -362,7 +365,7 @@ impl Direction {
             write_chunk_header(data.len(), self.out(buffers));
         }
         if self.retain && self.out.len() + data.len() > RETAINED {
-            self.release();
+            self.release(buffers);
         }
         if self.retain || data.len() < COPY_BELOW {
             self.out(buffers).extend_from_slice(data);
