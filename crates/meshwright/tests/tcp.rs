@@ -139,6 +139,34 @@ fn large_streams_pass_both_ways_at_once_intact_with_constant_memory() {
 }
 
 #[test]
+fn messages_pass_one_by_one_after_much_at_once_and_before_it_again() {
+    const LARGE: usize = 4 << 20;
+    // Answers with as many bytes as the one says that it gets; 0 is many.
+    let origin = Origin::start(|connection| {
+        let mut asked = [0];
+        while connection.read_some(&mut asked)? > 0 {
+            let mut pattern = Pattern::default();
+            let mut left = if asked == [0] { LARGE } else { usize::from(asked[0]) };
+            while left > 0 {
+                let piece = pattern.next(left);
+                left -= piece.len();
+                connection.send(piece)?;
+            }
+        }
+        Ok(())
+    });
+    let (_config, process) = bytes_to(origin.address(), NO_RULE, &[]);
+    let client = connect(&process);
+    let mut received = vec![0; LARGE];
+    for asked in [1, 0, 2, 3, 0, 0, 4] {
+        client.stream().write_all(&[asked]).unwrap();
+        let received = &mut received[..if asked == 0 { LARGE } else { usize::from(asked) }];
+        client.stream().read_exact(received).unwrap();
+        assert!(Pattern::default().check(received), "the answer to {asked}");
+    }
+}
+
+#[test]
 fn a_reset_is_not_passed_on_as_an_end() {
     let origin = Origin::start(|connection| {
         connection.send("part")?;

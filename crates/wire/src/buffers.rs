@@ -5,10 +5,14 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 
+use crate::splice::Pipe;
+
 /// Size of the scratch area: one read of a large body fills at most this.
 const SCRATCH: usize = 64 * 1024;
 /// Spare buffers kept at most.
 const SPARE: usize = 4096;
+/// Spare pipes kept at most. One is needed while bytes move, and longer only for a destination that is slow.
+const SPARE_PIPES: usize = 16;
 /// A buffer that has grown beyond this is not kept.
 const LARGEST_SPARE: usize = 2 * SCRATCH;
 
@@ -16,11 +20,13 @@ const LARGEST_SPARE: usize = 2 * SCRATCH;
 pub struct Buffers {
     scratch: RefCell<Box<[u8]>>,
     spare: Spare<Vec<u8>>,
+    pipes: Spare<Pipe>,
 }
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self { scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()), spare: Spare::new(SPARE) }
+        let scratch = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+        Self { scratch, spare: Spare::new(SPARE), pipes: Spare::new(SPARE_PIPES) }
     }
 }
 
@@ -47,9 +53,22 @@ impl Buffers {
         }
     }
 
+    /// An empty pipe; `None` when there are no file descriptors left.
+    pub(crate) fn take_pipe(&self) -> Option<Pipe> {
+        self.pipes.take().or_else(|| Pipe::open().ok())
+    }
+
+    /// Keeps a pipe for others. One with something in it is closed: what is in it is nobody else's.
+    pub(crate) fn give_back_pipe(&self, pipe: Pipe) {
+        if pipe.is_empty() {
+            self.pipes.keep(pipe);
+        }
+    }
+
     /// Gives memory that is no longer needed back to the allocator; to be called about once a second.
     pub fn trim(&self) {
         self.spare.trim();
+        self.pipes.trim();
     }
 }
 

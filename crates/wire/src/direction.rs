@@ -4,8 +4,10 @@
 //! read, so that a slow reader slows the sender. Framing is never copied: a body that came chunked leaves with chunk
 //! sizes of our own, and extensions and forbidden trailers stay behind.
 
+mod discard;
+
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use meshwright_codec::{
@@ -15,6 +17,7 @@ use meshwright_codec::{
 use meshwright_message::{BodyLength, HeaderList};
 
 use crate::http2::Stream;
+use crate::splice::{Splice, Step};
 use crate::{Buffers, Link, Side};
 
 /// Runs of at least this many bytes are written from where they lie; shorter ones are gathered first.
@@ -35,6 +38,10 @@ pub enum MoveError {
     Destination(io::Error),
 }
 
+fn splice(from: BodyLength, to: BodyLength) -> Option<Splice> {
+    (from == BodyLength::UntilClose && to == BodyLength::UntilClose).then(Splice::default)
+}
+
 /// State of one direction.
 pub struct Direction {
     decoder: BodyDecoder,
@@ -52,6 +59,8 @@ pub struct Direction {
     flushing: bool,
     /// The end of the body is not said yet.
     held_open: bool,
+    /// Bytes that leave as they come, to the end of the connection, may be spliced.
+    splice: Option<Splice>,
     /// The destination failed. What the source still sends is decoded all the same, so that its end is known.
     broken: Option<io::Error>,
     /// Body bytes taken from the source so far.
@@ -75,6 +84,7 @@ impl Direction {
             touched: false,
             flushing: false,
             held_open: false,
+            splice: splice(from, to),
             broken: None,
             moved: 0,
             progress: 0,
@@ -121,6 +131,7 @@ impl Direction {
         self.decoder = BodyDecoder::new(from, limits);
         self.trailers = None;
         self.framing = to;
+        self.splice = splice(from, to);
         self.ended = from.is_empty();
     }
 
@@ -158,7 +169,7 @@ impl Direction {
 
     /// Bytes wait for the destination.
     pub fn has_unsent(&self) -> bool {
-        self.sent < self.out.len() || self.flushing
+        self.sent < self.out.len() || self.flushing || self.splice.as_ref().is_some_and(Splice::is_holding)
     }
 
     /// The whole body was taken from the source and sent.
@@ -182,6 +193,7 @@ impl Direction {
         self.sent = 0;
         self.retain = false;
         self.flushing = false;
+        self.splice = None;
     }
 
     /// Moves as much as possible. Ready when the body is complete and sent.
@@ -220,6 +232,23 @@ impl Direction {
                 self.feed_ahead(cx, source, destination, buffers)?;
                 continue;
             }
+            if let Some(splice) = self.splice.as_mut().filter(|splice| splice.is_on())
+                && let (Some(from), Some(to)) = (source.bare(), destination.link().and_then(|link| link.bare()))
+            {
+                match ready!(splice.poll_step(cx, (from, to), buffers))? {
+                    Step::Taken(0) => self.end(buffers),
+                    Step::Taken(count) => {
+                        self.moved += count as u64;
+                        self.progress += count as u64;
+                    }
+                    Step::Sent(count) => {
+                        self.touched = true;
+                        self.progress += count as u64;
+                    }
+                    Step::Impossible => {}
+                }
+                continue;
+            }
             let mut scratch = buffers.scratch();
             let most = if self.narrow { NARROW_READ } else { scratch.len() };
             match source.poll_read(cx, &mut scratch[..most]) {
@@ -229,6 +258,9 @@ impl Direction {
                 }
                 Poll::Ready(Ok(count)) => {
                     self.progress += count as u64;
+                    if let Some(splice) = &mut self.splice {
+                        splice.note_read(count);
+                    }
                     let consumed = self.feed(cx, &scratch[..count], destination, buffers)?;
                     source.keep(&scratch[consumed..count], buffers);
                     self.check_destination()?;
@@ -401,46 +433,6 @@ impl Direction {
         if self.narrow {
             self.out(buffers).extend_from_slice(&data[of_data..]);
         }
-    }
-
-    /// Reads the rest of the body and drops it, until `most` bytes were taken. Ready with whether the body is complete.
-    pub fn poll_drop(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &mut Link,
-        most: u64,
-        buffers: &Buffers,
-    ) -> Poll<io::Result<bool>> {
-        let most = self.moved.saturating_add(most);
-        loop {
-            let Some(consumed) = self.skip(source.ahead()) else { return Poll::Ready(Ok(false)) };
-            source.use_ahead(consumed, buffers);
-            if self.ended || self.moved > most {
-                return Poll::Ready(Ok(self.ended));
-            }
-            let mut scratch = buffers.scratch();
-            match source.poll_read(cx, &mut scratch) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(false)),
-                Poll::Ready(Ok(count)) => {
-                    let Some(consumed) = self.skip(&scratch[..count]) else { return Poll::Ready(Ok(false)) };
-                    source.keep(&scratch[consumed..count], buffers);
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    }
-
-    /// Decodes body bytes without keeping them; `None` when the framing is invalid.
-    fn skip(&mut self, input: &[u8]) -> Option<usize> {
-        let mut position = 0;
-        while !self.ended && position < input.len() {
-            let step = self.decoder.decode(&input[position..]).ok()?;
-            position += step.consumed;
-            self.moved += step.data.len() as u64;
-            self.ended = step.done;
-        }
-        Some(position)
     }
 
     fn end(&mut self, buffers: &Buffers) {

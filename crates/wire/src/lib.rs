@@ -16,6 +16,7 @@ pub mod net;
 mod pool;
 mod relay;
 mod side;
+mod splice;
 mod tls;
 mod transport;
 

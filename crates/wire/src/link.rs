@@ -27,6 +27,11 @@ impl Link {
         self.transport.tcp()
     }
 
+    /// The socket, where what it carries is what the connection says: there is no TLS.
+    pub(crate) fn bare(&self) -> Option<&TcpStream> {
+        (!self.is_tls()).then(|| self.tcp())
+    }
+
     /// Whether it is a TLS session.
     pub fn is_tls(&self) -> bool {
         self.transport.tls().is_some()
