@@ -28,13 +28,14 @@ const PROGRAMS: [Requirement; 12] = [
 ];
 
 /// Python packages that capability tests use as clients, in `python` of the build directory.
-const PYTHON_PACKAGES: [&str; 6] = [
+const PYTHON_PACKAGES: [&str; 7] = [
     "grpcio==1.85.3",
     "websockets==17.4",
     "h2==4.4.1",
     "sslyze==6.3.1",
     "py-eureka-client==0.13.3",
     "py-consul==1.8.0",
+    "schemathesis==4.32.5",
 ];
 
 /// Packages of Node.js that capability tests use as clients, in `node` of the build directory.

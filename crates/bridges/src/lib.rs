@@ -11,6 +11,7 @@ pub mod dns;
 mod duration;
 pub mod eureka;
 mod metrics;
+mod object;
 mod query;
 
 pub use access::{Access, Tokens, TokensError};

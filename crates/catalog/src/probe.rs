@@ -1,12 +1,13 @@
 //! One check carried out: HTTP, TCP or gRPC, within its time. It knows no schedule and no instance but its address.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use meshwright_registry::{Check, Probe, Status};
+use meshwright_registry::{Check, Probe, Status, is_of_an_instance};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 
 /// Largest head of an answer.
 const LARGEST_HEAD: usize = 16 * 1024;
@@ -40,9 +41,14 @@ fn milliseconds(time: Duration) -> u128 {
 
 async fn connect(authority: &str) -> io::Result<TcpStream> {
     // The default port of http, where a URL names none.
-    match authority.rsplit_once(':') {
-        Some((_, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => TcpStream::connect(authority).await,
-        _ => TcpStream::connect(format!("{authority}:80")).await,
+    let addresses: Vec<SocketAddr> = match authority.rsplit_once(':') {
+        Some((_, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => lookup_host(authority).await?.collect(),
+        _ => lookup_host(format!("{authority}:80")).await?.collect(),
+    };
+    // A name is judged by what it means now, so that it cannot mean something else once it was let in.
+    match addresses.iter().find(|address| !is_of_an_instance(address.ip())) {
+        Some(foreign) => Err(io::Error::other(format!("{} is not probed", foreign.ip()))),
+        None => TcpStream::connect(addresses.as_slice()).await,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Status;
+use crate::{Invalid, Status};
 
 /// Longest output of a check that is kept, in bytes.
 const MAX_OUTPUT: usize = 4096;
@@ -18,7 +18,7 @@ pub struct Check {
     pub probe: Probe,
     /// Time from one probe to the next.
     pub interval: Duration,
-    /// Longest time that a probe may take.
+    /// Longest time that a probe may take; at most [`Check::LONGEST_TIMEOUT`].
     pub timeout: Duration,
     /// Successes in a row that make it passing. At least 1.
     pub rise: u32,
@@ -59,6 +59,9 @@ pub enum Probe {
 }
 
 impl Check {
+    /// Longest timeout: there is room for a limited number of probes at one time.
+    pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+
     /// A check before its first result: an interval of 10 s, a timeout of 5 s, one success or failure decides.
     pub fn new(id: &str, probe: Probe) -> Self {
         Self {
@@ -89,14 +92,39 @@ impl Check {
         self.id == other.id && self.probe == other.probe
     }
 
-    /// Bytes that it takes, roughly.
-    pub(crate) fn size(&self) -> usize {
-        let probe = match &self.probe {
-            Probe::Ttl(_) => 0,
-            Probe::Http { authority, path } => authority.as_ref().map_or(0, String::len) + path.len(),
-            Probe::Tcp { authority } => authority.as_ref().map_or(0, String::len),
-            Probe::Grpc { authority, service } => authority.as_ref().map_or(0, String::len) + service.len(),
+    /// Where it asks and what, as far as it says so.
+    fn target(&self) -> (&str, &str) {
+        let (authority, what) = match &self.probe {
+            Probe::Ttl(_) => (None, ""),
+            Probe::Http { authority, path } => (authority.as_deref(), path.as_str()),
+            Probe::Tcp { authority } => (authority.as_deref(), ""),
+            Probe::Grpc { authority, service } => (authority.as_deref(), service.as_str()),
         };
-        self.id.len() + self.name.len() + self.output.len() + probe
+        (authority.unwrap_or_default(), what)
+    }
+
+    /// Whether its texts are of a length and of characters that can be sent and shown.
+    pub(crate) fn validate_texts(&self) -> Result<(), Invalid> {
+        let (authority, what) = self.target();
+        if authority.len() > 261 || !authority.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'@') {
+            return Err(Invalid::new("check target", authority, "host:port"));
+        }
+        if what.len() > 2048 || what.chars().any(char::is_control) {
+            return Err(Invalid::new("check target", what, "at most 2048 bytes without control characters"));
+        }
+        if self.name.len() > 256 || self.name.chars().any(char::is_control) {
+            return Err(Invalid::new("check name", &self.name, "at most 256 bytes without control characters"));
+        }
+        if self.output.len() > MAX_OUTPUT {
+            return Err(Invalid::new("check output", &self.id, "at most 4 KiB"));
+        }
+        Ok(())
+    }
+
+    /// Bytes that it takes, roughly, without its output, which has a limit of its own: no word of a check makes an instance
+    /// too large.
+    pub(crate) fn size(&self) -> usize {
+        let (authority, what) = self.target();
+        self.id.len() + self.name.len() + authority.len() + what.len()
     }
 }

@@ -240,6 +240,11 @@ impl Instance {
         if !is_host(&self.address) {
             return Err(Invalid::new("address", &self.address, "an IP address or a DNS name, without port"));
         }
+        if self.address.parse().is_ok_and(|address| !is_of_an_instance(address)) {
+            let allowed =
+                "an address that an instance can have, not a link-local, multicast, broadcast or unspecified one";
+            return Err(Invalid::new("address", &self.address, allowed));
+        }
         for (text, field) in texts {
             if text.len() > 256 || text.chars().any(char::is_control) {
                 return Err(Invalid::new(field, text, "at most 256 bytes without control characters"));
@@ -279,9 +284,13 @@ impl Instance {
                 return Err(Invalid::new("check id", &check.id, "unique in the instance, 1 to 256 bytes"));
             }
             let (shortest, longest) = (Duration::from_millis(100), Lease::RANGE.1);
-            if check.interval < shortest || check.interval > longest || check.timeout.is_zero() {
-                return Err(Invalid::new("check interval", &check.id, "100 ms to 24 h, with a timeout above 0"));
+            if check.interval < shortest || check.interval > longest {
+                return Err(Invalid::new("check interval", &check.id, "100 ms to 24 h"));
             }
+            if check.timeout.is_zero() || check.timeout > Check::LONGEST_TIMEOUT {
+                return Err(Invalid::new("check timeout", &check.id, "above 0 and at most 60 s"));
+            }
+            check.validate_texts()?;
             if matches!(check.probe, Probe::Ttl(ttl) if ttl < shortest || ttl > longest) {
                 return Err(Invalid::new("check ttl", &check.id, "100 ms to 24 h"));
             }
@@ -319,6 +328,17 @@ fn pairs(field: &'static str, map: &BTreeMap<String, String>, limits: &Limits) -
 
 fn is_text(text: &str, longest: usize) -> bool {
     !text.is_empty() && text.len() <= longest && !text.chars().any(char::is_control)
+}
+
+/// Whether an instance can be at `address`. Link-local addresses are left out because metadata services of clouds are there,
+/// and whoever registers one would have requests and probes sent to it; the others belong to nobody or to many.
+pub fn is_of_an_instance(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            !(address.is_link_local() || address.is_multicast() || address.is_broadcast() || address.is_unspecified())
+        }
+        IpAddr::V6(address) => !(address.is_unicast_link_local() || address.is_multicast() || address.is_unspecified()),
+    }
 }
 
 /// An IP address (IPv6 without brackets) or a DNS name.

@@ -22,7 +22,7 @@ mod selector;
 mod stage;
 
 pub use check::{Check, Probe};
-pub use instance::{Instance, Lease, LeaseKind, Override, Status};
+pub use instance::{Instance, Lease, LeaseKind, Override, Status, is_of_an_instance};
 pub use leases::{Leases, Preservation, Renewal};
 pub use limits::Limits;
 pub use name::{DEFAULT_NAMESPACE, InstanceKey, Invalid, ServiceKey};

@@ -2,10 +2,12 @@
 //! guard against browsers that were lured to a foreign page.
 //!
 //! It serves a router and knows no page of it; nothing that carries traffic goes through it.
-//! Read next: `server.rs`, `guard.rs`.
+//! Read next: `server.rs`, `guard.rs`, `body.rs`.
 
+mod body;
 mod guard;
 mod server;
 
+pub use body::is_late;
 pub use guard::{Ends, check, refusal};
 pub use server::serve;

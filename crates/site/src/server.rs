@@ -1,4 +1,4 @@
-//! A listener for programs and people: bounded connections, a deadline for heads, a graceful end.
+//! A listener for programs and people: bounded connections, deadlines for heads and bodies, a graceful end.
 //!
 //! It serves a router and knows no page of it.
 
@@ -7,6 +7,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::middleware::map_request;
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,10 +17,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::body::Timed;
 use crate::guard::Ends;
 
 /// Time for a request head, and for the pause between two requests of a connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time for a request body, all of it.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Pause after a failed accept, so that used-up file descriptors do not turn into a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -81,7 +87,8 @@ pub async fn serve(
 /// Serves one connection. How it ends is the client's business and not worth a log line above debug.
 async fn connection(stream: TcpStream, router: Router, mut ended: watch::Receiver<bool>) {
     let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
-    let router = router.layer(Extension(Ends { local, peer }));
+    let timed = map_request(async |request: Request| request.map(|body| Timed::limit(body, BODY_TIMEOUT)));
+    let router = router.layer(Extension(Ends { local, peer })).layer(timed);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

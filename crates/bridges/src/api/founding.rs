@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use axum::Extension;
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
@@ -20,6 +20,7 @@ use serde_json::json;
 use crate::Access;
 use crate::api::problem::Problem;
 use crate::api::shape;
+use crate::object::Object;
 
 /// What is registered. A missing `health` is true; a lease lasts five minutes.
 #[derive(Deserialize)]
@@ -28,10 +29,8 @@ struct Registration {
     name: String,
     #[serde(default)]
     namespace: String,
-    #[serde(default)]
-    address: String,
-    #[serde(default)]
-    port: u16,
+    address: Option<String>,
+    port: Option<u16>,
     health: Option<bool>,
     #[serde(default)]
     metadata: Option<BTreeMap<String, String>>,
@@ -67,14 +66,19 @@ impl From<Problem> for Sentence {
     }
 }
 
-fn read(body: &[u8]) -> Result<(Registration, InstanceKey), Sentence> {
+fn read(body: Result<Bytes, BytesRejection>) -> Result<(Registration, InstanceKey), Sentence> {
     let bad = |text: &str| Sentence(StatusCode::BAD_REQUEST, text.to_owned());
-    let registration: Registration = serde_json::from_slice(body).map_err(|_| bad("Invalid JSON"))?;
+    let body = body.map_err(Problem::from)?;
+    let Object(registration) =
+        serde_json::from_slice::<Object<Registration>>(&body).map_err(|_| bad("Invalid JSON"))?;
     if registration.name.is_empty() {
         return Err(bad("Service name required"));
     }
     let service = ServiceKey::new(&registration.namespace, &registration.name).map_err(Problem::from)?;
-    let id = format!("{}:{}", registration.address, registration.port);
+    let (Some(address), Some(port)) = (&registration.address, registration.port) else {
+        return Err(bad("Service address and port required"));
+    };
+    let id = format!("{address}:{port}");
     let key = InstanceKey::new(service, &id).map_err(Problem::from)?;
     Ok((registration, key))
 }
@@ -82,12 +86,13 @@ fn read(body: &[u8]) -> Result<(Registration, InstanceKey), Sentence> {
 pub(super) async fn register(
     State(catalog): State<Catalog>,
     Extension(access): Extension<Access>,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let work = async {
-        let (registration, key) = read(&body)?;
+        let (registration, key) = read(body)?;
         access.write(&key.service)?;
-        let mut instance = Instance::new(&registration.address, registration.port);
+        let (address, port) = (registration.address.unwrap_or_default(), registration.port.unwrap_or_default());
+        let mut instance = Instance::new(&address, port);
         instance.metadata = registration.metadata.unwrap_or_default();
         instance.version = instance.metadata.get("version").cloned().unwrap_or_default();
         if registration.health == Some(false) {
@@ -102,10 +107,10 @@ pub(super) async fn register(
 pub(super) async fn deregister(
     State(catalog): State<Catalog>,
     Extension(access): Extension<Access>,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let work = async {
-        let (_, key) = read(&body)?;
+        let (_, key) = read(body)?;
         access.write(&key.service)?;
         match catalog.deregister(key).await {
             // To be gone is what was asked for.
@@ -119,10 +124,10 @@ pub(super) async fn deregister(
 pub(super) async fn heartbeat(
     State(catalog): State<Catalog>,
     Extension(access): Extension<Access>,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let work = || {
-        let (_, key) = read(&body)?;
+        let (_, key) = read(body)?;
         access.write(&key.service)?;
         match catalog.renew(&key) {
             Some(_) => Ok(StatusCode::OK),

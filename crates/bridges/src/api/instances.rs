@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use crate::api::problem::Problem;
 use crate::api::shape::{InstanceShape, Registration, ServiceShape};
 use crate::api::watch;
+use crate::object::Object;
 use crate::{Access, duration};
 
 /// Revision of the registry at the time of an answer.
@@ -66,8 +67,10 @@ pub(super) fn asked<T>(query: Asked<T>) -> Result<T, Problem> {
 
 /// A body as JSON.
 fn json_of<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
-    let body = body.map_err(|rejection| Problem::new(rejection.status(), &rejection.body_text()))?;
-    serde_json::from_slice(&body).map_err(|error| Problem::bad_request(&format!("Invalid JSON: {error}")))
+    let body = body?;
+    serde_json::from_slice::<Object<T>>(&body)
+        .map(|Object(read)| read)
+        .map_err(|error| Problem::bad_request(&format!("Invalid JSON: {error}")))
 }
 
 fn instance_key(place: &Place, service: &str, id: &str) -> Result<InstanceKey, Problem> {
@@ -127,8 +130,10 @@ pub(super) async fn list(
     access.read(&service)?;
     let selector = wanted.selector()?;
     let wait = wait_of(wanted.wait.as_deref(), Duration::from_secs(60))?;
-    if let Some(after) = wanted.revision {
-        // A cursor that is too old has missed something for certain: the list as it is now is the answer to that.
+    let revision = catalog.read(meshwright_registry::Registry::revision);
+    if let Some(after) = wanted.revision.filter(|after| *after <= revision || catalog.store() == "etcd") {
+        // A cursor that is too old has missed something for certain, and so has one that this registry has not reached: the
+        // list as it is now is the answer to that.
         let _ = catalog.events(after, &Scope::Service(service.clone()), wait).await;
     }
     let (entries, modified, revision) = catalog.read(|registry| {
@@ -361,7 +366,7 @@ enum Operation {
         service: String,
         #[serde(default)]
         namespace: String,
-        instance: Box<Registration>,
+        instance: Box<Object<Registration>>,
     },
     Renew {
         service: String,
@@ -380,7 +385,7 @@ enum Operation {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Batch {
-    operations: Vec<Operation>,
+    operations: Vec<Object<Operation>>,
 }
 
 /// Operations in order, those that write as one commit; each with its own result.
@@ -396,7 +401,7 @@ pub(super) async fn batch(
     }
     let mut results: Vec<Value> = Vec::with_capacity(operations.len());
     let mut proposals = Vec::new();
-    for operation in operations {
+    for Object(operation) in operations {
         match proposal(operation, &catalog, &access, ends.peer) {
             Ok(Step::Done(result)) => results.push(json!({ "status": 200, "renewed": result })),
             Ok(Step::Propose(proposal)) => {
@@ -430,7 +435,7 @@ fn proposal(operation: Operation, catalog: &Catalog, access: &Access, peer: Sock
         Operation::Register { service, namespace, instance } => {
             let service = ServiceKey::new(&namespace, &service)?;
             access.write(&service)?;
-            let (key, instance) = read(&service, None, &instance, peer)?;
+            let (key, instance) = read(&service, None, &instance.0, peer)?;
             Ok(propose(key, Action::Register(Box::new(instance))))
         }
         Operation::Renew { service, namespace, id } => {

@@ -10,14 +10,15 @@ mod shape;
 mod watch;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header::CONTENT_TYPE;
-use axum::middleware::from_fn;
-use axum::response::IntoResponse;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
 use meshwright_catalog::Catalog;
 
 use crate::access::{self, Tokens};
+use crate::query;
 
 pub(crate) use shape::http_probe;
 
@@ -51,9 +52,18 @@ pub fn router(catalog: Catalog, tokens: Tokens) -> Router {
                 "this path does not take this method; GET /v1/openapi.json lists both",
             )
         })
+        .layer(from_fn(readable))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(from_fn(move |request, next| access::check(tokens.clone(), request, next)))
         .with_state(catalog)
+}
+
+/// Refuses a path that is no text once it is decoded: no name is like that.
+async fn readable(request: Request, next: Next) -> Response {
+    match query::is_text(request.uri().path()) {
+        true => next.run(request).await,
+        false => problem::Problem::bad_request("the path is not UTF-8").into_response(),
+    }
 }
 
 fn paths() -> Vec<(&'static str, MethodRouter<Catalog>)> {

@@ -1,5 +1,6 @@
 //! Errors as RFC 9457 describes them: `application/problem+json` with a title, a status and a sentence.
 
+use axum::extract::rejection::BytesRejection;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -60,6 +61,15 @@ impl IntoResponse for Problem {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
         }
         response
+    }
+}
+
+impl From<BytesRejection> for Problem {
+    fn from(rejection: BytesRejection) -> Self {
+        match meshwright_site::is_late(&rejection) {
+            true => Self::new(StatusCode::REQUEST_TIMEOUT, "the body did not come within 30 seconds"),
+            false => Self::new(rejection.status(), &rejection.body_text()),
+        }
     }
 }
 

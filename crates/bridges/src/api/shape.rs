@@ -11,6 +11,7 @@ use meshwright_registry::{
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::duration;
+use crate::object::Object;
 
 /// A registration.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -27,8 +28,8 @@ pub(crate) struct Registration {
     locality: String,
     weight: Option<u32>,
     version: String,
-    lease: LeaseShape,
-    checks: Vec<CheckShape>,
+    lease: Object<LeaseShape>,
+    checks: Vec<Object<CheckShape>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -104,12 +105,12 @@ impl Registration {
         if let Some(health) = &self.health {
             instance.reported = health.parse::<Status>()?;
         }
-        let kind = self.lease.kind.as_deref().map(str::parse::<LeaseKind>).transpose()?;
+        let kind = self.lease.0.kind.as_deref().map(str::parse::<LeaseKind>).transpose()?;
         instance.lease = match kind.unwrap_or(LeaseKind::Heartbeat) {
             LeaseKind::Static => Lease::STATIC,
-            kind => Lease { kind, ttl: self.lease.ttl.unwrap_or(instance.lease.ttl) },
+            kind => Lease { kind, ttl: self.lease.0.ttl.unwrap_or(instance.lease.ttl) },
         };
-        instance.checks = self.checks.iter().map(CheckShape::check).collect::<Result<_, _>>()?;
+        instance.checks = self.checks.iter().map(|Object(check)| check.check()).collect::<Result<_, _>>()?;
         if instance.lease.kind == LeaseKind::Checks && instance.checks.is_empty() {
             return Err(Invalid::new("lease", "checks", "another kind, or come with a check that renews it"));
         }

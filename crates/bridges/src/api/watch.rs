@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -53,9 +53,11 @@ pub(super) async fn watch(
         None if wanted.namespace.is_empty() => Scope::All,
         None => Scope::Namespace(wanted.namespace.to_ascii_lowercase()),
     };
+    ahead(&catalog, wanted.revision)?;
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if text(ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream")) {
         let last = text("last-event-id").and_then(|id| id.parse().ok());
+        ahead(&catalog, last)?;
         return Ok(stream(catalog, access, scope, last.or(wanted.revision)));
     }
     let wait = wait_of(wanted.wait.as_deref(), Duration::from_secs(60))?;
@@ -64,6 +66,21 @@ pub(super) async fn watch(
     let seen = events.iter().filter(|event| access.may_read(&event.key.service));
     let events: Vec<EventShape> = seen.map(EventShape::of).collect();
     Ok(Json(json!({ "revision": revision, "events": events })).into_response())
+}
+
+/// A revision that the registry has not reached is none of its own: it was lost and begun anew, and whoever has that revision
+/// would wait in vain. Of several processes on one store, one may know a revision a moment before another.
+fn ahead(catalog: &Catalog, after: Option<u64>) -> Result<(), Problem> {
+    let revision = catalog.read(meshwright_registry::Registry::revision);
+    match after {
+        Some(after) if after > revision && matches!(catalog.store(), "memory" | "redb") => Err(Problem::new(
+            StatusCode::GONE,
+            &format!(
+                "revision {after} is not of this registry, which is at {revision}: read everything, then go on from its revision"
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// What a stream has said and has still to say.

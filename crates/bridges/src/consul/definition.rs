@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::api::http_probe;
 use crate::duration;
+use crate::object::Object;
 
 /// A service of `PUT /v1/agent/service/register`.
 #[derive(Debug, Default, Deserialize)]
@@ -84,7 +85,7 @@ pub(super) struct Definition {
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
     let mut tree: Value = serde_json::from_slice(body)?;
     lower(&mut tree);
-    serde_json::from_value(tree)
+    serde_json::from_value::<Object<T>>(tree).map(|Object(read)| read)
 }
 
 /// Names of a definition and of the checks in it in lower case without underscores; those of metadata stay.
@@ -186,7 +187,7 @@ impl Definition {
         let id = text(&self.check_id).or_else(|| text(&self.id)).unwrap_or_else(|| default.to_owned());
         let mut check = Check::new(&id, probe);
         check.name = text(&self.name).unwrap_or_else(|| format!("Service '{service}' check"));
-        check.output = text(&self.notes).unwrap_or_default();
+        check = check.with_result(check.status, self.notes.as_deref().unwrap_or_default());
         if let Some(word) = text(&self.status) {
             check.status = status(&word).ok_or("a status is passing, warning or critical")?;
         }

@@ -103,6 +103,14 @@ impl Server {
     }
 }
 
+/// What `query` is answered in a datagram, when it is answered at all. Names of others are refused.
+pub fn answer(catalog: &Catalog, query: &[u8]) -> Option<Vec<u8>> {
+    match zone::answer(catalog, query, Some(LARGEST_DATAGRAM), false) {
+        Verdict::Answer(answer) => Some(answer),
+        Verdict::Forward | Verdict::Nothing => None,
+    }
+}
+
 async fn accept(
     tcp: &TcpListener,
     slots: &Arc<Semaphore>,

@@ -286,6 +286,9 @@ fn text_record(
 
 /// 8 hexadecimal digits are an IPv4 address, 32 an IPv6 one.
 fn address_of(hex: &str) -> Option<IpAddr> {
+    if !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
     match hex.len() {
         8 => Some(IpAddr::V4(Ipv4Addr::from(u32::from_str_radix(hex, 16).ok()?))),
         32 => Some(IpAddr::V6(Ipv6Addr::from(u128::from_str_radix(hex, 16).ok()?))),

@@ -62,7 +62,10 @@ async fn serve(
 ) -> Response {
     let body = match body {
         Ok(body) => body,
-        Err(rejection) => return (rejection.status(), rejection.body_text()).into_response(),
+        Err(rejection) => {
+            let Problem { status, detail, .. } = rejection.into();
+            return (status, detail).into_response();
+        }
     };
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let query = query::pairs(uri.query().unwrap_or_default());

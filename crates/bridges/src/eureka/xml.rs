@@ -112,6 +112,7 @@ fn decode(name: &str) -> String {
             rest = after;
         } else {
             let hex = rest.strip_prefix('.').and_then(|hex| Some((hex.get(..4)?, hex.get(4..)?)));
+            let hex = hex.filter(|(hex, _)| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
             let character =
                 hex.and_then(|(hex, after)| Some((char::from_u32(u32::from_str_radix(hex, 16).ok()?)?, after)));
             match character {
