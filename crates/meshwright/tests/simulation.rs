@@ -6,10 +6,14 @@
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use meshwright_testkit::{Config, Launch, Meshwright, RawClient, binary, gateway_to, resilience_policy};
 use support::{Backend, meshwright, output};
+
+/// Held by each test: what they measure is worth nothing beside another one.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A process in front of so many `echo`s, which all have these flags.
 fn start(count: usize, echo: &[&str], documents: &[&str], lb: &str) -> (Vec<Backend>, Config, Meshwright) {
@@ -58,6 +62,7 @@ fn simulated(policy: &str, backends: &str, load: &str) -> [f64; 2] {
 #[ignore = "longer tier: real time, and latencies that mean something only on a machine without other work"]
 fn real_backends_agree_with_the_simulator() {
     const CLIENTS: usize = 24;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for policy in ["ROUND_ROBIN", "LEAST_REQUEST", "PEAK_EWMA"] {
         let expected = simulated(policy, "4xexp:20ms;concurrency=4", "24 clients;for=300s");
         let (_backends, _config, process) = start(4, &["--delay", "exp:20ms", "--concurrency", "4"], &[], policy);
@@ -100,6 +105,7 @@ fn an_enforced_limit_keeps_the_goodput_at_four_times_the_capacity() {
     const PAUSE: Duration = Duration::from_millis(320);
     const LENGTH: Duration = Duration::from_secs(20);
     const SETTLING: Duration = Duration::from_secs(4);
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let policy = resilience_policy("svc", "adaptiveConcurrency: {mode: ENFORCE}");
     let echo = ["--delay", "40ms", "--concurrency", "4"];
     let (_backends, _config, process) = start(2, &echo, &[&policy], "LEAST_REQUEST");
