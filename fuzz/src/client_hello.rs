@@ -55,7 +55,9 @@ fn plain_reading(bytes: &[u8]) -> Option<Vec<u8>> {
     while let Some((header, rest)) = records.split_at_checked(5)
         && header[0] == 22
     {
-        let (payload, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([header[3], header[4]])))?;
+        let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        // Behind the hello something may have begun.
+        let Some((payload, rest)) = rest.split_at_checked(length) else { break };
         message.extend_from_slice(payload);
         records = rest;
     }
@@ -95,7 +97,8 @@ impl<'a> Cursor<'a> {
 /// Splitting changes nothing, a hello ends within what it may take, and the name is the one that anybody would read in it.
 pub fn client_hello(bytes: &[u8]) {
     let whole = verdict(bytes, bytes.len());
-    for step in [1, 7, 1 + bytes.len() / 2] {
+    // Long ones are split less finely.
+    for step in [1 + bytes.len() / 512, 7 + bytes.len() / 512, 1 + bytes.len() / 2] {
         assert_eq!(verdict(bytes, step), whole, "the verdict depends on the split ({step})");
     }
     match whole {

@@ -10,10 +10,11 @@ use client_hello::Verdict;
 use proptest::prelude::*;
 
 /// Every seed and what becomes of it: `Some` name, none, or no verdict that leads to one.
-const SEEDS: [(&str, Result<Option<&str>, Verdict>); 29] = [
+const SEEDS: [(&str, Result<Option<&str>, Verdict>); 30] = [
     ("address_as_name", Ok(None)),
     ("alert_first", Err(Verdict::Refused)),
     ("cut", Err(Verdict::Incomplete)),
+    ("cut_record_behind", Ok(Some("shop.example.com"))),
     ("doubled_extension", Err(Verdict::Refused)),
     ("empty_key_share", Ok(Some("a.example"))),
     ("empty_record", Err(Verdict::Refused)),
