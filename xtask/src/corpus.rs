@@ -12,20 +12,26 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use meshwright_testkit::corpus::{Split, answers, requests};
+use meshwright_testkit::corpus::{Split, answers, floods, http2, pour, requests};
 use meshwright_testkit::{Grade, Judge, Recorder, Tally};
 
 use crate::bench::child::Child;
 use crate::bench::http::free_address;
 use crate::bench::peer::{Peer, Programs, Wiring};
-use crate::bench::scenario::Wire;
+use crate::bench::scenario::{Version, Wire};
 use crate::tree;
 
 /// How long a proxy that says nothing is listened to.
 const SILENCE: Duration = Duration::from_millis(600);
 
+/// How long a connection of HTTP/2 is watched: Envoy ends one without a word, after a second.
+const LATE_CLOSE: Duration = Duration::from_millis(1300);
+
 /// How long a proxy that said that it closes is waited for; some take a second, and it makes no difference to a grade.
 const CLOSING: Duration = Duration::from_millis(20);
+
+/// Frames of a flood after which the connection must have ended.
+const MOST_FRAMES: usize = 1000;
 
 /// How long a proxy may take until it accepts.
 const START: Duration = Duration::from_secs(10);
@@ -48,7 +54,7 @@ pub(crate) enum Fate {
     Right,
     /// What is right was refused, changed or left without an answer.
     Other,
-    /// What is to be refused was served; a broken answer was passed on as a whole one.
+    /// What is to be refused was served, and a flood taken without end; a broken answer was passed on as a whole one.
     Served,
     /// Bytes that no proxy may write reached the origin: control bytes, two framings, fields that are none, trailers that
     /// steer a message.
@@ -115,31 +121,10 @@ pub(crate) fn run(arguments: &CorpusArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts one proxy and sends it everything.
+/// Sends everything to one proxy: what is HTTP/1 to one process of it, what is HTTP/2 to another.
 fn record(peer: Peer, programs: &Programs, folder: &Path) -> Result<Record> {
-    if folder.exists() {
-        std::fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
-    }
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let recorder = Recorder::start();
-    let (listen, admin, spare) = (free_address()?, free_address()?, free_address()?);
-    let origin = recorder.address();
-    let wiring = Wiring {
-        listen,
-        admin,
-        spare,
-        origin,
-        folder,
-        hosts: 0,
-        access_log: None,
-        wire: Wire::PLAIN,
-        certificate: None,
-    };
-    let launch = peer.launch(programs, &wiring)?;
-    let mut child = Child::spawn(peer.name(), &launch.words, None, &launch.output)?;
-    wait_until_it_accepts(listen, &mut child).with_context(|| format!("{} does not start", peer.name()))?;
-    let mut trial = Trial { judge: Judge { address: listen, silence: SILENCE, closing: CLOSING }, recorder, child };
     let mut outcomes = Vec::new();
+    let mut trial = Trial::begin(peer, programs, &folder.join("http1"), Wire::PLAIN)?;
     for case in requests() {
         let fate = trial.fate(|judge| {
             let seen = judge.send(&case, Split::Whole);
@@ -150,6 +135,20 @@ fn record(peer: Peer, programs: &Programs, folder: &Path) -> Result<Record> {
     for (number, case) in answers().iter().enumerate() {
         let fate = trial.fate(|judge| (case.grade(&judge.ask(case, number, "0")), 1));
         outcomes.push(Outcome { row: case.row, name: case.name.to_owned(), fate });
+    }
+    drop(trial);
+    let wire = Wire { client: Version::Http2, ..Wire::PLAIN };
+    let mut trial = Trial::begin(peer, programs, &folder.join("http2"), wire)?;
+    for case in http2() {
+        let fate = trial.fate(|judge| (case.grade_at(judge.address, LATE_CLOSE), 0));
+        outcomes.push(Outcome { row: case.row, name: case.name, fate });
+    }
+    for flood in floods() {
+        let fate = trial.fate(|judge| {
+            let ended = pour(judge.address, &flood.opening, flood.next, MOST_FRAMES).ended;
+            (if ended { Grade::Right } else { Grade::Served }, 0)
+        });
+        outcomes.push(Outcome { row: flood.row, name: flood.name.to_owned(), fate });
     }
     println!("{}: {} inputs", peer.name(), outcomes.len());
     Ok(Record { peer, version: peer.version(programs)?, outcomes })
@@ -163,6 +162,23 @@ struct Trial {
 }
 
 impl Trial {
+    /// Starts a proxy that speaks `wire`, in front of an origin of its own.
+    fn begin(peer: Peer, programs: &Programs, folder: &Path, wire: Wire) -> Result<Trial> {
+        if folder.exists() {
+            std::fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+        }
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let recorder = Recorder::start();
+        let (listen, admin, spare) = (free_address()?, free_address()?, free_address()?);
+        let origin = recorder.address();
+        let wiring =
+            Wiring { listen, admin, spare, origin, folder, hosts: 0, access_log: None, wire, certificate: None };
+        let launch = peer.launch(programs, &wiring)?;
+        let mut child = Child::spawn(peer.name(), &launch.words, None, &launch.output)?;
+        wait_until_it_accepts(listen, &mut child).with_context(|| format!("{} does not start", peer.name()))?;
+        Ok(Trial { judge: Judge { address: listen, silence: SILENCE, closing: CLOSING }, recorder, child })
+    }
+
     /// What became of an input: by its grade, by how many answers of the origin came back, and by what reached the origin.
     fn fate(&mut self, send: impl FnOnce(&Judge) -> (Grade, usize)) -> Fate {
         if !matches!(self.child.ended(), Ok(None)) {

@@ -10,18 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use meshwright_testkit::frames::{
-    self, FrameClient, code, data, field, flag, frame, headers, indexed_field, kind, ping, priority, request, reset,
-    settings, window_update,
-};
+use meshwright_testkit::corpus::{floods as floods_of_corpus, pour};
+use meshwright_testkit::frames::{self, FrameClient, code, field, headers, indexed_field, kind, request, reset};
 use meshwright_testkit::{Meshwright, RawClient, eventually, pass};
 
 use corpus::Setting;
 
 /// Frames after which the connection must be closed.
 const MOST_FRAMES: usize = 1000;
-/// Frames that are sent before a look at what came back.
-const BATCH: usize = 25;
 /// What a flood may make the process grow by.
 const GROWTH: u64 = 1024 * 1024;
 
@@ -89,32 +85,20 @@ fn warm() -> (Setting, u64) {
     (setting, rss)
 }
 
-/// Sends `opening`, then the frames that `next` makes of a number until the peer ends the connection. How many frames it took.
+/// Sends frames until the connection ends, which must be soon and with one of these codes. How many frames it took.
 #[track_caller]
-fn flood(setting: &Setting, opening: &[u8], mut next: impl FnMut(u32) -> Vec<Vec<u8>>, codes: &[u32]) -> usize {
-    let mut client = FrameClient::open(setting.process.gateway(), None, &[]);
-    client.send(opening);
-    let mut sent = 0;
-    let mut number = 0;
-    while sent < MOST_FRAMES {
-        let mut batch = Vec::new();
-        while batch.len() < BATCH {
-            batch.extend(next(number));
-            number += 1;
-        }
-        sent += batch.len();
-        let ended = !client.send(batch.concat())
-            || client.read_until(Duration::from_millis(20), |all| all.iter().any(|one| one.kind == kind::GOAWAY))
-            || client.is_closed();
-        if ended {
-            break;
-        }
-    }
-    assert!(client.is_closed_within(meshwright_testkit::PATIENCE), "{sent} frames and still open");
-    assert!(sent <= MOST_FRAMES, "{sent} frames");
-    let code = client.goaway();
-    assert!(code.is_some_and(|code| codes.contains(&code)), "{code:?} after {sent} frames");
-    sent
+fn flood(setting: &Setting, opening: &[u8], next: impl FnMut(u32) -> Vec<Vec<u8>>, codes: &[u32]) -> usize {
+    let flooded = pour(setting.process.gateway(), opening, next, MOST_FRAMES);
+    assert!(flooded.ended && flooded.frames <= MOST_FRAMES, "{flooded:?}");
+    assert!(flooded.code.is_some_and(|code| codes.contains(&code)), "{flooded:?}");
+    flooded.frames
+}
+
+/// As [`flood`], for one of the corpus; nobody else notices.
+#[track_caller]
+fn corpus_flood(name: &str) {
+    let of_name = floods_of_corpus().into_iter().find(|flood| flood.name == name).expect("there is such a flood");
+    floods(&of_name.opening, of_name.next, of_name.codes);
 }
 
 /// As [`flood`], with a neighbour, and with a look at the memory.
@@ -142,10 +126,6 @@ fn get(stream: u32) -> Vec<u8> {
     headers(stream, request("GET", "/p", &[]), true)
 }
 
-fn post(stream: u32) -> Vec<u8> {
-    headers(stream, request("POST", "/p", &[]), false)
-}
-
 #[test]
 fn row_c2_cve_2023_44487_rapid_reset() {
     let (setting, _) = warm();
@@ -155,38 +135,37 @@ fn row_c2_cve_2023_44487_rapid_reset() {
     let came = setting.recorder.tally().requests - before;
     assert!(came <= 200, "{came} requests reached the origin");
     setting.stays_unharmed();
-    floods(&[], |number| vec![get(stream(number)), reset(stream(number), 8)], CALM);
+    corpus_flood("rapid reset");
 }
 
 #[test]
 fn row_c3_cve_2025_8671_made_you_reset_by_a_window_update_of_nothing() {
-    floods(&[], |number| vec![post(stream(number)), window_update(stream(number), 0)], &[11, 1]);
+    corpus_flood("made-you-reset by a WINDOW_UPDATE of nothing");
 }
 
 #[test]
 fn row_c3_cve_2025_8671_made_you_reset_by_a_window_beyond_all() {
-    floods(&[], |number| vec![post(stream(number)), window_update(stream(number), 0x7fff_ffff)], CALM);
+    corpus_flood("made-you-reset by a window beyond all");
 }
 
 #[test]
 fn row_c3_cve_2025_8671_made_you_reset_by_priority_on_itself() {
-    floods(&[], |number| vec![post(stream(number)), priority(stream(number), stream(number), 1)], &[11, 1]);
+    corpus_flood("made-you-reset by PRIORITY on itself");
 }
 
 #[test]
 fn row_c3_cve_2025_8671_made_you_reset_by_headers_behind_the_end() {
-    floods(&[], |number| vec![get(stream(number)), get(stream(number))], &[11, 5, 1]);
+    corpus_flood("made-you-reset by HEADERS behind the end");
 }
 
 #[test]
 fn row_c3_cve_2025_8671_made_you_reset_by_data_behind_the_end() {
-    floods(&[], |number| vec![get(stream(number)), data(stream(number), "0123456789", false)], &[11, 5, 1]);
+    corpus_flood("made-you-reset by DATA behind the end");
 }
 
 #[test]
 fn row_c3_made_you_reset_by_malformed_requests() {
-    let bad = request("GET", "/p", &[("connection", "close")]);
-    floods(&[], |number| vec![headers(stream(number), &bad, true)], CALM);
+    corpus_flood("made-you-reset by malformed requests");
 }
 
 #[test]
@@ -207,65 +186,62 @@ fn row_c3_requests_that_only_we_refuse() {
 
 #[test]
 fn row_c4_cve_2024_27316_continuation_without_end() {
-    let opening = frame(kind::HEADERS, flag::END_STREAM, 1, request("GET", "/p", &[]));
-    floods(&opening, |_| vec![frame(kind::CONTINUATION, 0, 1, field("x", "y"))], CALM);
+    corpus_flood("CONTINUATION without end");
 }
 
 #[test]
 fn row_c4_cve_2019_9518_empty_continuation_without_end() {
-    let opening = frame(kind::HEADERS, flag::END_STREAM, 1, request("GET", "/p", &[]));
-    floods(&opening, |_| vec![frame(kind::CONTINUATION, 0, 1, [])], CALM);
+    corpus_flood("empty CONTINUATION without end");
 }
 
 #[test]
 fn row_c7_cve_2019_9512_ping() {
-    floods(&[], |number| vec![ping(u64::from(number).to_be_bytes())], CALM);
+    corpus_flood("PING");
 }
 
 #[test]
 fn row_c7_cve_2019_9515_settings() {
-    floods(&[], |_| vec![settings(&[(3, 100)])], CALM);
+    corpus_flood("SETTINGS");
 }
 
 #[test]
 fn row_c7_cve_2019_9513_priority() {
-    floods(&[], |number| vec![priority(stream(number % 100), 0, 15)], CALM);
+    corpus_flood("PRIORITY");
 }
 
 #[test]
 fn row_c7_updates_of_priority() {
-    floods(&[], |_| vec![frame(0x10, 0, 0, [0, 0, 0, 1, b'u'])], CALM);
+    corpus_flood("PRIORITY_UPDATE");
 }
 
 #[test]
 fn row_c7_window_update_of_the_connection() {
-    floods(&[], |_| vec![window_update(0, 1)], CALM);
+    corpus_flood("WINDOW_UPDATE of the connection");
 }
 
 #[test]
 fn row_c7_unknown_frames() {
-    floods(&[], |_| vec![frame(0xbe, 0, 0, [0; 16])], CALM);
+    corpus_flood("unknown frames");
 }
 
 #[test]
 fn row_c7_goaway() {
-    floods(&[], |_| vec![frame(kind::GOAWAY, 0, 0, [0; 8])], CALM);
+    corpus_flood("GOAWAY");
 }
 
 #[test]
 fn row_c8_empty_data() {
-    floods(&post(1), |_| vec![data(1, "", false)], CALM);
+    corpus_flood("empty DATA");
 }
 
 #[test]
 fn row_c8_rustsec_2026_0258_data_of_one_byte() {
-    floods(&post(1), |_| vec![data(1, "x", false)], CALM);
+    corpus_flood("DATA of one byte");
 }
 
 #[test]
 fn row_c8_data_that_is_padding() {
-    let padding = [&[255][..], &[0; 255]].concat();
-    floods(&post(1), |_| vec![frame(kind::DATA, flag::PADDED, 1, &padding)], CALM);
+    corpus_flood("DATA that is padding");
 }
 
 /// Blocks that grow to many times their size, on as many streams as there may be, for a client that takes no answer.

@@ -307,8 +307,51 @@ impl FrameCase {
     /// # Panics
     /// Nobody accepts, or nobody speaks HTTP/2 there.
     pub fn try_at(&self, address: SocketAddr, tls: Option<&TlsClient>, bytewise: bool) -> Result<(), String> {
-        let mut client =
-            if self.opens { FrameClient::open(address, tls, &[]) } else { FrameClient::silent(address, tls) };
+        self.look(address, tls, bytewise, SILENCE)
+    }
+
+    /// What a proxy made of it that may be silent for so long: any way to refuse what is wrong is right.
+    ///
+    /// # Panics
+    /// Nobody accepts, or nobody speaks HTTP/2 there.
+    pub fn grade_at(&self, address: SocketAddr, silence: Duration) -> Grade {
+        let of = match self.must {
+            FrameMust::Alive | FrameMust::Answered(..) | FrameMust::Forwarded(..) => {
+                let right = self.look(address, None, false, silence).is_ok();
+                return if right { Grade::Right } else { Grade::Other };
+            }
+            FrameMust::StreamError(stream, _) | FrameMust::Refused(stream) => Some(stream),
+            FrameMust::Overrun(_) | FrameMust::ConnectionError(_) | FrameMust::Closed => None,
+        };
+        let mut client = self.client(address, None);
+        if let FrameMust::Overrun(stream) = self.must {
+            let right = overrun(&mut client, stream, &self.bytes).is_ok() || client.is_ended(stream);
+            return if right { Grade::Right } else { Grade::Served };
+        }
+        client.send(&self.bytes);
+        let refuses = |one: &frames::Http2Frame| {
+            let this_one = of.is_none_or(|stream| one.stream == stream);
+            let refused = one.kind == kind::RST_STREAM || one.status().is_some_and(|status| status >= 400);
+            one.kind == kind::GOAWAY || (this_one && refused)
+        };
+        let served = |one: &frames::Http2Frame| of == Some(one.stream) && one.is_last();
+        client.read_until(silence, |all| all.iter().any(|one| refuses(one) || served(one)));
+        let refused = client.is_closed() || client.frames().iter().any(refuses);
+        if refused { Grade::Right } else { Grade::Served }
+    }
+
+    fn client(&self, address: SocketAddr, tls: Option<&TlsClient>) -> FrameClient {
+        if self.opens { FrameClient::open(address, tls, &[]) } else { FrameClient::silent(address, tls) }
+    }
+
+    fn look(
+        &self,
+        address: SocketAddr,
+        tls: Option<&TlsClient>,
+        bytewise: bool,
+        silence: Duration,
+    ) -> Result<(), String> {
+        let mut client = self.client(address, tls);
         if let FrameMust::Overrun(stream) = self.must {
             return overrun(&mut client, stream, &self.bytes);
         }
@@ -320,17 +363,17 @@ impl FrameCase {
         let right = match &self.must {
             FrameMust::Alive => {
                 client.send(frames::ping(*b"behind!!"));
-                client.read_until(SILENCE, |all| {
+                client.read_until(silence, |all| {
                     all.iter().any(|one| one.kind == kind::PING && one.flags & 1 == 1 && one.payload == *b"behind!!")
                 })
             }
             FrameMust::Answered(stream, _) | FrameMust::Forwarded(stream, _) => {
                 let stream = *stream;
-                client.read_until(SILENCE, |all| all.iter().any(|one| one.stream == stream && one.is_last()))
+                client.read_until(silence, |all| all.iter().any(|one| one.stream == stream && one.is_last()))
             }
             FrameMust::StreamError(stream, codes) => {
                 let stream = *stream;
-                client.read_until(SILENCE, |all| {
+                client.read_until(silence, |all| {
                     all.iter()
                         .any(|one| one.kind == kind::GOAWAY || (one.kind == kind::RST_STREAM && one.stream == stream))
                 });
@@ -338,7 +381,7 @@ impl FrameCase {
             }
             FrameMust::Refused(stream) => {
                 let stream = *stream;
-                client.read_until(SILENCE, |all| {
+                client.read_until(silence, |all| {
                     all.iter().any(|one| {
                         one.kind == kind::GOAWAY
                             || (one.kind == kind::RST_STREAM && one.stream == stream)
@@ -349,10 +392,10 @@ impl FrameCase {
                 answered || client.reset_of(stream).is_some() || client.goaway().is_some()
             }
             FrameMust::ConnectionError(codes) => {
-                client.is_closed_within(SILENCE) && client.goaway().is_some_and(|code| codes.contains(&code))
+                client.is_closed_within(silence) && client.goaway().is_some_and(|code| codes.contains(&code))
             }
             FrameMust::Overrun(_) => false,
-            FrameMust::Closed => client.is_closed_within(SILENCE),
+            FrameMust::Closed => client.is_closed_within(silence),
         };
         let verdict = match &self.must {
             FrameMust::Answered(stream, status) if right => client.status_of(*stream) == Some(*status),

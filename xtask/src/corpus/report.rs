@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use meshwright_testkit::corpus::ROWS;
+use meshwright_testkit::corpus::{HTTP2_ROWS, ROWS};
 
 use super::{Fate, Record};
 
@@ -47,7 +47,7 @@ pub(super) fn table(records: &[Record]) -> String {
     }
     let _ = write!(text, "\n|---|---|{}\n", "---|".repeat(records.len()));
     let Some(first) = records.first() else { return text };
-    for (row, title) in ROWS {
+    for (row, title) in ROWS.into_iter().chain(HTTP2_ROWS) {
         let _ = write!(text, "| {row} {title} | {} |", count(first, Some(row), None));
         for record in records {
             let _ = write!(text, " {} |", cell(record, Some(row)));

@@ -7,6 +7,7 @@
 mod answers;
 mod chunks;
 mod fields;
+mod floods;
 mod framing;
 mod http2;
 mod http2_messages;
@@ -14,6 +15,7 @@ mod lines;
 mod sequences;
 
 pub use answers::{AnswerCase, AnswerMust, Ending, answers};
+pub use floods::{Flood, Flooded, floods, pour};
 pub use http2::{FrameCase, FrameMust, http2};
 
 /// The rows that are data, and what each is about.
@@ -58,6 +60,31 @@ pub const ROWS: [(&str, &str); 40] = [
     ("B9", "paths"),
     ("B11", "long lists"),
     ("B12", "what would spoil a log"),
+];
+
+/// The rows of HTTP/2 that are data, and what each is about.
+pub const HTTP2_ROWS: [(&str, &str); 21] = [
+    ("C1", "rules of RFC 9113 and RFC 7541"),
+    ("C2", "rapid reset"),
+    ("C3", "made-you-reset"),
+    ("C4", "header blocks without end"),
+    ("C5", "header compression"),
+    ("C7", "floods of small frames"),
+    ("C8", "windows, and DATA with next to nothing in it"),
+    ("C9", "settings"),
+    ("C10", "streams"),
+    ("C11", "frames behind the end"),
+    ("C12", "trailers"),
+    ("C13", "lengths that do not fit"),
+    ("C14", "fields of a connection"),
+    ("C15", "pseudo-fields"),
+    ("C16", "beginnings and ends"),
+    ("D1", "line ends in what becomes a line"),
+    ("D2", "two authorities"),
+    ("D3", "framing that HTTP/2 has not"),
+    ("D4", "names and values"),
+    ("D5", "ends before the announced length"),
+    ("D6", "extended CONNECT"),
 ];
 
 /// A request inside another message. Whoever lets it out has been split.
