@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use meshwright_testkit::corpus::{AnswerMust, answers};
 use meshwright_testkit::frames::{self, FrameClient, PREFACE, headers, kind, request, settings};
-use meshwright_testkit::{PATIENCE, RawClient, raise_descriptor_limit};
+use meshwright_testkit::{Launch, Origin, PATIENCE, RawClient, binary, raise_descriptor_limit};
 
 use corpus::{Setting, no_failures};
 
@@ -42,6 +42,48 @@ fn crowd(first: &[u8], open: impl Fn(SocketAddr) -> RawClient) -> u64 {
 fn row_b10_two_thousand_clients_that_drip_their_heads_keep_nobody_waiting() {
     let cost = crowd(b"GET /slow HTTP/1.1\r\nHost: x\r\nX-Slow: ", RawClient::connect);
     assert!(cost <= 8 * 1024, "{cost} bytes each");
+}
+
+#[test]
+fn row_b10_two_thousand_clients_that_drip_their_bodies_keep_nobody_waiting() {
+    let cost = crowd(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", RawClient::connect);
+    // Each has a connection to the service too.
+    assert!(cost <= 16 * 1024, "{cost} bytes each");
+}
+
+#[test]
+fn row_b10_two_thousand_clients_that_hardly_read_keep_nobody_waiting() {
+    const LARGE: usize = 256 * 1024;
+    raise_descriptor_limit();
+    let origin = Origin::answers_by(|request| match request.target.as_str() {
+        "/large" => (200, "x".repeat(LARGE)),
+        _ => (200, "small".to_owned()),
+    });
+    let process = Launch::proxy(binary!(), &[origin.address()]).args(&["--workers", "1", "--log", "error"]).start();
+    let mut neighbour = process.connect();
+    assert_eq!(neighbour.get("x", "/small").text(), "small");
+    let rss = process.rss_bytes();
+    let mut clients: Vec<RawClient> = (0..SLOW)
+        .map(|_| {
+            let mut client = process.connect();
+            client.take_little();
+            client.send("GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
+            client
+        })
+        .collect();
+    for _ in 0..2 {
+        clients.iter_mut().for_each(|client| drop(client.read_exactly(1)));
+        for _ in 0..50 {
+            assert_eq!(neighbour.get("x", "/small").text(), "small");
+        }
+        assert_eq!(process.get("x", "/small").text(), "small");
+    }
+    let cost = process.rss_bytes().saturating_sub(rss) / SLOW as u64;
+    println!("{cost} bytes for each of {SLOW} that take a few bytes of {LARGE}");
+    // What was read from the service at once and waits for its client, at most.
+    assert!(cost <= (8 + 64 + 8) * 1024, "{cost} bytes each");
+    drop(clients);
+    assert_eq!(process.get("x", "/small").text(), "small");
 }
 
 #[test]

@@ -149,6 +149,11 @@ impl RawClient {
         self.stream.finish_sending();
     }
 
+    /// Has the system keep as little as it can of what comes and is not read.
+    pub fn take_little(&self) {
+        let _ = socket2::SockRef::from(self.stream()).set_recv_buffer_size(1);
+    }
+
     /// Ends the connection with a reset.
     pub fn reset(self) {
         crate::reset_at_end(self.stream());
