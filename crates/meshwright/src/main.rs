@@ -1,7 +1,7 @@
 //! The `meshwright` binary: one process that is a gateway, a sidecar or a load balancer, configured by Istio YAML.
 //!
 //! This file only hands the parsed command line to the command. Read next: `args` (flags), `run` (serving),
-//! `validate` (checking), `services` and `register` (the registry), `echo` and `demo` (playing), `simulate` (calculating).
+//! `validate` (checking), `services`, `register` and `import` (the registry), `echo` and `demo` (playing), `simulate` (calculating).
 
 mod args;
 mod client;
@@ -9,6 +9,7 @@ mod demo;
 #[cfg(test)]
 mod documents;
 mod echo;
+mod import;
 mod logging;
 mod page;
 mod register;
@@ -62,6 +63,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::LogLevel(args) => return remote::log_level(&args),
         Command::Services(args) => return services::services(&args),
         Command::Register(args) => return register::run(args),
+        Command::Import(args) => return import::run(&args),
         Command::Deregister(args) => return services::deregister(&args),
         Command::Drain(args) => return services::drain(&args),
         Command::Resolve(args) => return services::resolve(&args),

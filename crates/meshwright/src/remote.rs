@@ -231,6 +231,21 @@ pub fn encoded(text: &str) -> String {
     encoded
 }
 
+/// The text that was percent-encoded; what is not valid stays.
+pub fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let hex = rest.get(1..3).filter(|_| next == '%').and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match hex {
+            Some(byte) => bytes.push(byte),
+            None => bytes.extend_from_slice(&rest.as_bytes()[..next.len_utf8()]),
+        }
+        rest = &rest[if hex.is_some() { 3 } else { next.len_utf8() }..];
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +273,7 @@ mod tests {
     #[test]
     fn names_and_addresses_are_encoded_for_a_path() {
         assert_eq!(encoded("a/b?c d"), "a%2Fb%3Fc%20d");
+        assert_eq!(decoded("a%2Fb%zz%4ä%"), "a/b%zz%4ä%");
         assert_eq!(encoded("[::1]:80"), "%5B::1%5D:80");
     }
 }

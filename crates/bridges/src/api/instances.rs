@@ -366,6 +366,8 @@ enum Operation {
         service: String,
         #[serde(default)]
         namespace: String,
+        #[serde(default)]
+        expected: Option<u64>,
         instance: Box<Object<Registration>>,
     },
     Renew {
@@ -379,6 +381,8 @@ enum Operation {
         #[serde(default)]
         namespace: String,
         id: String,
+        #[serde(default)]
+        expected: Option<u64>,
     },
 }
 
@@ -430,23 +434,31 @@ enum Step {
 }
 
 fn proposal(operation: Operation, catalog: &Catalog, access: &Access, peer: SocketAddr) -> Result<Step, Problem> {
-    let propose = |key, action| Step::Propose(Box::new(Proposal { key, expected: Expected::Any, action }));
+    // The revision of the last change; there is none at 0.
+    let propose = |key, expected: Option<u64>, action| {
+        let expected = match expected {
+            None => Expected::Any,
+            Some(0) => Expected::Absent,
+            Some(modified) => Expected::Modified(modified),
+        };
+        Step::Propose(Box::new(Proposal { key, expected, action }))
+    };
     match operation {
-        Operation::Register { service, namespace, instance } => {
+        Operation::Register { service, namespace, expected, instance } => {
             let service = ServiceKey::new(&namespace, &service)?;
             access.write(&service)?;
             let (key, instance) = read(&service, None, &instance.0, peer)?;
-            Ok(propose(key, Action::Register(Box::new(instance))))
+            Ok(propose(key, expected, Action::Register(Box::new(instance))))
         }
         Operation::Renew { service, namespace, id } => {
             let key = instance_key(&Place { namespace }, &service, &id)?;
             access.write(&key.service)?;
             renewed(catalog, &key).map(Step::Done)
         }
-        Operation::Deregister { service, namespace, id } => {
+        Operation::Deregister { service, namespace, id, expected } => {
             let key = instance_key(&Place { namespace }, &service, &id)?;
             access.write(&key.service)?;
-            Ok(propose(key, Action::Remove(Reason::Deregistered)))
+            Ok(propose(key, expected, Action::Remove(Reason::Deregistered)))
         }
     }
 }

@@ -4,6 +4,7 @@
 //! (addresses, durations, sizes) is in `value`; the flags of `run` and `proxy` are in `run`.
 //! Read next: `main.rs`, which hands the structures to the commands.
 
+mod import;
 mod limits;
 mod play;
 mod registry;
@@ -20,6 +21,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+pub use import::{ImportArgs, SourceKind, SourceUrl};
 pub use limits::LimitArgs;
 pub use play::{DemoArgs, EchoArgs};
 pub use registry::{DataPlace, RegistryArgs, StoreUrl};
@@ -113,6 +115,9 @@ pub enum Command {
     /// Register an instance of a service, and run its program if there is one
     #[command(after_help = services::REGISTER_EXAMPLES)]
     Register(RegisterArgs),
+    /// Mirror the registrations of an Eureka or Consul into the registry of a running process
+    #[command(after_help = import::IMPORT_EXAMPLES)]
+    Import(ImportArgs),
     /// Take an instance out of the registry
     #[command(after_help = "Examples:\n  meshwright deregister user-service/127.0.0.1:9001")]
     Deregister(DeregisterArgs),
