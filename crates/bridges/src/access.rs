@@ -1,12 +1,14 @@
 //! Who may use the registry: whoever reaches it on the loopback interface, or whoever shows a token.
 //!
 //! Unmodified clients of other registries send tokens in their own ways, and all of them count: `Authorization: Bearer`,
-//! `X-Consul-Token`, `?token=`, and the password of Basic authentication (`http://any:TOKEN@host/eureka`).
+//! `X-Consul-Token`, `?token=`, and the password of Basic authentication (`http://any:TOKEN@host/eureka`). The file of tokens
+//! is read again when it changes; one that is wrong then changes nothing.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -23,6 +25,8 @@ use crate::api::problem::Problem;
 
 /// Shorter tokens can be guessed.
 const SHORTEST_TOKEN: usize = 16;
+/// Time between two looks at the file of tokens.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What somebody may do. Without limits it is everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,10 +90,21 @@ pub enum TokensError {
     },
 }
 
-/// Tokens and what each may do. Without any, the registry is open to the loopback interface and to nobody else.
-#[derive(Clone, Debug, Default)]
+/// A token and what it allows.
+type Grant = (String, Access);
+
+/// Tokens and what each may do. Without any, the registry is open to the loopback interface and to nobody else. Clones are
+/// the same tokens, also after they were read again.
+#[derive(Clone, Default)]
 pub struct Tokens {
-    tokens: Arc<[(String, Access)]>,
+    path: Option<PathBuf>,
+    tokens: Arc<RwLock<Arc<[Grant]>>>,
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokens").field("path", &self.path).field("count", &self.grants().len()).finish()
+    }
 }
 
 impl Tokens {
@@ -100,6 +115,40 @@ impl Tokens {
     ///
     /// It cannot be read, has no token, or a line is wrong; the message says which. No token is in a message.
     pub fn read(path: &Path) -> Result<Self, TokensError> {
+        let tokens = Arc::new(RwLock::new(Self::grants_of(path)?));
+        Ok(Self { path: Some(path.to_owned()), tokens })
+    }
+
+    fn grants(&self) -> Arc<[Grant]> {
+        Arc::clone(&self.tokens.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the file again whenever it changes, for ever. What is wrong with it is logged, and the tokens stay. It is read
+    /// rather than watched: secrets are often exchanged by a link that is moved, on file systems that tell nobody.
+    pub async fn follow(self) {
+        let Some(path) = self.path.clone() else { return };
+        let mut wrong = None;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let file = path.clone();
+            let Ok(read) = tokio::task::spawn_blocking(move || Self::grants_of(&file)).await else { return };
+            let error = match read {
+                Ok(grants) if grants == self.grants() => None,
+                Ok(grants) => {
+                    tracing::info!(path = %path.display(), tokens = grants.len(), "the registry's tokens were read again");
+                    *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = grants;
+                    None
+                }
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(error) = error.as_ref().filter(|error| wrong.as_ref() != Some(*error)) {
+                tracing::warn!(error, "the registry's tokens stay as they were");
+            }
+            wrong = error;
+        }
+    }
+
+    fn grants_of(path: &Path) -> Result<Arc<[Grant]>, TokensError> {
         let text =
             fs::read_to_string(path).map_err(|source| TokensError::Unreadable { path: path.to_owned(), source })?;
         let wrong = |line: usize, reason: &str| TokensError::Line {
@@ -127,20 +176,21 @@ impl Tokens {
         }
         match tokens.is_empty() {
             true => Err(wrong(0, "there is no token in it")),
-            false => Ok(Self { tokens: tokens.into() }),
+            false => Ok(tokens.into()),
         }
     }
 
     /// What the sender of a request may do.
     fn access(&self, headers: &HeaderMap, uri: &Uri, ends: Option<&Ends>) -> Result<Access, Refused> {
-        if self.tokens.is_empty() {
+        let grants = self.grants();
+        if grants.is_empty() {
             let loopback = ends.is_some_and(|ends| ends.local.ip().to_canonical().is_loopback());
             return if loopback { Ok(Access::ALL) } else { Err(Refused::Closed) };
         }
         let shown = shown(headers, uri).ok_or(Refused::NoToken)?;
         // Every token is compared to its end, so that the time tells nothing about any.
         let mut found = None;
-        for (token, access) in self.tokens.iter() {
+        for (token, access) in grants.iter() {
             if same(token.as_bytes(), shown.as_bytes()) {
                 found = Some(access);
             }
@@ -185,15 +235,14 @@ fn same(left: &[u8], right: &[u8]) -> bool {
     difference == 0
 }
 
-/// A layer that lets in who may, with its [`Access`] as an extension, and refuses the rest. Who shows a token is no browser
-/// that was lured here; all others pass the guard of the site.
+/// A layer that lets in who may, with its [`Access`] as an extension, and refuses the rest. Where tokens are asked for, any
+/// `Host` will do: a page that was lured here by its name has none to show. A browser that keeps the password of Basic
+/// authentication would show it for any page, though, so that pages of other sites may change nothing in either case.
 pub(crate) async fn check(tokens: Tokens, mut request: Request, next: Next) -> Response {
     let ends = request.extensions().get::<Ends>().copied();
     let access = tokens.access(request.headers(), request.uri(), ends.as_ref());
-    let guarded = match (&ends, tokens.tokens.is_empty()) {
-        (Some(ends), true) => meshwright_site::refusal(&request, ends.local.ip()),
-        _ => None,
-    };
+    let open = tokens.grants().is_empty();
+    let guarded = ends.and_then(|ends| meshwright_site::refusal(&request, open.then_some(ends.local.ip())));
     let mut response = match (guarded, access) {
         (Some((status, reason)), _) => Problem::new(status, reason.trim_end()).into_response(),
         (None, Ok(access)) => {
@@ -245,7 +294,9 @@ mod tests {
         let tokens =
             file("# ours\n0123456789abcdef\n\n0123456789abcdeg namespace=shop service=Cart read-only\n").unwrap();
         let key = |namespace, name| ServiceKey::new(namespace, name).unwrap();
-        let (all, cart) = (&tokens.tokens[0].1, &tokens.tokens[1].1);
+        let grants = tokens.grants();
+        let (all, cart) = (&grants[0].1, &grants[1].1);
+        assert!(!format!("{tokens:?}").contains("0123"), "no token is written anywhere");
         assert!(all.write(&key("", "users")).is_ok());
         assert!(cart.may_read(&key("shop", "cart")) && cart.write(&key("shop", "cart")).is_err());
         assert!(!cart.may_read(&key("shop", "users")) && !cart.may_read(&key("", "cart")));

@@ -29,7 +29,7 @@ pub struct Ends {
 
 /// A layer that refuses what must not pass and marks every answer as not to be stored or guessed at.
 pub async fn check(Extension(ends): Extension<Ends>, request: Request, next: Next) -> Response {
-    let mut response = match refusal(&request, ends.local.ip()) {
+    let mut response = match refusal(&request, Some(ends.local.ip())) {
         Some(refused) => refused.into_response(),
         None => next.run(request).await,
     };
@@ -39,14 +39,17 @@ pub async fn check(Extension(ends): Extension<Ends>, request: Request, next: Nex
     response
 }
 
-/// Why a request that came in on the address `local` must not pass.
-pub fn refusal(request: &Request, local: IpAddr) -> Option<(StatusCode, &'static str)> {
+/// Why a request that came in on the address `local` must not pass. Without `local` any `Host` will do: where the sender
+/// has to show who it is, a page under a stranger's name gains nothing.
+pub fn refusal(request: &Request, local: Option<IpAddr>) -> Option<(StatusCode, &'static str)> {
     let host = match authority(request) {
         Ok(host) => host,
         Err(reason) => return Some((StatusCode::BAD_REQUEST, reason)),
     };
     // Without a host it is HTTP/1.0: no browser speaks that.
-    if host.is_some_and(|host| !is_ours(host, local)) {
+    if let (Some(host), Some(local)) = (host, local)
+        && !is_ours(host, local)
+    {
         return Some((
             StatusCode::FORBIDDEN,
             "the admin API answers to its IP address or to localhost, not to this Host (DNS rebinding)\n",

@@ -66,6 +66,13 @@ impl RegistrySettings {
             faces.dns = Some(server.local_address()?);
             tokio::spawn(server.run(told(stopped.clone())));
         }
+        let stop = told(stopped.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = self.tokens.follow() => {}
+                () = stop => {}
+            }
+        });
         tokio::spawn(self.catalog.run(told(stopped.clone())));
         Ok(faces)
     }
