@@ -314,9 +314,10 @@ impl Control {
         });
     }
 
-    /// Brings timers and names in line with the snapshot that runs.
+    /// Brings timers and names in line with the snapshot that runs, and says what a person should know of it.
     fn follow(&mut self, now: Instant) {
         let snapshot = self.handle.snapshot();
+        self.registered.report_shared(&snapshot.mesh);
         let mut names = names_of(&snapshot.mesh);
         names.extend(self.registered.addresses().cloned());
         self.names.set_names(&names, now);

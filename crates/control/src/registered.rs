@@ -11,7 +11,7 @@ use meshwright_config as config;
 use meshwright_model::{Endpoint, EndpointAddress, EndpointPorts, Mesh, Service, ServiceSource};
 use meshwright_registry::{Instance, Registry, Scope, ServiceKey};
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// The registry as the mesh sees it; empty without one.
 pub(crate) struct Registered {
@@ -22,8 +22,8 @@ pub(crate) struct Registered {
     services: BTreeMap<ServiceKey, Found>,
     /// Names of services by their host in the mesh; usually one for each.
     hosts: BTreeMap<String, BTreeSet<ServiceKey>>,
-    /// Hosts whose instances are not used because of `--service`; each is said once.
-    replaced: HashSet<String>,
+    /// Hosts that another source names, too, of which was said what that means.
+    shared: HashSet<String>,
 }
 
 /// One service of the registry.
@@ -43,7 +43,7 @@ impl Registered {
             at: 0,
             services: BTreeMap::new(),
             hosts: BTreeMap::new(),
-            replaced: HashSet::new(),
+            shared: HashSet::new(),
         };
         registered.read_everything();
         registered
@@ -162,11 +162,19 @@ impl Registered {
         named.map(|found| found.host.clone()).collect()
     }
 
-    /// Says once of each service that its instances are not used because of `--service`.
-    pub(crate) fn report_replaced(&mut self, mesh: &Mesh) {
-        for service in mesh.services.iter().filter(|service| service.source == ServiceSource::Flag) {
-            if self.hosts.contains_key(&service.host) && self.replaced.insert(service.host.clone()) {
-                warn!(service = service.host, "registered instances get no requests: --service has this name and wins");
+    /// Says once of each service that another source names, too, who wins.
+    pub(crate) fn report_shared(&mut self, mesh: &Mesh) {
+        let named = |service: &&Service| service.source != ServiceSource::Registry && self.contains(&service.host);
+        for service in mesh.services.iter().filter(named).collect::<Vec<_>>() {
+            if !self.shared.insert(service.host.clone()) {
+                continue;
+            }
+            let (host, source) = (&service.host, service.source);
+            match source {
+                ServiceSource::Flag => {
+                    warn!(service = host, "registered instances get no requests: --service has this name and wins");
+                }
+                _ => info!(service = host, "registered instances join those of the {source} that has this name"),
             }
         }
     }

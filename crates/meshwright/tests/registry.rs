@@ -156,7 +156,31 @@ fn a_flag_wins_over_the_registry_and_says_so_and_a_document_is_joined() {
         answers.iter().any(|text| text == "entry") && answers.iter().any(|text| text == "registry")
     });
     assert!((0..20).all(|_| process.get("example.com", "/").text() == "flag"));
+    eventually("both are said", || {
+        let said = process.stderr();
+        said.contains("--service has this name and wins")
+            && said.contains("join those of the ServiceEntry that has this name")
+    });
+    let dump = process.admin_get("/config_dump").text();
+    assert!(
+        dump.contains("\"source\": \"--service\"") || dump.contains("\"source\":\"--service\""),
+        "and can be looked up"
+    );
+}
+
+#[test]
+fn that_a_flag_wins_is_said_of_instances_from_before_the_start_too() {
+    let data = tempfile::tempdir().unwrap();
+    let directory = ["--data", data.path().to_str().unwrap()];
+    let config = Config::new(&[&gateway_to("users")]);
+    let (flagged, registered) = (hello("flag"), hello("registry"));
+    let process = Launch::run(binary!()).file(config.path()).args(&directory).start();
+    assert_eq!(post(&process, "/register", &small("users", registered.address())).status, 200);
+    drop(process);
+    let run = Launch::run(binary!()).file(config.path()).args(&directory);
+    let process = run.service_at("users", flagged.address()).start();
     eventually("it is said", || process.stderr().contains("--service has this name and wins"));
+    assert_eq!(process.get("example.com", "/").text(), "flag");
 }
 
 #[test]

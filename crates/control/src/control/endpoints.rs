@@ -63,7 +63,6 @@ impl Control {
         let current = self.handle.snapshot();
         let known: HashSet<&str> = current.mesh.services.iter().map(|service| service.host.as_str()).collect();
         let is_new = changed.iter().any(|host| self.registered.contains(host) && !known.contains(host.as_str()));
-        self.registered.report_replaced(&current.mesh);
         match is_new {
             true => self.publish_services(&current),
             false => self.publish_endpoints(&changed),
