@@ -38,6 +38,9 @@ const PYTHON_PACKAGES: [&str; 7] = [
     "schemathesis==4.32.5",
 ];
 
+/// A client with the module name of another one: it has an environment of its own, `python-consul2`.
+const OTHER_PYTHON_PACKAGES: [&str; 1] = ["python-consul2==0.1.5"];
+
 /// Packages of Node.js that capability tests use as clients, in `node` of the build directory.
 const NODE_PACKAGES: [&str; 2] = ["eureka-js-client@4.5.0", "consul@2.0.1"];
 
@@ -95,6 +98,7 @@ pub(crate) fn run(arguments: &TestArguments) -> Result<ExitCode> {
 pub(crate) fn install_tools() -> Result<ExitCode> {
     install::ensure_programs(&PROGRAMS)?;
     install::ensure_python(&tree::target_directory()?.join("python"), &PYTHON_PACKAGES)?;
+    install::ensure_python(&tree::target_directory()?.join("python-consul2"), &OTHER_PYTHON_PACKAGES)?;
     install::ensure_node(&tree::target_directory()?.join("node"), &NODE_PACKAGES)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use meshwright_testkit::{Config, Launch, Meshwright, Origin, RawClient, binary, eventually, gateway_to};
 use serde_json::{Value, json};
-use support::{node_command, python_command};
+use support::{node_command, python_command, python_command_of};
 
 /// A client that runs beside the test; killed with it.
 struct Beside {
@@ -160,6 +160,18 @@ const consul = new Consul({host, port: +port});
   setTimeout(() => consul.agent.service.deregister('web1'), 1000);
 })().catch(error => console.log('failed', error.message));
 "#;
+
+/// The older client of the same name; its answers are read by other code.
+#[test]
+fn python_consul2_registers_watches_and_finds_as_the_maintained_client_does() {
+    let (_config, process) = gateway("api");
+    let api = Origin::named("api");
+    let arguments = [process.consul().to_string(), api.address().port().to_string()];
+    let arguments = arguments.each_ref().map(String::as_str);
+    let mut python = Beside::start(python_command_of("python-consul2", CONSUL_PYTHON, &arguments));
+    assert_eq!(python.line(), "registered");
+    eventually("the gateway follows", || process.get("example.com", "/").text() == "api");
+}
 
 #[test]
 fn consul_clients_in_python_and_node_register_watch_and_find_each_other_and_the_gateway_follows() {

@@ -147,7 +147,12 @@ pub fn content_length(head: &str) -> usize {
 
 /// The command that runs a Python script with the installed packages at hand.
 pub fn python_command(script: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(installed("python/bin/python3"));
+    python_command_of("python", script, arguments)
+}
+
+/// The same with the packages of another environment: clients that have the same module name cannot share one.
+pub fn python_command_of(environment: &str, script: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(installed(&format!("{environment}/bin/python3")));
     command.arg("-c").arg(script).args(arguments).stdin(Stdio::null());
     command
 }
