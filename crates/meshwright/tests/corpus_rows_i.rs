@@ -1,5 +1,5 @@
-//! Rows I11 and I13 to I15 of the corpus: a process short of descriptors and of processor time, a network that loses its temper, and
-//! services that are sick.
+//! Rows I11 to I15 of the corpus: a process short of descriptors, of memory and of processor time, a network that loses its
+//! temper, and services that are sick.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use meshwright_testkit::{
     Config, Launch, Meshwright, Origin, Pattern, RawClient, Signal, binary, destination_rule, eventually,
-    gateway_routes, gateway_to, pass, raise_descriptor_limit, reset_at_end,
+    gateway_routes, gateway_to, holds_within, pass, raise_descriptor_limit, reset_at_end,
 };
 
 fn with_descriptors(most: u32, origin: &Origin, arguments: &[&str]) -> Meshwright {
@@ -57,6 +57,39 @@ fn row_i11_cve_2024_47609_two_thousand_connections_for_a_process_with_few_descri
         eventually("it serves new ones again", || is_served(&process));
         assert_eq!(process.admin_get("/healthz").status, 200);
     }
+}
+
+#[test]
+fn row_i12_a_process_short_of_memory_sheds_instead_of_growing_and_recovers() {
+    raise_descriptor_limit();
+    let origin = Origin::named("ok");
+    let config = Config::new(&[&gateway_to("svc")]);
+    let mut process = Launch::run(binary!())
+        .file(config.path())
+        .service_at("svc", origin.address())
+        .args(&["--no-watch", "--workers", "1", "--max-memory", "64MiB", "--header-timeout", "60s"])
+        .start();
+    // Heads that do not end, almost as long as they may be.
+    let head = format!("GET / HTTP/1.1\r\nHost: x\r\n{}", format!("X: {}\r\n", "y".repeat(7000)).repeat(4));
+    let crowd = |count: usize| -> Vec<RawClient> {
+        let connected = (0..count).filter_map(|_| RawClient::try_connect(process.gateway()).ok());
+        connected.filter_map(|mut client| client.try_send(&head).is_ok().then_some(client)).collect()
+    };
+    let first = crowd(2500);
+    eventually("it sheds", || {
+        drop(RawClient::try_connect(process.gateway()));
+        process.metrics().sum("meshwright_refusals_total", &[("reason", "memory_limit")]) > 0.0
+    });
+    let rss = process.rss_bytes();
+    let second = crowd(1000);
+    let grown = process.rss_bytes().saturating_sub(rss);
+    assert!(grown < 8 << 20, "{grown} bytes more although it sheds");
+    assert_eq!(process.admin_get("/healthz").status, 200);
+    drop((first, second));
+    let recovered = holds_within(Duration::from_secs(120), || is_served(&process));
+    println!("{rss} bytes when it shed, {} behind it", process.rss_bytes());
+    assert!(recovered, "it sheds for ever");
+    assert!(process.is_running());
 }
 
 #[test]
