@@ -108,11 +108,15 @@ impl Balanced {
                 hosts.acquire(index);
                 return Ok(Lease { instances, hosts, index, breaker, permit: Some(permit) });
             }
-            // Those that were tried are picked again when nothing else is left, and so may each be refused once.
+            // Picked again although it was refused: there is nobody else.
             if std::mem::replace(&mut open[index], true) {
                 return Err(NoInstance::Open);
             }
             tried.push(u32::try_from(index).unwrap_or(u32::MAX));
+            if tried.len() >= open.len() {
+                // Nobody is left but those to avoid, and one of them is better than none.
+                tried = (0u32..).zip(&open).filter(|(_, open)| **open).map(|(place, _)| place).collect();
+            }
         }
     }
 }
