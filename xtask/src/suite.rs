@@ -44,6 +44,11 @@ const OTHER_PYTHON_PACKAGES: [&str; 1] = ["python-consul2==0.1.5"];
 /// Packages of Node.js that capability tests use as clients, in `node` of the build directory.
 const NODE_PACKAGES: [&str; 2] = ["eureka-js-client@4.5.0", "consul@2.0.1"];
 
+/// Autobahn's WebSocket test suite, which runs under Python 2.7 alone, in `autobahn` of the build directory.
+const AUTOBAHN: [&str; 1] = ["autobahntestsuite==25.10.1"];
+
+const NO_PYTHON2: &str = "there is no Python 2.7 with pip here, neither in the path nor of pyenv";
+
 /// Property-test cases per property in the longer tier.
 const LONG_CASES: &str = "8192";
 
@@ -51,6 +56,14 @@ const LONG_CASES: &str = "8192";
 #[derive(Debug, clap::Args)]
 pub(crate) struct TestArguments {
     /// The longer tier: many more property-test cases, the tests marked `#[ignore]`, and advisories
+    #[arg(long)]
+    long: bool,
+}
+
+/// Arguments of `cargo xtask tools`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ToolsArguments {
+    /// Also Autobahn's suite, which the longer tier runs where there is a Python 2.7
     #[arg(long)]
     long: bool,
 }
@@ -83,6 +96,7 @@ pub(crate) fn run(arguments: &TestArguments) -> Result<ExitCode> {
     ];
     if arguments.long {
         steps.push(step("tests, longer tier", long_tests));
+        steps.push(autobahn());
         steps.push(step("every interleaving (loom)", loom_tests));
         steps.push(step("cargo-deny, installed", install_cargo_deny));
         steps.push(advisories());
@@ -91,16 +105,23 @@ pub(crate) fn run(arguments: &TestArguments) -> Result<ExitCode> {
     Ok(summary(&steps, began.elapsed()))
 }
 
-/// Installs what the tests need.
+/// Installs what the tests need, and what the longer tier needs when asked to.
 ///
 /// # Errors
 /// When something is missing and cannot be installed.
-pub(crate) fn install_tools() -> Result<ExitCode> {
+pub(crate) fn tools(arguments: &ToolsArguments) -> Result<ExitCode> {
+    install_tools()?;
+    if arguments.long && !install_autobahn()? {
+        eprintln!("Autobahn's suite is not installed: {NO_PYTHON2}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn install_tools() -> Result<()> {
     install::ensure_programs(&PROGRAMS)?;
     install::ensure_python(&tree::target_directory()?.join("python"), &PYTHON_PACKAGES)?;
     install::ensure_python(&tree::target_directory()?.join("python-consul2"), &OTHER_PYTHON_PACKAGES)?;
-    install::ensure_node(&tree::target_directory()?.join("node"), &NODE_PACKAGES)?;
-    Ok(ExitCode::SUCCESS)
+    install::ensure_node(&tree::target_directory()?.join("node"), &NODE_PACKAGES)
 }
 
 fn step(name: &'static str, work: impl FnOnce() -> Result<()>) -> Step {
@@ -131,9 +152,28 @@ fn execute(command: &mut Command, name: &str) -> Result<()> {
 fn long_tests() -> Result<()> {
     let mut command = tree::cargo();
     command
-        .args(["test", "--workspace", "--no-fail-fast", "--", "--include-ignored"])
+        .args(["test", "--workspace", "--no-fail-fast", "--", "--include-ignored", "--skip", "autobahns_cases"])
         .env("PROPTEST_CASES", LONG_CASES);
     execute(&mut command, "cargo test --workspace -- --include-ignored")
+}
+
+/// Installs Autobahn's suite; false where there is no Python 2.7 to run it.
+fn install_autobahn() -> Result<bool> {
+    let Some(python) = install::find_python2() else { return Ok(false) };
+    install::ensure_python2(&python, &tree::target_directory()?.join("autobahn"), &AUTOBAHN)?;
+    Ok(true)
+}
+
+/// Its own step, because most systems have no Python 2.7 any more: the summary says so there.
+fn autobahn() -> Step {
+    const NAME: &str = "WebSocket (Autobahn's suite)";
+    match install_autobahn() {
+        Ok(false) => skipped(NAME, NO_PYTHON2),
+        installed => step(NAME, || {
+            installed?;
+            cargo(&["test", "-p", "meshwright", "--test", "autobahn", "--", "--ignored"])
+        }),
+    }
 }
 
 /// The words that threads share without a lock, under every interleaving. Built apart: everything is compiled anew for it.
