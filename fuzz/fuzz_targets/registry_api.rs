@@ -1,4 +1,5 @@
-//! `cargo +nightly fuzz run registry_api fuzz/corpus/registry_api fuzz/seeds/registry_api`
+//! `cargo +nightly fuzz run registry_api fuzz/corpus/registry_api fuzz/seeds/registry_api -- -detect_leaks=0`;
+//! every input has a registry with a thread, which may still be ending when leaks are looked for.
 #![no_main]
 
 #[path = "../src/registry.rs"]

@@ -1,4 +1,5 @@
-//! `cargo +nightly fuzz run registry_consul fuzz/corpus/registry_consul fuzz/seeds/registry_consul`
+//! `cargo +nightly fuzz run registry_consul fuzz/corpus/registry_consul fuzz/seeds/registry_consul -- -detect_leaks=0`;
+//! every input has a registry with a thread, which may still be ending when leaks are looked for.
 #![no_main]
 
 #[path = "../src/registry.rs"]

@@ -1,4 +1,5 @@
-//! `cargo +nightly fuzz run registry_eureka fuzz/corpus/registry_eureka fuzz/seeds/registry_eureka`
+//! `cargo +nightly fuzz run registry_eureka fuzz/corpus/registry_eureka fuzz/seeds/registry_eureka -- -detect_leaks=0`;
+//! every input has a registry with a thread, which may still be ending when leaks are looked for.
 #![no_main]
 
 #[path = "../src/registry.rs"]
