@@ -76,23 +76,10 @@ impl Handle {
         action: EndpointAction,
         actor: &str,
     ) -> Result<Vec<String>, ActionError> {
-        let mut operators = self.lock_operators();
-        let snapshot = self.snapshot();
-        let name = service.to_ascii_lowercase();
-        let id = snapshot.directory.find(host::without_port(&name), &self.shared.namespace);
-        let result = match id {
-            Some(id) => operators.act(&snapshot, &snapshot.mesh.services[id.0].host, address, action),
-            None => Err(ActionError::UnknownService { service: service.to_owned() }),
-        };
-        let outcome = result.as_ref().map_or_else(ToString::to_string, |_| "done".to_owned());
-        operators.record(AuditEntry {
-            time: SystemTime::now(),
-            actor: actor.to_owned(),
-            action: action.as_str(),
-            target: format!("{service} {address}"),
-            outcome: outcome.clone(),
+        let target = format!("{service} {address}");
+        let (snapshot, result) = self.act(service, action.as_str(), target, actor, |operators, snapshot, host| {
+            operators.act(snapshot, host, address, action)
         });
-        drop(operators);
         match &result {
             Ok(_) => info!(%action, service, %address, actor, "endpoint changed by an operator"),
             Err(error) => warn!(%action, service, %address, actor, %error, "endpoint not changed"),
@@ -120,29 +107,38 @@ impl Handle {
         action: BreakerAction,
         actor: &str,
     ) -> Result<Vec<String>, ActionError> {
-        let mut operators = self.lock_operators();
-        let snapshot = self.snapshot();
-        let name = service.to_ascii_lowercase();
-        let id = snapshot.directory.find(host::without_port(&name), &self.shared.namespace);
-        let result = match id {
-            Some(id) => operators.act_on_breakers(&snapshot, &snapshot.mesh.services[id.0].host, action),
-            None => Err(ActionError::UnknownService { service: service.to_owned() }),
-        };
-        let outcome = result.as_ref().map_or_else(ToString::to_string, |_| "done".to_owned());
-        operators.record(AuditEntry {
-            time: SystemTime::now(),
-            actor: actor.to_owned(),
-            action: action.as_str(),
-            target: format!("circuit breakers of {service}"),
-            outcome,
+        let target = format!("circuit breakers of {service}");
+        let (_, result) = self.act(service, action.as_str(), target, actor, |operators, snapshot, host| {
+            operators.act_on_breakers(snapshot, host, action)
         });
-        drop(operators);
         let action = action.as_str();
         match &result {
             Ok(_) => info!(action, service, actor, "circuit breakers changed by an operator"),
             Err(error) => warn!(action, service, actor, %error, "circuit breakers not changed"),
         }
         result
+    }
+
+    /// Carries an operator's word out on the service of that name and records it, done or not.
+    fn act<T>(
+        &self,
+        service: &str,
+        action: &'static str,
+        target: String,
+        actor: &str,
+        run: impl FnOnce(&mut Operators, &Snapshot, &str) -> Result<T, ActionError>,
+    ) -> (Arc<Snapshot>, Result<T, ActionError>) {
+        let mut operators = self.lock_operators();
+        let snapshot = self.snapshot();
+        let name = service.to_ascii_lowercase();
+        let id = snapshot.directory.find(host::without_port(&name), &self.shared.namespace);
+        let result = match id {
+            Some(id) => run(&mut operators, &snapshot, &snapshot.mesh.services[id.0].host),
+            None => Err(ActionError::UnknownService { service: service.to_owned() }),
+        };
+        let outcome = result.as_ref().map_or_else(ToString::to_string, |_| "done".to_owned());
+        operators.record(AuditEntry { time: SystemTime::now(), actor: actor.to_owned(), action, target, outcome });
+        (snapshot, result)
     }
 
     /// What operators did, oldest first; at most the last 1,000 actions.

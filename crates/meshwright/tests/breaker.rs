@@ -7,8 +7,8 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use meshwright_testkit::{
-    Config, Launch, Meshwright, Origin, RawClient, RefusingPort, Response, binary, destination_rule, eventually,
-    gateway_routes, gateway_to, resilience_policy, service_entry,
+    Config, GATEWAY_FOR_BYTES, Launch, Meshwright, Origin, RawClient, RefusingPort, Response, binary, destination_rule,
+    eventually, gateway_routes, gateway_to, resilience_policy, service_entry,
 };
 
 const CLUSTER: &str = "outbound|80||svc.default.svc.cluster.local";
@@ -355,28 +355,12 @@ fn retries_do_not_multiply_the_load_when_a_third_of_the_endpoints_is_dead() {
     assert!(tries <= 1_920, "{tries} tries for 1,600 requests");
 }
 
-/// A gateway whose port 9000 sends bytes to `svc`.
-const BYTES: &str = "apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: gateway}
-spec:
-  servers: [{port: {number: 9000, name: tcp, protocol: TCP}, hosts: ['*']}]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: routes}
-spec:
-  hosts: ['*']
-  gateways: [gateway]
-  tcp: [{route: [{destination: {host: svc}}]}]
-";
-
 #[test]
 fn connections_for_bytes_that_are_refused_open_a_breaker_too() {
     let refusing = RefusingPort::new();
     let entry = service_entry("svc", "TCP", refusing.address());
     let policy = resilience_policy("svc", "circuitBreaker: {consecutiveFailures: 2, timeout: 60s}");
-    let config = Config::new(&[BYTES, &entry, &policy]);
+    let config = Config::new(&[GATEWAY_FOR_BYTES, &entry, &policy]);
     let arguments = ["--map-port", "9000=0", "--access-log", "text", "--workers", "1"];
     let process = Launch::run(binary!()).file(config.path()).args(&arguments).start();
     let connect = || drop(RawClient::try_connect(process.listener(9000).unwrap()));

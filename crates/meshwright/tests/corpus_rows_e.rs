@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use meshwright_codec::WebSocketKey;
 use meshwright_testkit::{
-    Ask, Client, Config, Grpc, GrpcEnd, Http2Client, Http2Failure, Http2Origin, Launch, Meshwright, Origin, PATIENCE,
-    Pattern, RawClient, RefusingPort, Speaks, binary, destination_rule, eventually, gateway_routes, gateway_to,
-    service_entry,
+    Ask, Client, Config, GATEWAY_FOR_BYTES, Grpc, GrpcEnd, Http2Client, Http2Failure, Http2Origin, Launch, Meshwright,
+    Origin, PATIENCE, Pattern, RawClient, RefusingPort, Speaks, binary, destination_rule, eventually, gateway_routes,
+    gateway_to, service_entry,
 };
 use pairs::{PAIRS, in_front_of};
 use support::Backend;
@@ -310,25 +310,8 @@ fn row_e6_cve_2023_43669_a_head_of_megabytes_byte_by_byte_costs_no_more_than_its
 
 /// A gateway whose port 9000 sends bytes to `address`.
 fn bytes_to(address: SocketAddr) -> (Config, Meshwright) {
-    let gateway = "apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: gateway}
-spec:
-  servers:
-    - port: {number: 9000, name: tcp, protocol: TCP}
-      hosts: ['*']
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: routes}
-spec:
-  hosts: ['*']
-  gateways: [gateway]
-  tcp:
-    - route: [{destination: {host: svc}}]
-";
     let rule = destination_rule("svc", "{loadBalancer: {simple: ROUND_ROBIN}}");
-    let config = Config::new(&[gateway, &service_entry("svc", "TCP", address), &rule]);
+    let config = Config::new(&[GATEWAY_FOR_BYTES, &service_entry("svc", "TCP", address), &rule]);
     let arguments = ["--map-port", "9000=0", "--workers", "1"];
     let process = Launch::run(binary!()).file(config.path()).args(&arguments).start();
     (config, process)

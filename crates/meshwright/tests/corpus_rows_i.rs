@@ -17,14 +17,8 @@ use meshwright_testkit::{
 
 fn with_descriptors(most: u32, origin: &Origin, arguments: &[&str]) -> Meshwright {
     let config = Config::new(&[&gateway_to("svc")]);
-    let script = format!("ulimit -n {most}; exec \"$@\"");
-    Launch::command("/bin/sh")
-        .args(&["-c", &script, "sh", binary!(), "run", "--bind", "127.0.0.1", "--map-port", "80=0", "--mesh", "off"])
-        .args(&["--admin", "127.0.0.1:0", "--workers", "1", "--no-watch"])
-        .args(arguments)
-        .file(config.path())
-        .service_at("svc", origin.address())
-        .start()
+    let launch = Launch::with_descriptors(binary!(), most).args(arguments);
+    launch.file(config.path()).service_at("svc", origin.address()).start()
 }
 
 fn is_served(process: &Meshwright) -> bool {

@@ -223,14 +223,8 @@ fn the_admin_api_listens_on_this_machine_only_and_refuses_foreign_hosts() {
 /// A process with at most so many open files.
 fn with_open_files(most: u32, origin: &Origin, arguments: &[&str]) -> Meshwright {
     let config = Config::new(&[&gateway_to("svc")]);
-    let script = format!("ulimit -n {most}; exec \"$@\"");
-    Launch::command("/bin/sh")
-        .args(&["-c", &script, "sh", binary!(), "run", "--bind", "127.0.0.1", "--map-port", "80=0", "--mesh", "off"])
-        .args(&["--admin", "127.0.0.1:0", "--workers", "1", "--no-watch"])
-        .args(arguments)
-        .file(config.path())
-        .service_at("svc", origin.address())
-        .start()
+    let launch = Launch::with_descriptors(binary!(), most).args(arguments);
+    launch.file(config.path()).service_at("svc", origin.address()).start()
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use meshwright_testkit::{
-    Config, Http2Client, Launch, Meshwright, Origin, PATIENCE, Pattern, RawClient, RefusingPort, binary,
-    destination_rule, eventually, gateway_to, service_entry,
+    Config, GATEWAY_FOR_BYTES, Http2Client, Launch, Meshwright, Origin, PATIENCE, Pattern, RawClient, RefusingPort,
+    binary, destination_rule, eventually, gateway_to, service_entry,
 };
 
 /// A rule that changes nothing.
@@ -16,24 +16,8 @@ const NO_RULE: &str = "{loadBalancer: {simple: ROUND_ROBIN}}";
 
 /// A gateway whose port 9000 sends bytes to `address`.
 fn bytes_to(address: SocketAddr, rule: &str, arguments: &[&str]) -> (Config, Meshwright) {
-    let gateway = "apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: gateway}
-spec:
-  servers:
-    - port: {number: 9000, name: tcp, protocol: TCP}
-      hosts: ['*']
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: routes}
-spec:
-  hosts: ['*']
-  gateways: [gateway]
-  tcp:
-    - route: [{destination: {host: svc}}]
-";
-    let config = Config::new(&[gateway, &service_entry("svc", "TCP", address), &destination_rule("svc", rule)]);
+    let config =
+        Config::new(&[GATEWAY_FOR_BYTES, &service_entry("svc", "TCP", address), &destination_rule("svc", rule)]);
     let ports = ["--map-port", "9000=0", "--access-log", "text", "--workers", "1"];
     let process = Launch::run(binary!()).file(config.path()).args(&ports).args(arguments).start();
     (config, process)

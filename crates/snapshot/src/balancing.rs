@@ -43,8 +43,8 @@ impl Affinity {
     }
 }
 
-/// The policy of an algorithm.
-pub(crate) fn policy(algorithm: &Algorithm) -> Policy {
+/// What `meshwright-traffic` does for an algorithm.
+pub fn policy(algorithm: &Algorithm) -> Policy {
     match algorithm {
         Algorithm::LeastRequest => Policy::LeastRequest,
         Algorithm::LeastRequestOfAll => Policy::LeastRequestOfAll,

@@ -346,7 +346,7 @@ impl<'a> Vault<'a> {
     /// Kubernetes, then that of the user's own, then the root namespace; the credentials directory last.
     fn secret(&self, name: &str, namespace: &str) -> Option<&'a Secret> {
         let (mesh, outside) = (self.mesh, self.outside);
-        [self.namespace, namespace, crate::destination_rule::ROOT_NAMESPACE]
+        [self.namespace, namespace, crate::assign::ROOT_NAMESPACE]
             .into_iter()
             .find_map(|namespace| {
                 mesh.secrets.iter().find(|secret| secret.name == name && secret.namespace == namespace)

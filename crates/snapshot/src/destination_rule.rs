@@ -1,15 +1,14 @@
-//! Which destination rule a service gets, and which policy follows for one port and subset of it.
+//! Which policy follows from the destination rule of a service for one port and subset of it.
 //!
-//! Lookup and inheritance are Istio's: the namespace of the client, then that of the service, then the root namespace; in
-//! each the most specific host. It does not know clusters; `registry.rs` asks here once per service.
+//! Inheritance is Istio's. Which rule a service gets is decided in `assign.rs`. It does not know clusters; `registry.rs` asks
+//! here once per service.
 
 use meshwright_model::{
-    ClientTlsPolicy, ConnectionPool, DestinationRule, Diagnostic, LoadBalancer, Mesh, ObjectRef, OutlierDetection,
-    ProxyProtocol, RetryBudget, Service, ServiceDirectory, ServiceId, Subset, TrafficPolicy, host,
+    ClientTlsPolicy, ConnectionPool, DestinationRule, LoadBalancer, Origin, OutlierDetection, ProxyProtocol,
+    RetryBudget, Subset, TrafficPolicy,
 };
 
-/// Namespace whose rules apply when neither the client's nor the service's has one.
-pub(crate) const ROOT_NAMESPACE: &str = "istio-system";
+use crate::assign::{Assigned, Words};
 
 /// The policy of one cluster, every default filled in that does not depend on a unit of time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,127 +20,28 @@ pub(crate) struct ClusterPolicy {
     pub(crate) retry_budget: Option<RetryBudget>,
 }
 
-/// For every service the index of its rule in `Mesh::destination_rules`, with a warning for each rule that covers a service
-/// and is used by none.
-pub(crate) fn assign(
-    mesh: &Mesh,
-    directory: &ServiceDirectory,
-    client_namespace: &str,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<Option<usize>> {
-    let hosts: Vec<(RuleHost<'_>, &str)> = mesh
-        .destination_rules
-        .iter()
-        .map(|rule| (RuleHost::resolve(&rule.host, &rule.namespace, directory), rule.namespace.as_str()))
-        .collect();
-    let assigned: Vec<Option<usize>> = mesh
-        .services
-        .iter()
-        .enumerate()
-        .map(|(index, service)| choose(&hosts, ServiceId(index), service, client_namespace))
-        .collect();
-    for (index, rule) in mesh.destination_rules.iter().enumerate() {
-        let covered = mesh
-            .services
-            .iter()
-            .enumerate()
-            .find(|(id, service)| hosts[index].0.specificity(ServiceId(*id), service).is_some());
-        if let Some((id, service)) = covered
-            && !assigned.contains(&Some(index))
-        {
-            let winner = assigned[id].map(|winner| &mesh.destination_rules[winner]);
-            diagnostics.push(unused(rule, service, winner, client_namespace));
-        }
-    }
-    assigned
-}
-
-/// The host of a rule, resolved with the namespace of the rule.
-pub(crate) enum RuleHost<'a> {
-    Service(ServiceId),
-    Wildcard(&'a str),
-    Unknown,
-}
-
-impl<'a> RuleHost<'a> {
-    pub(crate) fn resolve(host: &'a str, namespace: &str, directory: &ServiceDirectory) -> Self {
-        if host.starts_with('*') {
-            return Self::Wildcard(host);
-        }
-        directory.find(host, namespace).map_or(Self::Unknown, Self::Service)
-    }
-
-    /// How narrowly it covers the service: an exact name beats every wildcard, a longer wildcard a shorter one.
-    pub(crate) fn specificity(&self, id: ServiceId, service: &Service) -> Option<usize> {
-        match self {
-            Self::Service(own) => (*own == id).then_some(usize::MAX),
-            Self::Wildcard(pattern) => host::covers(pattern, &service.host).then_some(pattern.len()),
-            Self::Unknown => None,
-        }
-    }
-}
-
-/// The index of the rule that a service gets, of rules by host and namespace.
-pub(crate) fn choose(
-    hosts: &[(RuleHost<'_>, &str)],
-    id: ServiceId,
-    service: &Service,
-    client_namespace: &str,
-) -> Option<usize> {
-    for namespace in [client_namespace, &service.namespace, ROOT_NAMESPACE] {
-        let mut best: Option<(usize, usize)> = None;
-        for (index, (host, of)) in hosts.iter().enumerate() {
-            if *of != namespace {
-                continue;
-            }
-            if let Some(specificity) = host.specificity(id, service)
-                && best.is_none_or(|(highest, _)| specificity > highest)
-            {
-                best = Some((specificity, index));
-            }
-        }
-        if let Some((_, index)) = best {
-            return Some(index);
-        }
-    }
-    None
-}
-
-fn unused(
-    rule: &DestinationRule,
-    service: &Service,
-    winner: Option<&DestinationRule>,
-    client_namespace: &str,
-) -> Diagnostic {
-    let object = |rule: &DestinationRule| ObjectRef {
-        kind: "DestinationRule".to_owned(),
-        namespace: rule.namespace.clone(),
-        name: rule.name.clone(),
+impl Assigned for DestinationRule {
+    const WORDS: &'static Words = &Words {
+        kind: "DestinationRule",
+        name: "destination rule",
+        rule: "rule",
+        rules: "rules",
+        code: "destination-rule-unused",
+        order: "the most specific host wins",
+        effect: "none of its subsets and policies apply; a route to one of its subsets gets 503 NC",
     };
-    let message = match winner {
-        Some(winner) => format!(
-            "this destination rule is not used for {}: {} ({}) comes first",
-            service.host,
-            object(winner),
-            winner.origin
-        ),
-        None => format!(
-            "this destination rule is not used for {}: it is in another namespace than the client and the service",
-            service.host
-        ),
-    };
-    Diagnostic::warning("destination-rule-unused", message)
-        .at(rule.origin.clone(), 1)
-        .of(object(rule))
-        .with_path("spec.host")
-        .with_value(rule.host.clone())
-        .with_allowed(format!(
-            "rules are looked up in namespace {client_namespace} (ours), then {} (the service's), then {ROOT_NAMESPACE}; \
-             in each the most specific host wins",
-            service.namespace
-        ))
-        .with_effect("none of its subsets and policies apply; a route to one of its subsets gets 503 NC")
-        .with_suggestion("merge it into the rule that is used, or move it to one of these namespaces")
+
+    fn object(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+
+    fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
 }
 
 /// The subset `name` of `rule`.

@@ -8,6 +8,7 @@
 //! `tls.rs` and `stream.rs` (connections that are not HTTP in clear text),
 //! `credentials.rs` (certificates), `cluster.rs` (what survives). The reader of a snapshot is `meshwright-proxy`.
 
+mod assign;
 mod balancing;
 mod cluster;
 mod compile;
@@ -23,7 +24,7 @@ mod stream;
 mod tls;
 mod virtual_host;
 
-pub use balancing::Affinity;
+pub use balancing::{Affinity, policy};
 pub use cluster::Cluster;
 pub use compile::{CompileOptions, compile};
 pub use credentials::Credentials;

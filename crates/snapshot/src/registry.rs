@@ -10,6 +10,7 @@ use meshwright_model::{
     ResiliencePolicy, Service, ServiceDirectory, ServiceId, UpstreamProtocol,
 };
 
+use crate::assign::assign;
 use crate::balancing::Caller;
 use crate::cluster::ClusterSpec;
 use crate::credentials::Vault;
@@ -53,8 +54,10 @@ impl<'a> Registry<'a> {
         vault: Vault<'a>,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Self {
-        let rules = destination_rule::assign(mesh, directory, &options.namespace, diagnostics);
-        let resilience = resilience::assign(mesh, directory, &options.namespace, diagnostics);
+        let (services, client) = (&mesh.services, options.namespace.as_str());
+        let rules = assign(&mesh.destination_rules, services, directory, client, diagnostics);
+        diagnostics.extend(mesh.resilience_policies.iter().flat_map(|policy| resilience::unknown_routes(mesh, policy)));
+        let resilience = assign(&mesh.resilience_policies, services, directory, client, diagnostics);
         Self {
             mesh,
             directory,

@@ -1,7 +1,7 @@
-//! Which resilience policy a service gets, and what follows from it for one cluster: breakers, the retry budget, the
+//! What follows from the resilience policy of a service for one cluster: breakers, the retry budget, the
 //! adaptive limit, the rate limit.
 //!
-//! Lookup is that of destination rules. Breakers and limits are live facts: they go over to the next snapshot as long as
+//! Which policy a service gets is decided in `assign.rs`. Breakers and limits are live facts: they go over to the next snapshot as long as
 //! their policy is the same. Read next: `cluster.rs`.
 
 use std::collections::HashMap;
@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use meshwright_model::{
     AdaptiveConcurrency, BreakerPreset, BreakerScope, BreakerWindow, CircuitBreaker as BreakerSettings,
-    ConcurrencyAlgorithm, Destination, Diagnostic, Enforcement, Hedging, Mesh, ObjectRef, RateLimit, ResiliencePolicy,
-    ResilienceSettings, RetryBudget, Service, ServiceDirectory, ServiceId,
+    ConcurrencyAlgorithm, Destination, Diagnostic, Enforcement, Hedging, Mesh, Origin, RateLimit, ResiliencePolicy,
+    ResilienceSettings, RetryBudget,
 };
 use meshwright_traffic::{
     ActiveBudget, AdaptiveLimit, AdaptivePolicy, Aimd, BreakerChanges, BreakerMode, BreakerPolicy, CircuitBreaker,
@@ -19,7 +19,7 @@ use meshwright_traffic::{
     Window,
 };
 
-use crate::destination_rule::{self, RuleHost};
+use crate::assign::{Assigned, Words, object};
 
 /// Buckets of a time window.
 const BUCKETS: u32 = 10;
@@ -51,72 +51,32 @@ pub struct Adaptive {
     pub criticality_by_route: Arc<HashMap<String, Criticality>>,
 }
 
-/// For every service the index of its policy in `Mesh::resilience_policies`, with a warning for each policy that covers a
-/// service and is used by none.
-pub(crate) fn assign(
-    mesh: &Mesh,
-    directory: &ServiceDirectory,
-    client_namespace: &str,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<Option<usize>> {
-    let policies = &mesh.resilience_policies;
-    let hosts: Vec<(RuleHost<'_>, &str)> = policies
-        .iter()
-        .map(|policy| (RuleHost::resolve(&policy.host, &policy.namespace, directory), policy.namespace.as_str()))
-        .collect();
-    let chosen = |(index, service)| destination_rule::choose(&hosts, ServiceId(index), service, client_namespace);
-    let assigned: Vec<Option<usize>> = mesh.services.iter().enumerate().map(chosen).collect();
-    for (index, policy) in policies.iter().enumerate() {
-        diagnostics.extend(unknown_routes(mesh, policy));
-        let covers = |(id, service): &(usize, &Service)| hosts[index].0.specificity(ServiceId(*id), service).is_some();
-        if let Some((id, service)) = mesh.services.iter().enumerate().find(covers)
-            && !assigned.contains(&Some(index))
-        {
-            diagnostics.push(unused(policy, service, assigned[id].map(|winner| &policies[winner]), client_namespace));
-        }
-    }
-    assigned
-}
-
-fn unused(
-    policy: &ResiliencePolicy,
-    service: &Service,
-    winner: Option<&ResiliencePolicy>,
-    client_namespace: &str,
-) -> Diagnostic {
-    let message = match winner {
-        Some(winner) => format!(
-            "this resilience policy is not used for {}: {} ({}) comes first",
-            service.host,
-            object(winner),
-            winner.origin
-        ),
-        None => format!(
-            "this resilience policy is not used for {}: it is in another namespace than the client and the service",
-            service.host
-        ),
+impl Assigned for ResiliencePolicy {
+    const WORDS: &'static Words = &Words {
+        kind: "ResiliencePolicy",
+        name: "resilience policy",
+        rule: "policy",
+        rules: "policies",
+        code: "resilience-policy-unused",
+        order: "the most specific host wins, then the earlier in the input",
+        effect: "nothing of it applies",
     };
-    Diagnostic::warning("resilience-policy-unused", message)
-        .at(policy.origin.clone(), 1)
-        .of(object(policy))
-        .with_path("spec.host")
-        .with_value(policy.host.clone())
-        .with_allowed(format!(
-            "policies are looked up in namespace {client_namespace} (ours), then {} (the service's), then {}; in each the \
-             most specific host wins, then the earlier in the input",
-            service.namespace,
-            destination_rule::ROOT_NAMESPACE
-        ))
-        .with_effect("nothing of it applies")
-        .with_suggestion("merge it into the policy that is used, or move it to one of these namespaces")
-}
 
-fn object(policy: &ResiliencePolicy) -> ObjectRef {
-    ObjectRef { kind: "ResiliencePolicy".to_owned(), namespace: policy.namespace.clone(), name: policy.name.clone() }
+    fn object(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+
+    fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
 }
 
 /// Routes that a policy speaks of and nobody has.
-fn unknown_routes(mesh: &Mesh, policy: &ResiliencePolicy) -> Vec<Diagnostic> {
+pub(crate) fn unknown_routes(mesh: &Mesh, policy: &ResiliencePolicy) -> Vec<Diagnostic> {
     let Some(adaptive) = &policy.settings.adaptive_concurrency else { return Vec::new() };
     let known = |name: &str| {
         let mut routes = mesh.virtual_services.iter().flat_map(|of| &of.http);

@@ -16,6 +16,25 @@ spec:
       hosts: ['*']
 ";
 
+/// A gateway whose port 9000 sends bytes to the service `svc`.
+pub const GATEWAY_FOR_BYTES: &str = "apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: gateway}
+spec:
+  servers:
+    - port: {number: 9000, name: tcp, protocol: TCP}
+      hosts: ['*']
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: routes}
+spec:
+  hosts: ['*']
+  gateways: [gateway]
+  tcp:
+    - route: [{destination: {host: svc}}]
+";
+
 /// Puts `by` blanks before every line.
 pub fn indent(text: &str, by: usize) -> String {
     text.lines().map(|line| format!("{:by$}{line}\n", "")).collect()

@@ -37,6 +37,14 @@ impl Launch {
         Self::command(binary).args(&["proxy", "--from", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--to", &to.join(",")])
     }
 
+    /// `run` with at most so many open files, without a mesh listener, by one worker.
+    pub fn with_descriptors(binary: &str, most: u32) -> Self {
+        let ports = ["--bind", "127.0.0.1", "--map-port", "80=0", "--mesh", "off", "--admin", "127.0.0.1:0"];
+        let script = format!("ulimit -n {most}; exec \"$@\"");
+        let run = Self::command(binary).args(&["run"]).args(&ports).args(&["--workers", "1", "--no-watch"]);
+        run.under("/bin/sh", &["-c", &script, "sh"])
+    }
+
     /// The binary without any argument and without settings of the surrounding environment.
     pub fn command(binary: &str) -> Self {
         let mut command = Command::new(binary);

@@ -36,6 +36,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
+    /// The sentence alone, for clients that read no JSON from a refusal.
+    pub(crate) fn in_plain_text(self) -> Response {
+        (self.status, self.detail).into_response()
+    }
+
     /// The problem as JSON, as it is also an element of a batch's answer.
     pub(crate) fn body(&self) -> Value {
         let mut body = json!({

@@ -108,10 +108,7 @@ async fn serve(
 ) -> Response {
     let body = match body {
         Ok(body) => body,
-        Err(rejection) => {
-            let Problem { status, detail, .. } = rejection.into();
-            return (status, detail).into_response();
-        }
+        Err(rejection) => return Problem::from(rejection).in_plain_text(),
     };
     let query = query::pairs(uri.query().unwrap_or_default());
     let call = Call { catalog: &catalog, access: &access, ends, query };

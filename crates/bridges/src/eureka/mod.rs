@@ -62,10 +62,7 @@ async fn serve(
 ) -> Response {
     let body = match body {
         Ok(body) => body,
-        Err(rejection) => {
-            let Problem { status, detail, .. } = rejection.into();
-            return (status, detail).into_response();
-        }
+        Err(rejection) => return Problem::from(rejection).in_plain_text(),
     };
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let query = query::pairs(uri.query().unwrap_or_default());

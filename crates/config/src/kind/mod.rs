@@ -417,6 +417,30 @@ pub(crate) fn port_number(record: &Record, field: &str, reporter: &mut Reporter<
     }
 }
 
+/// The host that a rule or policy is for, lower-case; empty, with a finding, when it cannot be one. `what` is the rule in
+/// words, `allowed` what may stand there.
+fn read_host(spec: &Record, what: &str, allowed: &str, reporter: &mut Reporter<'_>) -> String {
+    let host = match spec.text("host") {
+        Some(host) => host,
+        None if spec.has("host") => return String::new(),
+        None => "",
+    };
+    let problem = match host {
+        "" => Some(format!("the {what} has no host")),
+        host => name::host_problem(host),
+    };
+    if let Some(problem) = problem {
+        let short = what.rsplit(' ').next().unwrap_or(what);
+        let finding = Diagnostic::error("invalid-host", problem)
+            .with_value(host)
+            .with_allowed(allowed)
+            .with_effect(format!("the {short} would belong to no service"))
+            .with_suggestion("add for example `host: my-service`");
+        reporter.add(&spec.place_of("host"), finding);
+    }
+    host.to_ascii_lowercase()
+}
+
 /// `exportTo`: everything is visible everywhere here; anything but `*` is said to have no effect.
 fn check_export(spec: &Record, reporter: &mut Reporter<'_>) {
     let mut seen: HashSet<&str> = HashSet::new();

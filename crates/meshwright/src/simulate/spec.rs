@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use meshwright_config::balancing;
-use meshwright_model::Algorithm;
+use meshwright_snapshot::policy;
 use meshwright_traffic::{Policy, TableKind};
 
 use crate::args::value::{self, Delay};
@@ -59,20 +59,6 @@ fn named_policy(name: &str) -> Result<NamedPolicy, String> {
         }
     };
     Ok(NamedPolicy { name: name.to_owned(), policy })
-}
-
-fn policy(algorithm: &Algorithm) -> Policy {
-    match algorithm {
-        Algorithm::LeastRequest => Policy::LeastRequest,
-        Algorithm::LeastRequestOfAll => Policy::LeastRequestOfAll,
-        Algorithm::RoundRobin => Policy::RoundRobin,
-        Algorithm::Random => Policy::Random,
-        Algorithm::PeakEwma => Policy::PeakEwma,
-        Algorithm::ResponseTime => Policy::ResponseTime,
-        Algorithm::Prequal => Policy::Prequal,
-        // No preset has a key; by name they are read above.
-        Algorithm::ConsistentHash(_) => Policy::ConsistentHash { table: TableKind::RING, bound: None },
-    }
 }
 
 /// Backends, one by one.

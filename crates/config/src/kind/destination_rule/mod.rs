@@ -17,7 +17,6 @@ use meshwright_model::{DestinationRule, Diagnostic, Subset};
 
 use super::{Document, Object};
 use crate::finding::Reporter;
-use crate::name;
 use crate::node::Place;
 use crate::record::Record;
 
@@ -32,33 +31,17 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
     let rule = DestinationRule {
         name: document.name(),
         namespace: document.namespace.clone(),
-        host: read_host(&spec, reporter),
+        host: super::read_host(
+            &spec,
+            "destination rule",
+            "a service: short, `name.namespace`, full, an external host, or `*.suffix`",
+            reporter,
+        ),
         traffic_policy,
         subsets: read_subsets(&spec, reporter),
         origin: document.origin(),
     };
     document.object(spec, rule)
-}
-
-fn read_host(spec: &Record, reporter: &mut Reporter<'_>) -> String {
-    let host = match spec.text("host") {
-        Some(host) => host,
-        None if spec.has("host") => return String::new(),
-        None => "",
-    };
-    let problem = match host {
-        "" => Some("the destination rule has no host".to_owned()),
-        host => name::host_problem(host),
-    };
-    if let Some(problem) = problem {
-        let finding = Diagnostic::error("invalid-host", problem)
-            .with_value(host)
-            .with_allowed("a service: short, `name.namespace`, full, an external host, or `*.suffix`")
-            .with_effect("the rule would belong to no service")
-            .with_suggestion("add for example `host: my-service`");
-        reporter.add(&spec.place_of("host"), finding);
-    }
-    host.to_ascii_lowercase()
 }
 
 fn read_subsets(spec: &Record, reporter: &mut Reporter<'_>) -> Vec<Subset> {

@@ -15,7 +15,6 @@ use meshwright_model::{Diagnostic, ResiliencePolicy, ResilienceSettings};
 
 use super::{Document, Object};
 use crate::finding::Reporter;
-use crate::name;
 use crate::record::Record;
 
 pub(super) use table::DOCUMENT;
@@ -48,32 +47,16 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
     let policy = ResiliencePolicy {
         name: document.name(),
         namespace: document.namespace.clone(),
-        host: read_host(&spec, reporter),
+        host: super::read_host(
+            &spec,
+            "resilience policy",
+            "a service: short, `name.namespace`, full, an external host, `*.suffix`, or `*`",
+            reporter,
+        ),
         settings,
         origin: document.origin(),
     };
     document.object(spec, policy)
-}
-
-fn read_host(spec: &Record, reporter: &mut Reporter<'_>) -> String {
-    let host = match spec.text("host") {
-        Some(host) => host,
-        None if spec.has("host") => return String::new(),
-        None => "",
-    };
-    let problem = match host {
-        "" => Some("the resilience policy has no host".to_owned()),
-        host => name::host_problem(host),
-    };
-    if let Some(problem) = problem {
-        let finding = Diagnostic::error("invalid-host", problem)
-            .with_value(host)
-            .with_allowed("a service: short, `name.namespace`, full, an external host, `*.suffix`, or `*`")
-            .with_effect("the policy would belong to no service")
-            .with_suggestion("add for example `host: my-service`");
-        reporter.add(&spec.place_of("host"), finding);
-    }
-    host.to_ascii_lowercase()
 }
 
 fn number(record: &Record, field: &str) -> Option<u32> {
