@@ -160,3 +160,90 @@ fn what_cannot_be_done_is_refused_by_name() {
         assert_eq!(server.send(method, path, &[], "").status, status, "{method} {path}");
     }
 }
+
+fn catalog(server: &Server, path: &str, body: Value) -> (u16, String) {
+    let answer = put(server, &format!("/v1/catalog/{path}"), &body);
+    (answer.status, answer.text())
+}
+
+fn redis(node: &str) -> Value {
+    json!({ "Datacenter": "dc1", "Node": node, "Address": "10.1.0.1", "NodeMeta": { "rack": "r1" },
+        "Service": { "ID": "redis1", "Service": "redis", "Tags": ["v1"], "Meta": { "Some_Key": "v" }, "Port": 6379, "Weights": { "Passing": 3 } },
+        "Check": { "Node": node, "CheckID": "service:redis1", "Name": "Redis", "Status": "passing", "ServiceID": "redis1" } })
+}
+
+#[test]
+fn services_of_nodes_without_an_agent_are_registered_shown_on_their_nodes_and_taken_away() {
+    let server = server();
+    let done = (200, "true".to_owned());
+    assert_eq!(catalog(&server, "register", redis("one")), done);
+    assert_eq!(catalog(&server, "register", redis("two")), done, "two nodes may have one id");
+    let entry = &get(&server, "/v1/health/service/redis?passing")[0];
+    assert_eq!((&entry["Node"]["Node"], &entry["Node"]["Address"]), (&json!("one"), &json!("10.1.0.1")));
+    let service = &entry["Service"];
+    assert_eq!((&service["ID"], &service["Address"]), (&json!("redis1"), &json!("10.1.0.1")), "that of its node");
+    assert_eq!((&service["Meta"]["Some_Key"], &service["Weights"]["Passing"]), (&json!("v"), &json!(3)));
+    assert_eq!(entry["Checks"].as_array().unwrap().len(), 1, "nobody knows whether such a node is alive");
+    let flat = get(&server, "/v1/catalog/service/redis");
+    assert_eq!((&flat[1]["Node"], &flat[1]["NodeMeta"]["rack"]), (&json!("two"), &json!("r1")));
+    let nodes = get(&server, "/v1/catalog/nodes");
+    let names: Vec<&str> = nodes.as_array().unwrap().iter().map(|node| node["Node"].as_str().unwrap()).collect();
+    assert_eq!(names, ["meshwright", "one", "two"]);
+    assert_eq!(get(&server, "/v1/catalog/node/one")["Services"]["redis1"]["Port"], 6379);
+    assert_eq!(get(&server, "/v1/agent/services"), json!({}), "they are no agent's");
+    assert_eq!(put(&server, "/v1/agent/service/deregister/redis1", &Value::Null).status, 404);
+
+    let ill = json!({ "Node": "one", "Address": "10.1.0.1", "SkipNodeUpdate": true,
+        "Check": { "CheckID": "service:redis1", "Status": "critical", "Output": "gone", "ServiceID": "redis1" } });
+    assert_eq!(catalog(&server, "register", ill), done);
+    assert_eq!(get(&server, "/v1/health/node/one")[0]["Output"], "gone");
+    assert_eq!(get(&server, "/v1/health/service/redis?passing")[0]["Node"]["Node"], "two");
+    let mut without = redis("one");
+    without.as_object_mut().unwrap().remove("Check");
+    assert_eq!(catalog(&server, "register", without), done);
+    assert_eq!(get(&server, "/v1/health/node/one")[0]["Status"], "critical", "checks stay until they are taken away");
+    assert_eq!(catalog(&server, "deregister", json!({ "Node": "one", "CheckID": "service:redis1" })), done);
+    assert_eq!(get(&server, "/v1/health/service/redis?passing").as_array().unwrap().len(), 2);
+
+    let mut renamed = redis("one");
+    renamed["Service"]["Service"] = json!("cache");
+    assert_eq!(catalog(&server, "register", renamed), done);
+    assert_eq!(get(&server, "/v1/catalog/service/redis").as_array().unwrap().len(), 1, "an id is one service");
+    assert_eq!(catalog(&server, "deregister", json!({ "Node": "two", "ServiceID": "redis1" })), done);
+    assert_eq!(get(&server, "/v1/catalog/service/redis"), json!([]));
+    assert_eq!(catalog(&server, "deregister", json!({ "Node": "one" })), done);
+    assert_eq!(get(&server, "/v1/catalog/nodes").as_array().unwrap().len(), 1);
+    assert_eq!(catalog(&server, "deregister", json!({ "Node": "nobody", "ServiceID": "x" })), done, "as with Consul");
+}
+
+#[test]
+fn what_the_catalog_cannot_keep_is_refused_by_name_and_nothing_of_it_is_kept() {
+    let server = server();
+    for (status, change, part) in [
+        (400, json!({ "Node": null }), "Must provide node"),
+        (400, json!({ "Node": "a@b" }), "without @"),
+        (400, json!({ "Address": "" }), "Must provide address"),
+        (400, json!({ "Address": "169.254.169.254" }), "link-local"),
+        (500, json!({ "Datacenter": "dc2" }), "No path to datacenter"),
+        (400, json!({ "Service": null, "Check": null }), "Service is missing"),
+        (400, json!({ "Service": null }), "there is no service"),
+        (400, json!({ "Service": { "Service": "a", "Kind": "connect-proxy" } }), "Kind is not served"),
+        (400, json!({ "Check": { "CheckID": "a", "Status": "passing" } }), "checks of nodes are not served"),
+        (400, json!({ "Check": { "CheckID": "a", "ServiceID": "other" } }), "a check of it names"),
+        (400, json!({ "Check": { "CheckID": "a", "ServiceID": "redis1", "Status": "odd" } }), "Invalid check status"),
+        (
+            400,
+            json!({ "Check": { "CheckID": "a", "ServiceID": "redis1", "Definition": { "TCP": "a:1" } } }),
+            "Definition",
+        ),
+        (400, json!({ "TaggedAddresses": { "wan": "1.2.3.4" } }), "TaggedAddresses"),
+    ] {
+        let mut body = redis("one");
+        body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let (answered, sentence) = catalog(&server, "register", body);
+        assert!(answered == status && sentence.contains(part), "{change}: {answered} {sentence}");
+    }
+    assert_eq!(catalog(&server, "deregister", json!({ "Node": "meshwright" })).0, 400);
+    assert_eq!(catalog(&server, "deregister", json!([])).0, 400);
+    assert_eq!(get(&server, "/v1/catalog/services"), json!({ "consul": [] }));
+}

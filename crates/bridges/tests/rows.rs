@@ -226,6 +226,8 @@ fn h2_bodies_that_are_none_are_refused_on_every_face() {
             (&agent, "PUT", "/v1/agent/service/register"),
             (&agent, "PUT", "/v1/agent/check/register"),
             (&agent, "PUT", "/v1/agent/check/update/a"),
+            (&agent, "PUT", "/v1/catalog/register"),
+            (&agent, "PUT", "/v1/catalog/deregister"),
         ] {
             // The API's own registration may be empty but for its address: it is where it came from, without a port.
             let status = server.send(method, path, &[("content-type", "application/json")], body).status;

@@ -22,7 +22,7 @@ pub(crate) async fn carry_out(check: &Check, address: &str, port: u16) -> (Statu
     };
     let work = async {
         match &check.probe {
-            Probe::Ttl(_) => Ok((Status::Critical, String::new())),
+            Probe::Ttl(_) | Probe::Word => Ok((Status::Critical, String::new())),
             Probe::Http { authority, path } => http(authority.as_deref().unwrap_or(&here), path).await,
             Probe::Tcp { authority } => tcp(authority.as_deref().unwrap_or(&here)).await,
             Probe::Grpc { authority, service } => grpc(authority.as_deref().unwrap_or(&here), service).await,

@@ -60,6 +60,7 @@ struct CheckRecord {
 #[serde(rename_all = "snake_case")]
 enum ProbeRecord {
     Ttl { ms: u64 },
+    Word {},
     Http { authority: Option<String>, path: String },
     Tcp { authority: Option<String> },
     Grpc { authority: Option<String>, service: String },
@@ -124,6 +125,7 @@ fn write_check(check: &Check) -> CheckRecord {
         name: check.name.clone(),
         probe: match &check.probe {
             Probe::Ttl(ttl) => ProbeRecord::Ttl { ms: milliseconds(*ttl) },
+            Probe::Word => ProbeRecord::Word {},
             Probe::Http { authority, path } => ProbeRecord::Http { authority: authority.clone(), path: path.clone() },
             Probe::Tcp { authority } => ProbeRecord::Tcp { authority: authority.clone() },
             Probe::Grpc { authority, service } => {
@@ -173,6 +175,7 @@ fn read_check(record: CheckRecord) -> Result<Check, Invalid> {
         name: record.name,
         probe: match record.probe {
             ProbeRecord::Ttl { ms } => Probe::Ttl(Duration::from_millis(ms)),
+            ProbeRecord::Word {} => Probe::Word,
             ProbeRecord::Http { authority, path } => Probe::Http { authority, path },
             ProbeRecord::Tcp { authority } => Probe::Tcp { authority },
             ProbeRecord::Grpc { authority, service } => Probe::Grpc { authority, service },
@@ -205,6 +208,7 @@ mod tests {
             Probe::Ttl(Duration::from_millis(1500)),
             Probe::Http { authority: Some("10.0.0.1:81".into()), path: "/health".into() },
             Probe::Tcp { authority: None },
+            Probe::Word,
             Probe::Grpc { authority: None, service: "users".into() },
         ];
         let checks = probes.into_iter().enumerate();

@@ -37,6 +37,8 @@ pub struct Check {
 pub enum Probe {
     /// The instance says it itself, and becomes critical when it says nothing for so long.
     Ttl(Duration),
+    /// Somebody says it; what was said last stays, and nobody carries anything out.
+    Word,
     /// `GET` answers with a status of 200 to 299; 429 is a warning.
     Http {
         /// Where, `host:port`; `None` is the instance itself.
@@ -95,7 +97,7 @@ impl Check {
     /// Where it asks and what, as far as it says so.
     fn target(&self) -> (&str, &str) {
         let (authority, what) = match &self.probe {
-            Probe::Ttl(_) => (None, ""),
+            Probe::Ttl(_) | Probe::Word => (None, ""),
             Probe::Http { authority, path } => (authority.as_deref(), path.as_str()),
             Probe::Tcp { authority } => (authority.as_deref(), ""),
             Probe::Grpc { authority, service } => (authority.as_deref(), service.as_str()),

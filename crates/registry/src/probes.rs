@@ -74,13 +74,14 @@ impl Probes {
     /// The instance has these checks now. Checks that ask the same as before go on as they were. `spread` says that it is one
     /// of many that were known before: its first probes come at any moment of their interval.
     pub fn set(&mut self, key: &InstanceKey, checks: &[Check], spread: bool, now: Instant, rng: &mut fastrand::Rng) {
-        if checks.is_empty() {
+        let own_time = |check: &&Check| check.probe != Probe::Word;
+        if !checks.iter().any(|check| own_time(&check)) {
             self.states.remove(key);
             return;
         }
         let mut before = self.states.remove(key).unwrap_or_default();
         let mut states = Vec::with_capacity(checks.len());
-        for check in checks {
+        for check in checks.iter().filter(own_time) {
             let same = before.iter().position(|state| {
                 state.check.same_question(check)
                     && state.check.interval == check.interval

@@ -226,6 +226,7 @@ impl InstanceShape {
             name: check.name.clone(),
             kind: match check.probe {
                 Probe::Ttl(_) => "ttl",
+                Probe::Word => "word",
                 Probe::Http { .. } => "http",
                 Probe::Tcp { .. } => "tcp",
                 Probe::Grpc { .. } => "grpc",

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::definition::{self, Definition, Service};
+use super::view::is_here;
 use super::{Answer, Call, Refused, bad, no_path, refused, service_key, write_error};
 
 /// `PUT /v1/agent/...`.
@@ -38,14 +39,14 @@ struct Update {
     output: String,
 }
 
-fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
+pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
     definition::read(body).map_err(|error| bad(format!("Request decode failed: {error}")))
 }
 
-/// The instances with this id, whatever their service; those that came by this face first.
+/// The instances of this node with this id, whatever their service; those that came by this face first.
 pub(super) fn by_id(call: &Call<'_>, id: &str) -> Option<Arc<Entry>> {
     call.catalog.read(|registry| {
-        let entries = registry.with_id(id).filter(|entry| call.access.may_read(&entry.key.service));
+        let entries = registry.with_id(id).filter(|entry| call.access.may_read(&entry.key.service) && is_here(entry));
         entries.min_by_key(|entry| entry.instance.source != "consul").cloned()
     })
 }
@@ -137,7 +138,7 @@ fn with_check(call: &Call<'_>, id: &str) -> Option<Arc<Entry>> {
     }
     call.catalog.read(|registry| {
         let mut entries = registry.services().flat_map(|(_, service)| service.instances());
-        entries.find(|entry| has(entry) && call.access.may_read(&entry.key.service)).cloned()
+        entries.find(|entry| has(entry) && is_here(entry) && call.access.may_read(&entry.key.service)).cloned()
     })
 }
 

@@ -20,22 +20,22 @@ use crate::object::Object;
 pub(super) struct Service {
     pub(super) id: Option<String>,
     pub(super) name: String,
-    tags: Option<Vec<String>>,
-    port: Option<u16>,
-    address: Option<String>,
-    meta: Option<BTreeMap<String, String>>,
-    weights: Option<Weights>,
+    pub(super) tags: Option<Vec<String>>,
+    pub(super) port: Option<u16>,
+    pub(super) address: Option<String>,
+    pub(super) meta: Option<BTreeMap<String, String>>,
+    pub(super) weights: Option<Weights>,
     #[serde(rename = "enabletagoverride")]
-    enable_tag_override: Option<bool>,
-    check: Option<Definition>,
-    checks: Option<Vec<Definition>>,
-    connect: Option<Value>,
-    proxy: Option<Value>,
-    kind: Option<String>,
+    pub(super) enable_tag_override: Option<bool>,
+    pub(super) check: Option<Definition>,
+    pub(super) checks: Option<Vec<Definition>>,
+    pub(super) connect: Option<Value>,
+    pub(super) proxy: Option<Value>,
+    pub(super) kind: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Weights {
+pub(super) struct Weights {
     #[serde(default)]
     passing: u32,
 }
@@ -88,14 +88,14 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Er
     serde_json::from_value::<Object<T>>(tree).map(|Object(read)| read)
 }
 
-/// Names of a definition and of the checks in it in lower case without underscores; those of metadata stay.
+/// Names of a definition and of the service and the checks in it in lower case without underscores; those of metadata stay.
 fn lower(tree: &mut Value) {
     let Value::Object(map) = tree else { return };
     for (name, mut value) in std::mem::take(map) {
         let name = name.to_ascii_lowercase().replace('_', "");
         match (name.as_str(), &mut value) {
             ("checks", Value::Array(checks)) => checks.iter_mut().for_each(lower),
-            ("check" | "weights", value) => lower(value),
+            ("check" | "weights" | "service", value) => lower(value),
             _ => {}
         }
         map.insert(name, value);

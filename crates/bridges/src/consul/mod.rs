@@ -1,11 +1,14 @@
 //! Consul's HTTP API for services: agent, catalog, health and status, with blocking queries. Keys, sessions, events and
 //! Connect are not served, and say so.
 //!
-//! A service of Consul is a service of the namespace `default`; its id is unique over all services, as with an agent. There is
-//! one node. Services stay until they are deregistered, or a check of theirs was critical for too long.
-//! Read next: `definition.rs` (what registers), `view.rs` (what is read), `agent.rs` (what changes).
+//! A service of Consul is a service of the namespace `default`; its id is unique over all services, as with an agent. The
+//! registry is one node; others are those that registrations by the catalog's API name. Services stay until they are deregistered,
+//! or a check of theirs was critical for too long.
+//! Read next: `definition.rs` (what registers), `view.rs` (what is read), `agent.rs` (what changes), `catalog.rs` (what
+//! others than agents register).
 
 mod agent;
+mod catalog;
 mod definition;
 mod view;
 
@@ -118,6 +121,7 @@ async fn serve(
         ("GET", ["v1", "agent", rest @ ..]) => view::agent(&call, rest),
         ("PUT", ["v1", "agent", rest @ ..]) => agent::put(&call, rest, &body).await,
         ("GET", ["v1", "catalog", rest @ ..]) => call.blocking(rest, view::catalog).await,
+        ("PUT", ["v1", "catalog", rest @ ..]) => catalog::put(&call, rest, &body).await,
         ("GET", ["v1", "health", rest @ ..]) => call.blocking(rest, view::health).await,
         ("GET", ["v1", "status", rest @ ..]) => view::status(&call, rest),
         (_, ["v1", "kv" | "session" | "txn" | "event" | "query" | "acl" | "connect" | "config" | "coordinate", ..]) => {

@@ -1,6 +1,7 @@
 //! What is read by Consul's API, in its shapes: agent, catalog, health, status.
 //!
-//! There is one datacenter, `dc1`, and one node, `meshwright`, whose own check always passes.
+//! There is one datacenter, `dc1`. Everything is on one node, `meshwright`, whose own check always passes, but what was registered
+//! by the catalog's API for another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,10 +10,11 @@ use axum::http::StatusCode;
 use meshwright_registry::{Check, DEFAULT_NAMESPACE, Entry, Probe, Registry, Status};
 use serde_json::{Map, Value, json};
 
+use super::catalog::{NODE_ADDRESS, NODE_META, NODE_NAME};
 use super::{Answer, Call, Refused, agent as actions, bad, no_path, refused, service_key};
 
-const DATACENTER: &str = "dc1";
-const NODE: &str = "meshwright";
+pub(super) const DATACENTER: &str = "dc1";
+pub(super) const NODE: &str = "meshwright";
 /// Any fixed UUID does: it tells this one node from others.
 const NODE_ID: &str = "6d657368-7772-6967-6874-000000000001";
 const VERSION: &str = "1.8.7";
@@ -28,6 +30,44 @@ fn node(call: &Call<'_>) -> Value {
         "TaggedAddresses": { "lan": address, "lan_ipv4": address, "wan": address, "wan_ipv4": address },
         "Meta": {}, "CreateIndex": 1, "ModifyIndex": 1,
     })
+}
+
+/// The node that an instance is on.
+pub(super) fn node_name(entry: &Entry) -> &str {
+    entry.instance.attributes.get(NODE_NAME).map_or(NODE, String::as_str)
+}
+
+/// Whether it is on the node of the registry, which is everything that was registered otherwise than for another node.
+pub(super) fn is_here(entry: &Entry) -> bool {
+    node_name(entry) == NODE
+}
+
+/// The id of a service on its node.
+fn service_id(entry: &Entry) -> &str {
+    let id = entry.key.id();
+    match is_here(entry) {
+        true => id,
+        false => id.rsplit_once('@').map_or(id, |(id, _)| id),
+    }
+}
+
+/// The node that an instance is on, whole.
+fn node_of(call: &Call<'_>, entry: &Entry) -> Value {
+    if is_here(entry) {
+        return node(call);
+    }
+    let attributes = &entry.instance.attributes;
+    let meta = attributes.get(NODE_META).and_then(|meta| serde_json::from_str(meta).ok());
+    json!({
+        "ID": "", "Node": node_name(entry), "Address": attributes.get(NODE_ADDRESS), "Datacenter": DATACENTER,
+        "TaggedAddresses": {}, "Meta": meta.unwrap_or_else(|| json!({})),
+        "CreateIndex": entry.created, "ModifyIndex": entry.modified,
+    })
+}
+
+/// The instances on a node that may be seen.
+pub(super) fn of_node(call: &Call<'_>, node: &str) -> Vec<Arc<Entry>> {
+    entries(call, |entry| node_name(entry) == node)
 }
 
 /// Instances that Consul's clients may see, of one service or of all.
@@ -65,7 +105,7 @@ fn word(status: Status) -> &'static str {
 fn service(entry: &Entry) -> Value {
     let instance = &entry.instance;
     json!({
-        "ID": entry.key.id(), "Service": entry.key.service.name(), "Tags": instance.tags, "Address": instance.address,
+        "ID": service_id(entry), "Service": entry.key.service.name(), "Tags": instance.tags, "Address": instance.address,
         "TaggedAddresses": { "lan_ipv4": { "Address": instance.address, "Port": instance.port } },
         "Meta": instance.metadata, "Port": instance.port, "Weights": { "Passing": instance.weight, "Warning": 1 },
         "EnableTagOverride": instance.attributes.contains_key("consul.enableTagOverride"),
@@ -84,8 +124,8 @@ fn node_check() -> Value {
 
 fn check_value(entry: &Entry, (id, name, status): (&str, &str, &str), output: &str, kind: &str) -> Value {
     json!({
-        "Node": NODE, "CheckID": id, "Name": name, "Status": status, "Notes": "", "Output": output,
-        "ServiceID": entry.key.id(), "ServiceName": entry.key.service.name(), "ServiceTags": entry.instance.tags,
+        "Node": node_name(entry), "CheckID": id, "Name": name, "Status": status, "Notes": "", "Output": output,
+        "ServiceID": service_id(entry), "ServiceName": entry.key.service.name(), "ServiceTags": entry.instance.tags,
         "Type": kind, "Definition": {}, "CreateIndex": entry.created, "ModifyIndex": entry.modified,
     })
 }
@@ -93,6 +133,7 @@ fn check_value(entry: &Entry, (id, name, status): (&str, &str, &str), output: &s
 fn kind(check: &Check) -> &'static str {
     match check.probe {
         Probe::Ttl(_) => "ttl",
+        Probe::Word => "",
         Probe::Http { .. } => "http",
         Probe::Tcp { .. } => "tcp",
         Probe::Grpc { .. } => "grpc",
@@ -102,7 +143,7 @@ fn kind(check: &Check) -> &'static str {
 /// The checks of an instance. What others than its checks say is shown as a check, too, because clients look at nothing else.
 fn checks(entry: &Entry) -> Vec<Value> {
     let instance = &entry.instance;
-    let id = entry.key.id();
+    let id = service_id(entry);
     let own = instance.checks.iter();
     let mut all: Vec<Value> = own
         .map(|check| check_value(entry, (&check.id, &check.name, word(check.status)), &check.output, kind(check)))
@@ -132,11 +173,10 @@ pub(super) fn health(call: &Call<'_>, parts: &[&str]) -> Result<Answer, Refused>
             if call.flag("passing") {
                 entries.retain(|entry| is_passing(entry));
             }
-            let node = node(call);
             let list = entries.iter().map(|entry| {
-                let mut all = vec![node_check()];
+                let mut all: Vec<Value> = is_here(entry).then(node_check).into_iter().collect();
                 all.extend(checks(entry));
-                json!({ "Node": node, "Service": service(entry), "Checks": all })
+                json!({ "Node": node_of(call, entry), "Service": service(entry), "Checks": all })
             });
             Ok(Answer::at(list.collect(), index))
         }
@@ -145,11 +185,8 @@ pub(super) fn health(call: &Call<'_>, parts: &[&str]) -> Result<Answer, Refused>
             Ok(Answer::at(entries.iter().flat_map(|entry| checks(entry)).collect(), index))
         }
         ["node", name] => {
-            let mut all = Vec::new();
-            if *name == NODE {
-                all.push(node_check());
-                all.extend(entries(call, |_| true).iter().flat_map(|entry| checks(entry)));
-            }
+            let mut all: Vec<Value> = (*name == NODE).then(node_check).into_iter().collect();
+            all.extend(of_node(call, name).iter().flat_map(|entry| checks(entry)));
             Ok(Answer::at(Value::Array(all), revision))
         }
         ["state", state] => {
@@ -170,7 +207,14 @@ pub(super) fn catalog(call: &Call<'_>, parts: &[&str]) -> Result<Answer, Refused
     let revision = call.catalog.read(Registry::revision);
     match parts {
         ["datacenters"] => Ok(Answer::json(json!([DATACENTER]))),
-        ["nodes"] => Ok(Answer::at(json!([node(call)]), revision)),
+        ["nodes"] => {
+            let mut others = entries(call, |entry| !is_here(entry));
+            // Of what its registrations said about a node, the last word counts.
+            others.sort_by_key(|entry| entry.modified);
+            let others = others.iter().map(|entry| (node_name(entry).to_owned(), node_of(call, entry)));
+            let others: BTreeMap<String, Value> = others.collect();
+            Ok(Answer::at(std::iter::once(node(call)).chain(others.into_values()).collect(), revision))
+        }
         ["services"] => {
             let mut services: BTreeMap<String, BTreeSet<String>> =
                 BTreeMap::from([("consul".to_owned(), BTreeSet::new())]);
@@ -185,12 +229,15 @@ pub(super) fn catalog(call: &Call<'_>, parts: &[&str]) -> Result<Answer, Refused
             Ok(Answer::at(entries.iter().map(|entry| flat(call, entry)).collect(), index))
         }
         ["node", name] => {
-            if *name != NODE {
-                return Ok(Answer::at(Value::Null, revision));
-            }
+            let entries = of_node(call, name);
+            let node = match entries.iter().max_by_key(|entry| entry.modified) {
+                _ if *name == NODE => node(call),
+                Some(entry) => node_of(call, entry),
+                None => return Ok(Answer::at(Value::Null, revision)),
+            };
             let services: Map<String, Value> =
-                entries(call, |_| true).iter().map(|entry| (entry.key.id().to_owned(), service(entry))).collect();
-            Ok(Answer::at(json!({ "Node": node(call), "Services": services }), revision))
+                entries.iter().map(|entry| (service_id(entry).to_owned(), service(entry))).collect();
+            Ok(Answer::at(json!({ "Node": node, "Services": services }), revision))
         }
         _ => Err(no_path()),
     }
@@ -198,10 +245,11 @@ pub(super) fn catalog(call: &Call<'_>, parts: &[&str]) -> Result<Answer, Refused
 
 /// A service with its node, flat, as the catalog has it.
 fn flat(call: &Call<'_>, entry: &Entry) -> Value {
-    let mut value = node(call);
+    let mut value = node_of(call, entry);
+    let meta = value["Meta"].take();
     let instance = &entry.instance;
     let fields = json!({
-        "NodeMeta": {}, "ServiceKind": "", "ServiceID": entry.key.id(), "ServiceName": entry.key.service.name(),
+        "NodeMeta": meta, "ServiceKind": "", "ServiceID": service_id(entry), "ServiceName": entry.key.service.name(),
         "ServiceTags": instance.tags, "ServiceAddress": instance.address,
         "ServiceTaggedAddresses": { "lan_ipv4": { "Address": instance.address, "Port": instance.port } },
         "ServiceWeights": { "Passing": instance.weight, "Warning": 1 }, "ServiceMeta": instance.metadata,
@@ -219,7 +267,7 @@ fn flat(call: &Call<'_>, entry: &Entry) -> Value {
 
 /// `GET /v1/agent/...`.
 pub(super) fn agent(call: &Call<'_>, parts: &[&str]) -> Result<Answer, Refused> {
-    let all = || entries(call, |_| true);
+    let all = || entries(call, is_here);
     match parts {
         ["self"] => Ok(Answer::json(json!({
             "Config": { "Datacenter": DATACENTER, "NodeName": NODE, "NodeID": NODE_ID, "Server": true, "Version": VERSION, "Revision": "" },
