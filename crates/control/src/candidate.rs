@@ -27,7 +27,7 @@ pub(crate) fn candidate(
     let reading = config::Options { registered: registered.names(), ..settings.config_options.clone() };
     let config::Outcome { mesh, mut diagnostics } = config::load(sources, &reading);
     let Some(mesh) = mesh else { return Err(diagnostics) };
-    let resolved = names.endpoint_sets(&mesh, registered, |service| registered.contains(&service.host));
+    let resolved = names.endpoint_sets(&mesh, registered);
     let (credentials, mut unreadable) = certificates.gather(&mesh);
     if !unreadable.is_empty() {
         diagnostics.append(&mut unreadable);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use meshwright_catalog::Catalog;
 use meshwright_config as config;
-use meshwright_model::{Diagnostic, Severity};
+use meshwright_model::{Diagnostic, Mesh, Severity};
 use meshwright_snapshot::{Cluster, CompileOptions, Snapshot};
 use meshwright_traffic::OutlierEvent;
 use tokio::sync::mpsc;
@@ -317,11 +317,16 @@ impl Control {
     /// Brings timers and names in line with the snapshot that runs, and says what a person should know of it.
     fn follow(&mut self, now: Instant) {
         let snapshot = self.handle.snapshot();
-        self.registered.report_shared(&snapshot.mesh);
-        let mut names = names_of(&snapshot.mesh);
+        self.follow_names(&snapshot.mesh, now);
+        self.sweeps.set_clusters(&snapshot, now);
+    }
+
+    /// The part of it that depends on the instances of the registry.
+    fn follow_names(&mut self, mesh: &Mesh, now: Instant) {
+        self.registered.report_shared(mesh);
+        let mut names = names_of(mesh);
         names.extend(self.registered.addresses().cloned());
         self.names.set_names(&names, now);
-        self.sweeps.set_clusters(&snapshot, now);
         let names = self.names.status();
         self.handle.update_status(|status| status.names = names);
     }

@@ -22,6 +22,8 @@ pub(crate) struct Registered {
     services: BTreeMap<ServiceKey, Found>,
     /// Names of services by their host in the mesh; usually one for each.
     hosts: BTreeMap<String, BTreeSet<ServiceKey>>,
+    /// Those of `services` with an instance whose address is a name; usually few.
+    named: BTreeSet<ServiceKey>,
     /// Hosts that another source names, too, of which was said what that means.
     shared: HashSet<String>,
 }
@@ -43,6 +45,7 @@ impl Registered {
             at: 0,
             services: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            named: BTreeSet::new(),
             shared: HashSet::new(),
         };
         registered.read_everything();
@@ -93,6 +96,11 @@ impl Registered {
 
     /// A service has these instances now, or is gone. Returns its host when that is a change.
     fn set(&mut self, key: ServiceKey, endpoints: Option<Vec<Endpoint>>) -> Option<String> {
+        let is_name = |endpoint: &Endpoint| matches!(endpoint.address, EndpointAddress::Name(_));
+        match endpoints.iter().flatten().any(is_name) {
+            true => self.named.insert(key.clone()),
+            false => self.named.remove(&key),
+        };
         match endpoints {
             Some(endpoints) => {
                 if let Some(found) = self.services.get_mut(&key) {
@@ -148,7 +156,7 @@ impl Registered {
 
     /// Addresses of instances that are names.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = &String> {
-        let endpoints = self.services.values().flat_map(|found| &found.endpoints);
+        let endpoints = self.found_with_names().flat_map(|found| &found.endpoints);
         endpoints.filter_map(|endpoint| match &endpoint.address {
             EndpointAddress::Name(name) => Some(name),
             EndpointAddress::Ip(_) => None,
@@ -156,10 +164,12 @@ impl Registered {
     }
 
     /// Hosts of services with such addresses.
-    pub(crate) fn hosts_with_names(&self) -> BTreeSet<String> {
-        let is_name = |endpoint: &Endpoint| matches!(endpoint.address, EndpointAddress::Name(_));
-        let named = self.services.values().filter(|found| found.endpoints.iter().any(is_name));
-        named.map(|found| found.host.clone()).collect()
+    pub(crate) fn hosts_with_names(&self) -> impl Iterator<Item = &str> {
+        self.found_with_names().map(|found| found.host.as_str())
+    }
+
+    fn found_with_names(&self) -> impl Iterator<Item = &Found> {
+        self.named.iter().filter_map(|key| self.services.get(key))
     }
 
     /// Says once of each service that another source names, too, who wins.

@@ -159,29 +159,23 @@ impl Plan {
         })
     }
 
-    /// Endpoints of every service that has a name among them, as far as the names are known, and of those that are `wanted`
-    /// besides, with the instances that the registry has.
-    pub(crate) fn endpoint_sets(
-        &self,
-        mesh: &Mesh,
-        registered: &Registered,
-        wanted: impl Fn(&Service) -> bool,
-    ) -> Vec<EndpointSet> {
+    /// Endpoints of every service that has more of them than its numbers: names, or instances in the registry.
+    pub(crate) fn endpoint_sets(&self, mesh: &Mesh, registered: &Registered) -> Vec<EndpointSet> {
         let services = mesh.services.iter().enumerate();
-        let named = |endpoint: &Endpoint| matches!(endpoint.address, EndpointAddress::Name(_));
-        services
-            .filter(|(_, service)| wanted(service) || service.endpoints.iter().any(named))
-            .map(|(index, service)| {
-                let single = service.resolution == Resolution::DnsRoundRobin;
-                let addresses = service.endpoints.iter().enumerate();
-                let instances = registered.instances(service);
-                EndpointSet {
-                    service: ServiceId(index),
-                    addresses: addresses.map(|(index, endpoint)| (index, self.addresses(endpoint, single))).collect(),
-                    registered: instances.map(|endpoint| (endpoint.clone(), self.addresses(endpoint, false))).collect(),
-                }
-            })
-            .collect()
+        let moving = services.filter(|(_, service)| registered.contains(&service.host) || has_names(service));
+        moving.map(|(index, service)| self.endpoint_set(ServiceId(index), service, registered)).collect()
+    }
+
+    /// Endpoints of one service as far as the names are known, with the instances that the registry has.
+    pub(crate) fn endpoint_set(&self, id: ServiceId, service: &Service, registered: &Registered) -> EndpointSet {
+        let single = service.resolution == Resolution::DnsRoundRobin;
+        let addresses = service.endpoints.iter().enumerate();
+        let instances = registered.instances(service);
+        EndpointSet {
+            service: id,
+            addresses: addresses.map(|(index, endpoint)| (index, self.addresses(endpoint, single))).collect(),
+            registered: instances.map(|endpoint| (endpoint.clone(), self.addresses(endpoint, false))).collect(),
+        }
     }
 
     /// What the address of `endpoint` stands for now; of a name, only the first address when it is `single`.
@@ -194,6 +188,11 @@ impl Plan {
             }
         }
     }
+}
+
+/// Whether an endpoint of the service is a name.
+pub(crate) fn has_names(service: &Service) -> bool {
+    service.endpoints.iter().any(|endpoint| matches!(endpoint.address, EndpointAddress::Name(_)))
 }
 
 /// Every name that is to be resolved.

@@ -57,18 +57,22 @@ impl View {
         metrics: &WorkerMetrics,
         stagger: Stagger,
     ) -> Self {
-        let mut old: HashMap<&str, &Rc<WorkerCluster>> = HashMap::new();
-        if let Some(previous) = previous {
-            old.extend(previous.clusters.iter().map(|cluster| (cluster.cluster.name.as_str(), cluster)));
-        }
-        let clusters = snapshot
-            .clusters
-            .iter()
-            .map(|cluster| match old.remove(cluster.name.as_str()) {
-                Some(same) if Arc::ptr_eq(&same.cluster, cluster) => same.clone(),
-                before => Rc::new(WorkerCluster::new(cluster, before.map(Rc::as_ref), metrics, stagger)),
-            })
-            .collect();
+        let before: &[Rc<WorkerCluster>] = previous.map(|previous| previous.clusters.as_slice()).unwrap_or_default();
+        // Where only endpoints changed nearly every cluster is the same at the same place: no name is looked at.
+        let unmoved = |index: usize| {
+            let (old, new) = (before.get(index)?, snapshot.clusters.get(index)?);
+            Arc::ptr_eq(&old.cluster, new).then_some(old)
+        };
+        let moved = before.iter().enumerate().filter(|(index, _)| unmoved(*index).is_none());
+        let mut old: HashMap<&str, &Rc<WorkerCluster>> =
+            moved.map(|(_, cluster)| (cluster.cluster.name.as_str(), cluster)).collect();
+        let mut taken_over = |cluster: &Arc<Cluster>| match old.remove(cluster.name.as_str()) {
+            Some(same) if Arc::ptr_eq(&same.cluster, cluster) => Rc::clone(same),
+            before => Rc::new(WorkerCluster::new(cluster, before.map(Rc::as_ref), metrics, stagger)),
+        };
+        let clusters = snapshot.clusters.iter().enumerate();
+        let clusters =
+            clusters.map(|(index, cluster)| unmoved(index).map_or_else(|| taken_over(cluster), Rc::clone)).collect();
         for gone in old.into_values() {
             gone.pools.iter().for_each(|pool| pool.retire());
         }

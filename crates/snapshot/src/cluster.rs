@@ -16,7 +16,6 @@ use meshwright_model::{
 use meshwright_telemetry::DestinationLabels;
 use meshwright_traffic::{HedgeDelay, Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, Policy, Usage};
 
-use crate::Snapshot;
 use crate::balancing::{self, Affinity, Caller};
 use crate::destination_rule::ClusterPolicy;
 use crate::resilience::{self, Adaptive, Breakers, RateLimiter};
@@ -98,7 +97,7 @@ pub struct Cluster {
     /// How many requests there may be in a time; `None` is unlimited.
     pub rate_limit: Option<RateLimiter>,
     /// What is answered when there is no good answer; `None` is the failure itself. Where its destination leads is in
-    /// [`Snapshot::fallbacks`].
+    /// [`crate::Snapshot::fallbacks`].
     pub fallback: Option<Fallback>,
     /// Ejection of failing hosts; `None` is off.
     pub outlier: Option<Arc<OutlierDetector>>,
@@ -144,16 +143,16 @@ impl Cluster {
     }
 }
 
-/// What the snapshot before knows, by the keys that facts belong to.
+/// What clusters of the snapshot before know, by the keys that facts belong to.
 pub(crate) struct LiveFacts<'a> {
     clusters: HashMap<&'a str, &'a Arc<Cluster>>,
     states: HashMap<(Arc<str>, SocketAddr), Arc<HostState>>,
 }
 
 impl<'a> LiveFacts<'a> {
-    pub(crate) fn of(previous: Option<&'a Snapshot>) -> Self {
+    pub(crate) fn of(previous: impl Iterator<Item = &'a Arc<Cluster>>) -> Self {
         let mut facts = Self { clusters: HashMap::new(), states: HashMap::new() };
-        for cluster in previous.iter().flat_map(|snapshot| &snapshot.clusters) {
+        for cluster in previous {
             facts.clusters.insert(&cluster.name, cluster);
             for (address, host) in cluster.addresses.iter().zip(cluster.hosts.hosts()) {
                 facts.states.entry((Arc::clone(&cluster.service), *address)).or_insert_with(|| Arc::clone(&host.state));

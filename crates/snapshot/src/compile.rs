@@ -84,8 +84,12 @@ pub fn compile(
     if found.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
         return Err(found);
     }
-    let resolved: Arc<[EndpointSet]> = endpoints(&mesh, resolved).into();
-    let mut facts = LiveFacts::of(previous);
+    let resolved: Vec<Arc<EndpointSet>> = endpoints(&mesh, resolved).into_iter().map(Arc::new).collect();
+    let mut facts = LiveFacts::of(previous.iter().flat_map(|previous| &previous.clusters));
+    let mut clusters_by_service: Vec<Vec<usize>> = vec![Vec::new(); mesh.services.len()];
+    for (index, (service, _)) in finished.clusters.iter().enumerate() {
+        clusters_by_service[service.0].push(index);
+    }
     let clusters = finished
         .clusters
         .into_iter()
@@ -100,6 +104,7 @@ pub fn compile(
         mesh: Arc::clone(&mesh),
         directory: Arc::clone(&directory),
         resolved,
+        clusters_by_service: clusters_by_service.into(),
     };
     Ok((snapshot, found))
 }

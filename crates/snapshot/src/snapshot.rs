@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use meshwright_model::{EndpointSet, Mesh, ServiceDirectory, ServiceId};
+use meshwright_model::{EndpointSet, Mesh, ServiceDirectory};
 
 use crate::cluster::LiveFacts;
 use crate::registry::usable_endpoints;
@@ -30,7 +30,9 @@ pub struct Snapshot {
     /// Names of the services of `mesh`.
     pub directory: Arc<ServiceDirectory>,
     /// Resolved endpoints; `resolved[n]` belongs to `ServiceId(n)`.
-    pub resolved: Arc<[EndpointSet]>,
+    pub resolved: Vec<Arc<EndpointSet>>,
+    /// Indexes into `clusters`; `clusters_by_service[n]` belongs to `ServiceId(n)`.
+    pub(crate) clusters_by_service: Arc<[Vec<usize>]>,
 }
 
 impl Snapshot {
@@ -38,25 +40,21 @@ impl Snapshot {
     /// services is shared, and so is a cluster whose endpoints turn out the same. `number` is one more, `generation` stays.
     ///
     /// Sets of services, and indexes of endpoints, that this configuration does not have are left out.
+    ///
+    /// It looks only at the clusters of those services; of everything else it copies a pointer.
     pub fn with_endpoints(&self, sets: &[EndpointSet]) -> Snapshot {
-        let mut resolved: Vec<EndpointSet> = self.resolved.to_vec();
-        let mut changed: Vec<ServiceId> = Vec::with_capacity(sets.len());
+        let (mut resolved, mut clusters) = (self.resolved.clone(), self.clusters.clone());
         for set in sets {
-            let Some(service) = self.mesh.services.get(set.service.0) else { continue };
-            resolved[set.service.0] = usable_endpoints(service, set);
-            changed.push(set.service);
+            let id = set.service.0;
+            let Some(service) = self.mesh.services.get(id) else { continue };
+            let set = usable_endpoints(service, set);
+            let indexes = &self.clusters_by_service[id];
+            let mut facts = LiveFacts::of(indexes.iter().map(|index| &self.clusters[*index]));
+            for &index in indexes {
+                clusters[index] = facts.cluster(Arc::clone(&self.clusters[index].spec), service, &set);
+            }
+            resolved[id] = Arc::new(set);
         }
-        let mut facts = LiveFacts::of(Some(self));
-        let clusters = self
-            .clusters
-            .iter()
-            .map(|cluster| match self.directory.find(&cluster.service, "") {
-                Some(id) if changed.contains(&id) => {
-                    facts.cluster(cluster.spec.clone(), &self.mesh.services[id.0], &resolved[id.0])
-                }
-                _ => Arc::clone(cluster),
-            })
-            .collect();
         Snapshot {
             number: self.number + 1,
             generation: self.generation,
@@ -65,7 +63,8 @@ impl Snapshot {
             fallbacks: Arc::clone(&self.fallbacks),
             mesh: Arc::clone(&self.mesh),
             directory: Arc::clone(&self.directory),
-            resolved: resolved.into(),
+            resolved,
+            clusters_by_service: Arc::clone(&self.clusters_by_service),
         }
     }
 

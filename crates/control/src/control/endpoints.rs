@@ -2,17 +2,17 @@
 //!
 //! It reads no file. What a configuration is, and when it is read, is `control.rs`.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use meshwright_model::Service;
+use meshwright_model::ServiceId;
 use meshwright_snapshot::{Snapshot, compile};
 use tokio::task::{Id, JoinError};
 use tracing::{error, info, warn};
 
 use super::Control;
-use crate::resolution::Lookup;
+use crate::resolution::{Lookup, has_names};
 
 impl Control {
     pub(super) fn start_lookups(&mut self, now: Instant) {
@@ -48,8 +48,11 @@ impl Control {
         self.show_names();
         if changed {
             // Instances of the registry may have the name too.
-            let named = self.registered.hosts_with_names();
-            self.publish_endpoints(&named);
+            let current = self.handle.snapshot();
+            let services = current.mesh.services.iter().enumerate();
+            let named = services.filter(|(_, service)| has_names(service)).map(|(index, _)| ServiceId(index));
+            let registered = self.registered.hosts_with_names().filter_map(|host| known(&current, host));
+            self.publish_endpoints(&current, named.chain(registered).collect());
         }
     }
 
@@ -61,20 +64,20 @@ impl Control {
             return;
         }
         let current = self.handle.snapshot();
-        let known: HashSet<&str> = current.mesh.services.iter().map(|service| service.host.as_str()).collect();
-        let is_new = changed.iter().any(|host| self.registered.contains(host) && !known.contains(host.as_str()));
-        match is_new {
-            true => self.publish_services(&current),
-            false => self.publish_endpoints(&changed),
+        let is_new = |host: &String| self.registered.contains(host) && known(&current, host).is_none();
+        if changed.iter().any(is_new) {
+            self.publish_services(&current);
+            self.follow(Instant::now());
+        } else {
+            self.publish_endpoints(&current, changed.iter().filter_map(|host| known(&current, host)).collect());
+            self.follow_names(&current.mesh, Instant::now());
         }
-        self.follow(Instant::now());
     }
 
     /// The running configuration with the services that are registered now; it counts as the same configuration.
     fn publish_services(&mut self, current: &Snapshot) {
         let mesh = self.registered.mesh(&current.mesh);
-        let resolved =
-            self.names.endpoint_sets(&mesh, &self.registered, |service| self.registered.contains(&service.host));
+        let resolved = self.names.endpoint_sets(&mesh, &self.registered);
         match compile(mesh, &resolved, &self.options, Some(current)) {
             Ok((mut snapshot, _)) => {
                 snapshot.generation = current.generation;
@@ -112,12 +115,11 @@ impl Control {
         self.handle.update_status(|status| status.names = names);
     }
 
-    /// Publishes what the endpoints of services with names, and of those in `hosts`, are now.
-    fn publish_endpoints(&mut self, hosts: &BTreeSet<String>) {
-        let current = self.handle.snapshot();
-        let wanted = |service: &Service| hosts.contains(&service.host);
-        let sets = self.names.endpoint_sets(&current.mesh, &self.registered, wanted);
-        let changed: Vec<_> = sets.into_iter().filter(|set| current.resolved.get(set.service.0) != Some(set)).collect();
+    /// Publishes what the endpoints of `services` are now.
+    fn publish_endpoints(&mut self, current: &Snapshot, services: BTreeSet<ServiceId>) {
+        let set = |id: ServiceId| self.names.endpoint_set(id, &current.mesh.services[id.0], &self.registered);
+        let changed: Vec<_> =
+            services.into_iter().map(set).filter(|set| *current.resolved[set.service.0] != *set).collect();
         if changed.is_empty() {
             return;
         }
@@ -138,4 +140,10 @@ impl Control {
             }
         }
     }
+}
+
+/// The service of the running configuration with this full name.
+fn known(current: &Snapshot, host: &str) -> Option<ServiceId> {
+    let id = current.directory.find(host, "")?;
+    (current.mesh.services[id.0].host == host).then_some(id)
 }

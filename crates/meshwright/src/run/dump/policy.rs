@@ -114,7 +114,7 @@ fn of_keepalive((probes, time, interval): (Option<u32>, Option<Duration>, Option
 
 pub(super) fn of_services(snapshot: &Snapshot) -> Vec<Value> {
     let services = snapshot.mesh.services.iter().enumerate();
-    services.map(|(index, service)| of_service(service, snapshot.resolved.get(index))).collect()
+    services.map(|(index, service)| of_service(service, snapshot.resolved.get(index).map(AsRef::as_ref))).collect()
 }
 
 fn protocol(protocol: PortProtocol) -> &'static str {
