@@ -31,8 +31,8 @@ fn key(number: usize) -> InstanceKey {
 fn instance(number: usize) -> Instance {
     let mut instance = Instance::new(&format!("10.{}.{}.{}", number >> 16, (number >> 8) & 255, number & 255), 8080);
     instance.version = "v1".to_owned();
-    instance.metadata =
-        [("zone", "eu-west-1a"), ("team", "shop")].map(|(key, value)| (key.into(), value.into())).into();
+    instance.metadata.insert("zone", "eu-west-1a");
+    instance.metadata.insert("team", "shop");
     instance
 }
 

@@ -122,7 +122,7 @@ fn service_records_have_ports_weights_and_addresses_and_text_records_metadata() 
     server.register("", "users", "a", |instance| {
         instance.weight = 3;
         instance.tags = vec!["v1".into()];
-        instance.metadata.insert("zone".into(), "eu".into());
+        instance.metadata.insert("zone", "eu");
     });
     for name in ["users.service.mesh.", "_users._tcp.service.mesh.", "_users._v1.service.mesh."] {
         let answer = server.ask(name, RecordType::SRV);

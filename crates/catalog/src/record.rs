@@ -104,7 +104,7 @@ fn record(entry: &Entry) -> Record {
         modified: *modified,
         address: instance.address.clone(),
         port: instance.port,
-        metadata: instance.metadata.clone(),
+        metadata: instance.metadata.to_map(),
         tags: instance.tags.clone(),
         locality: instance.locality.clone(),
         weight: instance.weight,
@@ -114,8 +114,8 @@ fn record(entry: &Entry) -> Record {
         reported: instance.reported.as_str().to_owned(),
         overridden: instance.overridden.as_ref().map(|word| (word.status.as_str().to_owned(), word.reason.clone())),
         checks: instance.checks.iter().map(write_check).collect(),
-        attributes: instance.attributes.clone(),
-        source: instance.source.clone(),
+        attributes: instance.attributes.to_map(),
+        source: instance.source.as_str().to_owned(),
     }
 }
 
@@ -153,7 +153,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Entry, Unreadable> {
     let instance = Instance {
         address: record.address,
         port: record.port,
-        metadata: record.metadata,
+        metadata: record.metadata.into(),
         tags: record.tags,
         locality: record.locality,
         weight: record.weight,
@@ -162,8 +162,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Entry, Unreadable> {
         checks: record.checks.into_iter().map(read_check).collect::<Result<_, _>>()?,
         reported: record.reported.parse::<Status>()?,
         overridden,
-        attributes: record.attributes,
-        source: record.source,
+        attributes: record.attributes.into(),
+        source: record.source.parse()?,
     };
     let key = InstanceKey::new(service, &record.id)?;
     Ok(Entry { key, instance, created: record.created, modified: record.modified })
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn what_is_written_down_is_read_again_as_it_was() {
         let mut instance = Instance::new("10.0.0.1", 80);
-        instance.metadata.insert("zone".into(), "ä\n".into());
+        instance.metadata.insert("zone", "ä\n");
         instance.tags = vec!["canary".into()];
         instance.overridden = Some(Override { status: Status::Draining, reason: "upgrade".into() });
         let probes = [

@@ -115,7 +115,9 @@ fn kept(data: &Path) -> State {
     };
     catalog.read(|registry| {
         let entries = registry.services().flat_map(|(_, service)| service.instances());
-        entries.map(|entry| (entry.key.id().to_owned(), entry.instance.metadata["n"].parse().unwrap())).collect()
+        entries
+            .map(|entry| (entry.key.id().to_owned(), entry.instance.metadata.get("n").unwrap().parse().unwrap()))
+            .collect()
     })
 }
 
@@ -276,7 +278,7 @@ fn large_file() -> (Vec<u8>, State) {
     let register = |id: u16| {
         let mut instance = Instance::new("10.0.0.1", id);
         instance.metadata = (0..6).map(|entry| (format!("padding{entry}"), "x".repeat(4000))).collect();
-        instance.metadata.insert("n".to_owned(), id.to_string());
+        instance.metadata.insert("n", &id.to_string());
         propose(id, Action::Register(Box::new(instance)))
     };
     let remove = |id| propose(id, Action::Remove(Reason::Deregistered));

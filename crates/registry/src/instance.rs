@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::{Check, Invalid, Limits, Probe};
+use crate::{Check, Invalid, Limits, Pairs, Probe};
 
 /// How an instance fares. The order is from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,6 +137,38 @@ pub struct Override {
     pub reason: String,
 }
 
+/// A face of the registry, through which an instance came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Our own API.
+    Api,
+    /// Eureka's.
+    Eureka,
+    /// Consul's.
+    Consul,
+}
+
+impl Source {
+    /// `api`, `eureka` or `consul`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Eureka => "eureka",
+            Self::Consul => "consul",
+        }
+    }
+}
+
+impl FromStr for Source {
+    type Err = Invalid;
+
+    fn from_str(word: &str) -> Result<Self, Invalid> {
+        let all = [Self::Api, Self::Eureka, Self::Consul];
+        let found = all.into_iter().find(|source| source.as_str() == word);
+        found.ok_or_else(|| Invalid::new("source", word, "api, eureka or consul"))
+    }
+}
+
 /// One instance of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
@@ -145,7 +177,7 @@ pub struct Instance {
     /// Port; 0 is none, and then no request is sent there.
     pub port: u16,
     /// Free pairs; subsets select by them.
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: Pairs,
     /// Free words; `key=value` counts as metadata for subsets.
     pub tags: Vec<String>,
     /// `region/zone/subzone`; empty when unknown.
@@ -163,9 +195,9 @@ pub struct Instance {
     /// Somebody's stronger word.
     pub overridden: Option<Override>,
     /// What a foreign protocol wants back and nobody else reads, by `protocol.field`.
-    pub attributes: BTreeMap<String, String>,
-    /// Through which face it came: `api`, `eureka`, `consul`.
-    pub source: String,
+    pub attributes: Pairs,
+    /// Through which face it came.
+    pub source: Source,
 }
 
 impl Instance {
@@ -174,7 +206,7 @@ impl Instance {
         Self {
             address: address.to_owned(),
             port,
-            metadata: BTreeMap::new(),
+            metadata: Pairs::default(),
             tags: Vec::new(),
             locality: String::new(),
             weight: 1,
@@ -183,8 +215,8 @@ impl Instance {
             checks: Vec::new(),
             reported: Status::Passing,
             overridden: None,
-            attributes: BTreeMap::new(),
-            source: "api".to_owned(),
+            attributes: Pairs::default(),
+            source: Source::Api,
         }
     }
 
@@ -201,7 +233,7 @@ impl Instance {
 
     /// What subsets select by: metadata, then `version`, then tags, `key=value` as it says and others as `tag/NAME: true`.
     pub fn labels(&self) -> BTreeMap<String, String> {
-        let mut labels = self.metadata.clone();
+        let mut labels = self.metadata.to_map();
         if !self.version.is_empty() {
             labels.insert("version".to_owned(), self.version.clone());
         }
@@ -236,7 +268,7 @@ impl Instance {
     ///
     /// The first value that is out of range.
     pub fn validate(&self, limits: &Limits) -> Result<(), Invalid> {
-        let texts = [(&self.locality, "locality"), (&self.version, "version"), (&self.source, "source")];
+        let texts = [(&self.locality, "locality"), (&self.version, "version")];
         if !is_host(&self.address) {
             return Err(Invalid::new("address", &self.address, "an IP address or a DNS name, without port"));
         }
@@ -303,9 +335,8 @@ impl Instance {
 
     /// Bytes of its own data, roughly.
     pub fn size(&self) -> usize {
-        let pair =
-            |map: &BTreeMap<String, String>| map.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
-        let texts = [&self.address, &self.locality, &self.version, &self.source];
+        let pair = |pairs: &Pairs| pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        let texts = [&self.address, &self.locality, &self.version];
         texts.iter().map(|text| text.len()).sum::<usize>()
             + pair(&self.metadata)
             + pair(&self.attributes)
@@ -314,11 +345,11 @@ impl Instance {
     }
 }
 
-fn pairs(field: &'static str, map: &BTreeMap<String, String>, limits: &Limits) -> Result<(), Invalid> {
-    if map.len() > limits.metadata_entries {
-        return Err(Invalid::new(field, &map.len().to_string(), "at most 128 entries"));
+fn pairs(field: &'static str, pairs: &Pairs, limits: &Limits) -> Result<(), Invalid> {
+    if pairs.len() > limits.metadata_entries {
+        return Err(Invalid::new(field, &pairs.len().to_string(), "at most 128 entries"));
     }
-    for (key, value) in map {
+    for (key, value) in pairs.iter() {
         if !is_text(key, 256) || value.len() > 4096 || value.contains('\0') {
             return Err(Invalid::new(field, key, "keys of 1 to 256 bytes and values of at most 4 KiB"));
         }
@@ -391,7 +422,7 @@ mod tests {
     #[test]
     fn metadata_version_and_tags_are_labels() {
         let mut instance = Instance::new("10.0.0.1", 80);
-        instance.metadata.insert("zone".into(), "a".into());
+        instance.metadata.insert("zone", "a");
         instance.version = "v2".into();
         instance.tags = vec!["canary".into(), "team=web".into(), "zone=b".into()];
         let labels = instance.labels();

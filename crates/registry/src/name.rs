@@ -36,9 +36,13 @@ impl Invalid {
 
 /// A service: its name in its namespace. Names do not differ by case; they are kept in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ServiceKey {
-    namespace: Arc<str>,
-    name: Arc<str>,
+pub struct ServiceKey(Arc<Names>);
+
+/// Every instance, lease and change names its service: they share one copy, behind one pointer.
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Names {
+    namespace: Box<str>,
+    name: Box<str>,
 }
 
 impl ServiceKey {
@@ -59,26 +63,27 @@ impl ServiceKey {
             let allowed = "1 to 63 letters, digits and `-`, with a letter or digit at both ends";
             return Err(Invalid::new("namespace", namespace, allowed));
         }
-        Ok(Self { namespace: namespace.to_ascii_lowercase().into(), name: name.to_ascii_lowercase().into() })
+        let (namespace, name) = (namespace.to_ascii_lowercase().into(), name.to_ascii_lowercase().into());
+        Ok(Self(Arc::new(Names { namespace, name })))
     }
 
     /// The namespace, in lower case.
     pub fn namespace(&self) -> &str {
-        &self.namespace
+        &self.0.namespace
     }
 
     /// The name, in lower case.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
 }
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if &*self.namespace == DEFAULT_NAMESPACE {
-            return f.write_str(&self.name);
+        if self.namespace() == DEFAULT_NAMESPACE {
+            return f.write_str(self.name());
         }
-        write!(f, "{}.{}", self.name, self.namespace)
+        write!(f, "{}.{}", self.name(), self.namespace())
     }
 }
 

@@ -93,8 +93,8 @@ pub(super) async fn register(
         access.write(&key.service)?;
         let (address, port) = (registration.address.unwrap_or_default(), registration.port.unwrap_or_default());
         let mut instance = Instance::new(&address, port);
-        instance.metadata = registration.metadata.unwrap_or_default();
-        instance.version = instance.metadata.get("version").cloned().unwrap_or_default();
+        instance.metadata = registration.metadata.unwrap_or_default().into();
+        instance.version = instance.metadata.get("version").unwrap_or_default().to_owned();
         if registration.health == Some(false) {
             instance.reported = Status::Critical;
         }
@@ -166,7 +166,7 @@ pub(super) async fn discover(
             address: entry.instance.address.clone(),
             port: entry.instance.port,
             health: true,
-            metadata: entry.instance.metadata.clone(),
+            metadata: entry.instance.metadata.to_map(),
             last_seen: shape::last_seen(&catalog, &entry.key).unwrap_or_else(now),
         };
         let services: Vec<Found> = entries.iter().map(found).collect();

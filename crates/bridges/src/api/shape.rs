@@ -97,7 +97,7 @@ impl Registration {
     /// The instance that it describes, at `address`.
     pub(crate) fn instance(&self, address: &str) -> Result<Instance, Invalid> {
         let mut instance = Instance::new(address, self.port);
-        instance.metadata = self.metadata.clone();
+        instance.metadata = self.metadata.clone().into();
         instance.tags = self.tags.clone();
         instance.locality = self.locality.clone();
         instance.weight = self.weight.unwrap_or(1);
@@ -187,7 +187,7 @@ pub(crate) struct InstanceShape {
     version: String,
     lease: LeaseView,
     checks: Vec<CheckView>,
-    source: String,
+    source: &'static str,
     created: u64,
     modified: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -246,7 +246,7 @@ impl InstanceShape {
                 .overridden
                 .as_ref()
                 .map(|word| OverrideShape { status: word.status.as_str(), reason: word.reason.clone() }),
-            metadata: instance.metadata.clone(),
+            metadata: instance.metadata.to_map(),
             tags: instance.tags.clone(),
             locality: instance.locality.clone(),
             weight: instance.weight,
@@ -256,7 +256,7 @@ impl InstanceShape {
                 ttl: instance.lease.expires_after().map(duration::write),
             },
             checks: instance.checks.iter().map(check).collect(),
-            source: instance.source.clone(),
+            source: instance.source.as_str(),
             created: *created,
             modified: *modified,
             last_seen: None,

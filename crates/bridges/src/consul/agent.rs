@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use meshwright_registry::{Entry, Instance, InstanceKey, Override, Probe, Status};
+use meshwright_registry::{Entry, Instance, InstanceKey, Override, Probe, Source, Status};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -47,7 +47,7 @@ pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
 pub(super) fn by_id(call: &Call<'_>, id: &str) -> Option<Arc<Entry>> {
     call.catalog.read(|registry| {
         let entries = registry.with_id(id).filter(|entry| call.access.may_read(&entry.key.service) && is_here(entry));
-        entries.min_by_key(|entry| entry.instance.source != "consul").cloned()
+        entries.min_by_key(|entry| entry.instance.source != Source::Consul).cloned()
     })
 }
 
@@ -75,7 +75,7 @@ async fn register(call: &Call<'_>, service: Service) -> Result<Answer, Refused> 
     let id = service.id();
     let key = InstanceKey::new(service_key(&service.name)?, &id).map_err(|invalid| bad(invalid.to_string()))?;
     call.access.write(&key.service).map_err(refused)?;
-    let before = by_id(call, &id).filter(|entry| entry.instance.source == "consul" && entry.key != key);
+    let before = by_id(call, &id).filter(|entry| entry.instance.source == Source::Consul && entry.key != key);
     call.catalog.register(key, instance).await.map_err(write_error)?;
     if let Some(moved) = before {
         // An id belongs to one service: it has another name now.

@@ -221,7 +221,9 @@ async fn register(call: &Call<'_>, registration: Registration) -> Result<Answer,
         };
         call.access.write(&service).map_err(refused)?;
         for (name, value) in &attributes {
-            instance.attributes.extend(value.clone().map(|value| ((*name).to_owned(), value)));
+            if let Some(value) = value {
+                instance.attributes.insert(name, value);
+            }
         }
         // Checks stay until they are taken away, also when the service comes without them.
         instance.checks = known.as_ref().map(|known| known.instance.checks.clone()).unwrap_or_default();

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use meshwright_registry::{Check, Instance, Lease, Probe, Status};
+use meshwright_registry::{Check, Instance, Lease, Probe, Source, Status};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -131,14 +131,14 @@ impl Service {
         }
         let address = self.address.as_deref().filter(|address| !address.is_empty()).unwrap_or(peer);
         let mut instance = Instance::new(address, self.port.unwrap_or(0));
-        instance.source = "consul".to_owned();
+        instance.source = Source::Consul;
         instance.lease = Lease::STATIC;
         instance.tags = self.tags.clone().unwrap_or_default();
-        instance.metadata = self.meta.clone().unwrap_or_default();
-        instance.version = instance.metadata.get("version").cloned().unwrap_or_default();
+        instance.metadata = self.meta.clone().unwrap_or_default().into();
+        instance.version = instance.metadata.get("version").unwrap_or_default().to_owned();
         instance.weight = self.weights.as_ref().map_or(1, |weights| weights.passing.max(1));
         if self.enable_tag_override == Some(true) {
-            instance.attributes.insert("consul.enableTagOverride".to_owned(), "true".to_owned());
+            instance.attributes.insert("consul.enableTagOverride", "true");
         }
         let id = self.id();
         let several = self.checks.as_deref().unwrap_or_default();

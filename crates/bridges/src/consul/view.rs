@@ -34,7 +34,7 @@ fn node(call: &Call<'_>) -> Value {
 
 /// The node that an instance is on.
 pub(super) fn node_name(entry: &Entry) -> &str {
-    entry.instance.attributes.get(NODE_NAME).map_or(NODE, String::as_str)
+    entry.instance.attributes.get(NODE_NAME).unwrap_or(NODE)
 }
 
 /// Whether it is on the node of the registry, which is everything that was registered otherwise than for another node.
@@ -107,7 +107,7 @@ fn service(entry: &Entry) -> Value {
     json!({
         "ID": service_id(entry), "Service": entry.key.service.name(), "Tags": instance.tags, "Address": instance.address,
         "TaggedAddresses": { "lan_ipv4": { "Address": instance.address, "Port": instance.port } },
-        "Meta": instance.metadata, "Port": instance.port, "Weights": { "Passing": instance.weight, "Warning": 1 },
+        "Meta": instance.metadata.to_map(), "Port": instance.port, "Weights": { "Passing": instance.weight, "Warning": 1 },
         "EnableTagOverride": instance.attributes.contains_key("consul.enableTagOverride"),
         "Proxy": { "MeshGateway": {}, "Expose": {} }, "Connect": {},
         "CreateIndex": entry.created, "ModifyIndex": entry.modified,
@@ -252,7 +252,7 @@ fn flat(call: &Call<'_>, entry: &Entry) -> Value {
         "NodeMeta": meta, "ServiceKind": "", "ServiceID": service_id(entry), "ServiceName": entry.key.service.name(),
         "ServiceTags": instance.tags, "ServiceAddress": instance.address,
         "ServiceTaggedAddresses": { "lan_ipv4": { "Address": instance.address, "Port": instance.port } },
-        "ServiceWeights": { "Passing": instance.weight, "Warning": 1 }, "ServiceMeta": instance.metadata,
+        "ServiceWeights": { "Passing": instance.weight, "Warning": 1 }, "ServiceMeta": instance.metadata.to_map(),
         "ServicePort": instance.port,
         "ServiceEnableTagOverride": instance.attributes.contains_key("consul.enableTagOverride"),
         "ServiceProxy": { "MeshGateway": {}, "Expose": {} }, "ServiceConnect": {},

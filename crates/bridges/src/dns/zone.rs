@@ -19,7 +19,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode}
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use meshwright_catalog::Catalog;
-use meshwright_registry::{Entry, InstanceKey, ServiceKey};
+use meshwright_registry::{Entry, InstanceKey, Pairs, ServiceKey};
 
 /// Zones that we answer for.
 const ZONES: [&str; 2] = ["mesh", "consul"];
@@ -273,11 +273,7 @@ fn service_record(name: &Name, zone: &Name, entry: &Entry, response: &mut Messag
 }
 
 /// Metadata that fits into strings of 255 bytes; the id comes first.
-fn text_record(
-    name: &Name,
-    key: &InstanceKey,
-    metadata: &std::collections::BTreeMap<String, String>,
-) -> Option<Record> {
+fn text_record(name: &Name, key: &InstanceKey, metadata: &Pairs) -> Option<Record> {
     let mut texts = vec![format!("id={}", key.id())];
     texts.extend(metadata.iter().map(|(key, value)| format!("{key}={value}")));
     texts.retain(|text| text.len() <= 255);

@@ -5,7 +5,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use meshwright_catalog::Catalog;
-use meshwright_registry::{Entry, Instance, Lease, LeaseKind, Override, Status};
+use meshwright_registry::{Entry, Instance, Lease, LeaseKind, Override, Source, Status};
 use serde_json::{Map, Value, json};
 
 use super::word_of;
@@ -97,31 +97,31 @@ pub(super) fn read(info: &Value, app: &str) -> Result<(String, Instance), String
     let secure = port(&info["securePort"]);
     let open = plain.filter(|(_, enabled)| *enabled).or(secure.filter(|(_, enabled)| *enabled));
     let mut instance = Instance::new(&address, open.or(plain).map_or(0, |(number, _)| number));
-    instance.source = "eureka".to_owned();
+    instance.source = Source::Eureka;
     let status = field("status").unwrap_or_else(|| "UP".to_owned());
     instance.reported = reported(&status).ok_or_else(|| format!("status {status} is not known"))?;
     if matches!(status.as_str(), "OUT_OF_SERVICE" | "UNKNOWN") {
-        instance.attributes.insert("eureka.status".to_owned(), status);
+        instance.attributes.insert("eureka.status", &status);
     }
     let word = field("overriddenstatus").or_else(|| field("overriddenStatus"));
     if let Some(Some(status)) = word.as_deref().and_then(overriding) {
         instance.overridden = Some(Override { status, reason: "by Eureka's status override".to_owned() });
     }
     for (key, value) in info["metadata"].as_object().into_iter().flatten().filter(|(key, _)| !key.starts_with('@')) {
-        instance.metadata.insert(key.clone(), text(value).unwrap_or_else(|| value.to_string()));
+        instance.metadata.insert(key, &text(value).unwrap_or_else(|| value.to_string()));
     }
-    instance.version = instance.metadata.get("version").cloned().unwrap_or_default();
+    instance.version = instance.metadata.get("version").unwrap_or_default().to_owned();
     instance.locality = text(&center["metadata"]["availability-zone"])
-        .or_else(|| instance.metadata.get("zone").cloned())
+        .or_else(|| instance.metadata.get("zone").map(str::to_owned))
         .unwrap_or_default();
     let duration = number(&info["leaseInfo"]["durationInSecs"]).unwrap_or(DURATION).clamp(1, 86_400);
     instance.lease = Lease { kind: LeaseKind::Heartbeat, ttl: Duration::from_secs(duration) };
     keep(info, center, &mut instance);
     if let Some((number, enabled)) = secure {
-        instance.attributes.insert("eureka.securePort".to_owned(), format!("{number} {enabled}"));
+        instance.attributes.insert("eureka.securePort", &format!("{number} {enabled}"));
     }
     if let Some((number, false)) = plain {
-        instance.attributes.insert("eureka.port".to_owned(), number.to_string());
+        instance.attributes.insert("eureka.port", &number.to_string());
     }
     Ok((id, instance))
 }
@@ -130,20 +130,20 @@ pub(super) fn read(info: &Value, app: &str) -> Result<(String, Instance), String
 fn keep(info: &Value, center: &Value, instance: &mut Instance) {
     let kept = TEXTS.iter().filter_map(|name| Some((*name, text(&info[*name]).filter(|text| !text.is_empty())?)));
     for (name, value) in kept {
-        instance.attributes.insert(format!("eureka.{name}"), value);
+        instance.attributes.insert(&format!("eureka.{name}"), &value);
     }
     if let Some(interval) = number(&info["leaseInfo"]["renewalIntervalInSecs"]) {
-        instance.attributes.insert("eureka.renewalIntervalInSecs".to_owned(), interval.to_string());
+        instance.attributes.insert("eureka.renewalIntervalInSecs", &interval.to_string());
     }
     if text(&center["name"]).as_deref() != Some("MyOwn") {
-        instance.attributes.insert("eureka.dataCenterInfo".to_owned(), center.to_string());
+        instance.attributes.insert("eureka.dataCenterInfo", &center.to_string());
     }
 }
 
 /// The address by which clients look for an instance; that of an instance of another face is its service's name.
 pub(super) fn vip(entry: &Entry, attribute: &str) -> String {
-    let own = entry.instance.attributes.get(attribute).cloned();
-    own.unwrap_or_else(|| match entry.instance.source == "eureka" {
+    let own = entry.instance.attributes.get(attribute).map(str::to_owned);
+    own.unwrap_or_else(|| match entry.instance.source == Source::Eureka {
         true => String::new(),
         false => entry.key.service.name().to_owned(),
     })
@@ -152,13 +152,13 @@ pub(super) fn vip(entry: &Entry, attribute: &str) -> String {
 /// The status in Eureka's words.
 pub(super) fn status(instance: &Instance) -> String {
     let own = instance.attributes.get("eureka.status").filter(|_| instance.reported == Status::Critical);
-    own.cloned().unwrap_or_else(|| word_of(instance.status()).to_owned())
+    own.unwrap_or_else(|| word_of(instance.status())).to_owned()
 }
 
 /// `entry` as `InstanceInfo`, with the action of a delta.
 pub(super) fn render(entry: &Entry, catalog: &Catalog, action: Option<&str>) -> Value {
     let instance = &entry.instance;
-    let kept = |name: &str| instance.attributes.get(&format!("eureka.{name}")).cloned();
+    let kept = |name: &str| instance.attributes.get(&format!("eureka.{name}")).map(str::to_owned);
     let silence = catalog.silence(&entry.key).unwrap_or_default();
     let seen = SystemTime::now().checked_sub(silence).and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let seen = u64::try_from(seen.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
@@ -168,7 +168,7 @@ pub(super) fn render(entry: &Entry, catalog: &Catalog, action: Option<&str>) -> 
     let (secure, secure_enabled) = secure.split_once(' ').unwrap_or(("443", "false"));
     let center = kept("dataCenterInfo").and_then(|text| serde_json::from_str::<Value>(&text).ok());
     let mut metadata: Map<String, Value> =
-        instance.metadata.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+        instance.metadata.iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
     if metadata.is_empty() {
         metadata.insert("@class".to_owned(), json!("java.util.Collections$EmptyMap"));
     }

@@ -244,9 +244,9 @@ impl Call<'_> {
         let pairs = self.query.iter().filter(|(key, _)| key != "token");
         let more: Vec<(String, String)> = pairs.cloned().collect();
         let change = |instance: &mut meshwright_registry::Instance| {
-            instance.metadata.extend(more.iter().cloned());
+            more.iter().for_each(|(key, value)| instance.metadata.insert(key, value));
             if let Some(version) = instance.metadata.get("version") {
-                instance.version.clone_from(version);
+                version.clone_into(&mut instance.version);
             }
         };
         self.catalog.update(&key, change).await.map_err(write_error)?;

@@ -247,7 +247,7 @@ fn key(id: usize) -> InstanceKey {
 
 fn register(id: usize, size: usize) -> Proposal {
     let mut instance = Instance::new("10.0.0.1", u16::try_from(id).unwrap());
-    instance.metadata.insert("padding".to_owned(), "x".repeat(size));
+    instance.metadata.insert("padding", &"x".repeat(size));
     Proposal { key: key(id), expected: Expected::Any, action: Action::Register(Box::new(instance)) }
 }
 
