@@ -10,8 +10,8 @@ use axum::http::{Request, StatusCode, header};
 use axum::{Extension, Router};
 use hickory_proto::op::{Message, MessageType};
 use meshwright_bridges::{Tokens, consul, dns, eureka, router};
-use meshwright_catalog::Catalog;
-use meshwright_registry::{Instance, InstanceKey, Limits, ServiceKey};
+use meshwright_catalog::{Catalog, Keyspace};
+use meshwright_registry::{Instance, InstanceKey, KeyLimits, Limits, ServiceKey};
 use meshwright_site::Ends;
 use tower_service::Service;
 
@@ -99,7 +99,8 @@ pub fn registry_consul(bytes: &[u8]) {
         return;
     }
     if let Some(request) = request(method, target, "application/json", bytes.get(end + 1..).unwrap_or_default()) {
-        ask(|catalog| consul::router(catalog, Tokens::default()), request);
+        let face = |catalog| consul::router(Keyspace::in_memory(catalog, KeyLimits::default()), Tokens::default());
+        ask(face, request);
     }
 }
 

@@ -58,6 +58,17 @@ impl Access {
         }
     }
 
+    /// Whether keys and sessions may be looked at, and changed when `write`: they belong to no service, so that a token for one is none
+    /// for them.
+    pub(crate) fn keys(&self, write: bool) -> Result<(), Problem> {
+        let everywhere = self.namespace.is_none() && self.service.is_none();
+        match everywhere && !(write && self.read_only) {
+            true => Ok(()),
+            false if write => Err(Problem::forbidden("this token may not change keys and sessions")),
+            false => Err(Problem::forbidden("this token may not see keys and sessions")),
+        }
+    }
+
     /// Whether `service` may be looked at, as an answer.
     pub(crate) fn read(&self, service: &ServiceKey) -> Result<(), Problem> {
         match self.may_read(service) {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use support::Server;
 
 fn server() -> Server {
-    Server::start(|catalog| consul::router(catalog, Tokens::default()))
+    Server::start(|catalog| consul::router(support::keys(catalog), Tokens::default()))
 }
 
 fn put(server: &Server, path: &str, body: &Value) -> Response {
@@ -150,8 +150,8 @@ fn what_cannot_be_done_is_refused_by_name() {
         ("PUT", "/v1/agent/check/pass/nobody", 404),
         ("PUT", "/v1/agent/service/maintenance/nobody", 400),
         ("GET", "/v1/agent/service/nobody", 404),
-        ("GET", "/v1/kv/a", 501),
-        ("PUT", "/v1/session/create", 501),
+        ("PUT", "/v1/txn", 501),
+        ("PUT", "/v1/event/fire/a", 501),
         ("GET", "/v1/health/service/a?filter=x", 400),
         ("GET", "/v1/health/state/odd", 400),
         ("GET", "/v1/nothing", 404),
@@ -224,7 +224,7 @@ fn what_the_catalog_cannot_keep_is_refused_by_name_and_nothing_of_it_is_kept() {
         (400, json!({ "Node": "a@b" }), "without @"),
         (400, json!({ "Address": "" }), "Must provide address"),
         (400, json!({ "Address": "169.254.169.254" }), "link-local"),
-        (500, json!({ "Datacenter": "dc2" }), "No path to datacenter"),
+        (400, json!({ "Datacenter": "dc2" }), "No path to datacenter"),
         (400, json!({ "Service": null, "Check": null }), "Service is missing"),
         (400, json!({ "Service": null }), "there is no service"),
         (400, json!({ "Service": { "Service": "a", "Kind": "connect-proxy" } }), "Kind is not served"),

@@ -42,7 +42,7 @@ fn h1_no_spelling_of_a_path_and_no_header_gets_around_the_token() {
     let tokens = Tokens::read(&path).unwrap();
     let servers = [
         Server::start(|catalog| admin(catalog, tokens.clone())),
-        Server::start(|catalog| consul::router(catalog, tokens.clone())),
+        Server::start(|catalog| consul::router(support::keys(catalog), tokens.clone())),
     ];
     let paths = [
         "/register",
@@ -120,7 +120,7 @@ fn h1_no_spelling_of_a_path_and_no_header_gets_around_the_token() {
 #[test]
 fn h2_values_that_no_instance_can_have_are_refused_on_every_face() {
     let own = Server::start(|catalog| admin(catalog, Tokens::default()));
-    let agent = Server::start(|catalog| consul::router(catalog, Tokens::default()));
+    let agent = Server::start(|catalog| consul::router(support::keys(catalog), Tokens::default()));
     let many: Vec<String> = (0..10_000).map(|tag| format!("t{tag}")).collect();
     let megabyte = "m".repeat(1_000_000);
     let long = "n".repeat(65_536);
@@ -206,7 +206,7 @@ fn h2_values_that_no_instance_can_have_are_refused_on_every_face() {
 #[test]
 fn h2_bodies_that_are_none_are_refused_on_every_face() {
     let own = Server::start(|catalog| admin(catalog, Tokens::default()));
-    let agent = Server::start(|catalog| consul::router(catalog, Tokens::default()));
+    let agent = Server::start(|catalog| consul::router(support::keys(catalog), Tokens::default()));
     let deep = "[".repeat(100_000);
     let nested = "<instance>".repeat(100);
     let bomb = "<!DOCTYPE a [<!ENTITY x \"y\"><!ENTITY z \"&x;&x;\">]><instance>&z;</instance>";
@@ -274,7 +274,7 @@ fn h3_checks_do_not_reach_metadata_services_and_do_not_follow_anybody() {
 #[test]
 fn h4_whoever_is_not_known_is_told_to_register_again_on_every_face() {
     let own = Server::start(|catalog| admin(catalog, Tokens::default()));
-    let agent = Server::start(|catalog| consul::router(catalog, Tokens::default()));
+    let agent = Server::start(|catalog| consul::router(support::keys(catalog), Tokens::default()));
     let small = json!({ "name": "users", "address": "10.0.0.1", "port": 80 }).to_string();
     for (server, method, path, body) in [
         (&own, "POST", "/heartbeat", small.as_str()),
@@ -316,7 +316,7 @@ fn h5_a_revision_that_is_not_of_this_registry_is_answered_at_once() {
 #[test]
 fn h9_pages_of_other_sites_change_nothing_on_any_face() {
     let own = Server::start(|catalog| admin(catalog, Tokens::default()));
-    let agent = Server::start(|catalog| consul::router(catalog, Tokens::default()));
+    let agent = Server::start(|catalog| consul::router(support::keys(catalog), Tokens::default()));
     let small = json!({ "name": "users", "address": "10.0.0.1", "port": 80 }).to_string();
     let info = eureka_info(&json!({})).to_string();
     let service = json!({ "Name": "users", "Address": "10.0.0.1", "Port": 80 }).to_string();

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::Store;
 use crate::disk::{Disk, OpenError};
-use crate::etcd::{self, EtcdSettings};
+use crate::etcd::{self, EtcdSettings, KeyPath};
 use crate::prober;
 use crate::shared::Shared;
 use crate::store::Memory;
@@ -49,6 +49,8 @@ pub enum WriteError {
 pub struct Catalog {
     shared: Arc<Shared>,
     jobs: UnboundedSender<Job>,
+    /// Where keys go, in etcd.
+    keys: Option<KeyPath>,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -94,14 +96,18 @@ impl Catalog {
             // The other end of the channel is gone with the closure: every write answers that it is unavailable.
             error!(%error, "the registry's writer cannot be started");
         }
-        Self { shared, jobs }
+        Self { shared, jobs, keys: None }
     }
 
     /// The registry that several processes share in etcd. It waits for as long as `patience` to be read there; when that is
     /// not enough, it is empty and cannot be written to until etcd is reached.
     pub fn connect(settings: EtcdSettings, limits: Limits, patience: Duration) -> Self {
-        let (shared, jobs) = etcd::start(settings, limits, patience);
-        Self { shared, jobs }
+        let (shared, jobs, keys) = etcd::start(settings, limits, patience);
+        Self { shared, jobs, keys: Some(keys) }
+    }
+
+    pub(crate) fn key_path(&self) -> Option<&KeyPath> {
+        self.keys.as_ref()
     }
 
     pub(crate) fn shared(&self) -> &Shared {

@@ -10,12 +10,13 @@
 //! waits as one batch. Nothing is visible before it is durable. Renewals are not written: after a restart every lease has its
 //! full time again. It knows no protocol; those are the faces of `meshwright-bridges`.
 //! Read next: `catalog.rs`, `shared.rs`, `writer.rs`, `store.rs`, `disk.rs`; `etcd` for a registry that several processes
-//! share; `prober.rs` carries checks out, `probe.rs` is one of them.
+//! share; `keyspace` for the keys and sessions beside it; `prober.rs` carries checks out, `probe.rs` is one of them.
 
 mod catalog;
 mod disk;
 mod etcd;
 mod hold;
+mod keyspace;
 mod medium;
 mod probe;
 mod prober;
@@ -28,5 +29,6 @@ pub use catalog::{Catalog, WriteError};
 pub use disk::OpenError;
 pub use etcd::EtcdSettings;
 pub use hold::Hold;
+pub use keyspace::{KeyError, Keyspace};
 pub use meshwright_etcd::{BadEndpoint, Endpoint, Login, TlsConfig};
 pub use store::{Store, StoreError};

@@ -6,7 +6,7 @@
 //!  DIR/registry.redb.new a file that is being written; it gets the name above when it is whole
 //! ```
 //!
-//! It does not know what is in the file: `disk.rs`. It is a trait so that tests can have a medium that fails and that
+//! Keys lie in `DIR/keys` in the same way, as `keys.redb`. It does not know what is in the file: `disk.rs`. It is a trait so that tests can have a medium that fails and that
 //! forgets what was not synced.
 
 use std::fs::{self, File, TryLockError};
@@ -55,17 +55,19 @@ pub(crate) trait Medium: Send {
 /// A directory of the file system.
 pub(crate) struct Directory {
     path: PathBuf,
+    name: &'static str,
     lock: Option<File>,
     marked: u64,
 }
 
 impl Directory {
-    pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), lock: None, marked: 0 }
+    /// The file `name` in the directory `path`.
+    pub(crate) fn new(path: &Path, name: &'static str) -> Self {
+        Self { path: path.to_owned(), name, lock: None, marked: 0 }
     }
 
     fn unfinished(&self) -> PathBuf {
-        self.path.join("registry.redb.new")
+        self.path.join(format!("{}.new", self.name))
     }
 }
 
@@ -101,7 +103,7 @@ impl Medium for Directory {
     }
 
     fn name(&self) -> PathBuf {
-        self.path.join("registry.redb")
+        self.path.join(self.name)
     }
 
     fn size(&self) -> Option<u64> {

@@ -8,10 +8,12 @@
 //! [`Registry`] is what was committed: services, instances and a bounded log of changes, each with its revision. [`Leases`]
 //! is what only this process knows: who renewed when. Nothing here stores, listens or reads a clock; `now` is an argument.
 //! Read next: `instance.rs` (the words), `stage.rs` (what may happen), `registry.rs` (what happened),
-//! `leases.rs` and `probes.rs` (time), `owners.rs` (whose task that is, where processes share a registry).
+//! `leases.rs` and `probes.rs` (time), `owners.rs` (whose task that is, where processes share a registry); `keys`, which is a state
+//! machine of its own: keys with values, and sessions that lock them.
 
 mod check;
 mod instance;
+mod keys;
 mod leases;
 mod limits;
 mod name;
@@ -24,6 +26,10 @@ mod stage;
 
 pub use check::{Check, Probe};
 pub use instance::{Instance, Lease, LeaseKind, Override, Source, Status, is_of_an_instance};
+pub use keys::{
+    Behavior, Decision, Ground, KeyAction, KeyChange, KeyLimits, KeyRefusal, KeyScope, Keys, Lock, Pair, Session,
+    SessionCheck, SessionClock, decide,
+};
 pub use leases::{Leases, Preservation, Renewal};
 pub use limits::Limits;
 pub use name::{DEFAULT_NAMESPACE, InstanceKey, Invalid, ServiceKey};

@@ -127,7 +127,7 @@ async fn deregister_check(call: &Call<'_>, id: &str) -> Result<Answer, Refused> 
 }
 
 /// The instance that has the check `id`. Ids that nobody chose name their service, and are found at once.
-fn with_check(call: &Call<'_>, id: &str) -> Option<Arc<Entry>> {
+pub(super) fn with_check(call: &Call<'_>, id: &str) -> Option<Arc<Entry>> {
     let has = |entry: &Arc<Entry>| entry.instance.checks.iter().any(|check| check.id == id);
     if let Some(rest) = id.strip_prefix("service:") {
         let whole = by_id(call, rest).filter(&has);

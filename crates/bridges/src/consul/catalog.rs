@@ -103,7 +103,7 @@ fn text(text: Option<&String>) -> Option<&str> {
 /// The name of a node in a datacenter that there is.
 fn node_in(datacenter: Option<&String>, node: Option<&String>) -> Result<String, Refused> {
     if text(datacenter).is_some_and(|name| name != DATACENTER) {
-        return Err((StatusCode::INTERNAL_SERVER_ERROR, format!("No path to datacenter; there is {DATACENTER}")));
+        return Err(bad(format!("No path to datacenter; there is {DATACENTER}")));
     }
     let node = text(node).ok_or_else(|| bad("Must provide node"))?;
     let allowed = |byte: u8| byte.is_ascii_graphic() && byte != b'@';

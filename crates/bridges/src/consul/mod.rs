@@ -1,15 +1,18 @@
-//! Consul's HTTP API for services: agent, catalog, health and status, with blocking queries. Keys, sessions, events and
-//! Connect are not served, and say so.
+//! Consul's HTTP API: agent, catalog, health and status, keys and sessions, with blocking queries. Transactions, events and Connect are
+//! not served, and say so.
 //!
 //! A service of Consul is a service of the namespace `default`; its id is unique over all services, as with an agent. The
 //! registry is one node; others are those that registrations by the catalog's API name. Services stay until they are deregistered,
 //! or a check of theirs was critical for too long.
 //! Read next: `definition.rs` (what registers), `view.rs` (what is read), `agent.rs` (what changes), `catalog.rs` (what
-//! others than agents register).
+//! others than agents register), `kv.rs` and
+//! `session.rs`.
 
 mod agent;
 mod catalog;
 mod definition;
+mod kv;
+mod session;
 mod view;
 
 use std::net::SocketAddr;
@@ -18,13 +21,13 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
-use meshwright_catalog::{Catalog, WriteError};
-use meshwright_registry::{Scope, ServiceKey};
+use meshwright_catalog::{Catalog, KeyError, Keyspace, WriteError};
+use meshwright_registry::{KeyRefusal, Scope, ServiceKey};
 use meshwright_site::Ends;
 use serde_json::Value;
 
@@ -39,12 +42,12 @@ const WAIT: Duration = Duration::from_secs(300);
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// Every path, for whoever `tokens` lets in. It is a listener's whole router.
-pub fn router(catalog: Catalog, tokens: Tokens) -> Router {
+pub fn router(keys: Keyspace, tokens: Tokens) -> Router {
     Router::new()
         .fallback(serve)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(from_fn(move |request, next| access::check(tokens.clone(), request, next)))
-        .with_state(catalog)
+        .with_state(keys)
 }
 
 /// A refusal: a status and a sentence.
@@ -59,6 +62,8 @@ struct Answer {
 
 enum Body {
     Json(Value),
+    /// Bytes of a client, which no browser may take for a page.
+    Raw(Bytes),
     Empty,
 }
 
@@ -81,6 +86,10 @@ impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let mut response = match self.body {
             Body::Json(value) => (self.status, [(CONTENT_TYPE, "application/json")], value.to_string()).into_response(),
+            Body::Raw(bytes) => {
+                let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CONTENT_SECURITY_POLICY, "sandbox")];
+                (self.status, headers, bytes).into_response()
+            }
             Body::Empty => self.status.into_response(),
         };
         if let Some(index) = self.index {
@@ -96,13 +105,14 @@ impl IntoResponse for Answer {
 /// One request.
 struct Call<'a> {
     catalog: &'a Catalog,
+    keys: &'a Keyspace,
     access: &'a Access,
     ends: Ends,
     query: Vec<(String, String)>,
 }
 
 async fn serve(
-    State(catalog): State<Catalog>,
+    State(keys): State<Keyspace>,
     Extension(access): Extension<Access>,
     Extension(ends): Extension<Ends>,
     method: Method,
@@ -114,7 +124,7 @@ async fn serve(
         Err(rejection) => return Problem::from(rejection).in_plain_text(),
     };
     let query = query::pairs(uri.query().unwrap_or_default());
-    let call = Call { catalog: &catalog, access: &access, ends, query };
+    let call = Call { catalog: keys.catalog(), keys: &keys, access: &access, ends, query };
     let parts: Vec<String> = uri.path().split('/').filter(|part| !part.is_empty()).map(query::decode).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let answer = match (method.as_str(), parts.as_slice()) {
@@ -124,12 +134,12 @@ async fn serve(
         ("PUT", ["v1", "catalog", rest @ ..]) => catalog::put(&call, rest, &body).await,
         ("GET", ["v1", "health", rest @ ..]) => call.blocking(rest, view::health).await,
         ("GET", ["v1", "status", rest @ ..]) => view::status(&call, rest),
-        (_, ["v1", "kv" | "session" | "txn" | "event" | "query" | "acl" | "connect" | "config" | "coordinate", ..]) => {
-            Err((
-                StatusCode::NOT_IMPLEMENTED,
-                "this registry serves Consul's agent, catalog, health and status; not this".to_owned(),
-            ))
-        }
+        (_, ["v1", "kv", ..]) => kv::serve(&call, (&method, uri.path()), body).await,
+        (_, ["v1", "session", rest @ ..]) => session::serve(&call, &method, rest, &body).await,
+        (_, ["v1", "txn" | "event" | "query" | "acl" | "connect" | "config" | "coordinate", ..]) => Err((
+            StatusCode::NOT_IMPLEMENTED,
+            "this registry serves Consul's agent, catalog, health, status, kv and session; not this".to_owned(),
+        )),
         _ => Err(no_path()),
     };
     match answer {
@@ -154,6 +164,15 @@ fn write_error(error: WriteError) -> Refused {
     refused(error.into())
 }
 
+fn key_error(error: KeyError) -> Refused {
+    let status = match &error {
+        KeyError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        KeyError::Refused(KeyRefusal::NoSession(_) | KeyRefusal::Invalid(_)) => StatusCode::BAD_REQUEST,
+        KeyError::Refused(KeyRefusal::Full { .. }) => StatusCode::INSUFFICIENT_STORAGE,
+    };
+    (status, error.to_string())
+}
+
 fn service_key(name: &str) -> Result<ServiceKey, Refused> {
     ServiceKey::new("", name).map_err(|invalid| bad(invalid.to_string()))
 }
@@ -173,6 +192,17 @@ impl Call<'_> {
         self.ends.peer
     }
 
+    /// The index to wait for a change after, and for how long; `None` when the query does not wait.
+    fn waits(&self) -> Result<Option<(u64, Duration)>, Refused> {
+        let index = self.parameter("index").and_then(|text| text.parse::<u64>().ok());
+        let Some(index) = index.filter(|index| *index > 0) else { return Ok(None) };
+        let wait = match self.parameter("wait").filter(|text| !text.is_empty()) {
+            Some(text) => duration::parse(text).ok_or_else(|| bad(format!("Invalid wait time {text:?}")))?,
+            None => WAIT,
+        };
+        Ok(Some((index, if wait.is_zero() { WAIT } else { wait.min(LONGEST_WAIT) })))
+    }
+
     /// An answer, after what it shows has changed since `?index=`, or the wait is over.
     async fn blocking(
         &self,
@@ -182,15 +212,7 @@ impl Call<'_> {
         if self.parameter("filter").is_some() {
             return Err(bad("filter expressions are not served; use tag and passing"));
         }
-        let Some(index) = self.parameter("index").and_then(|text| text.parse::<u64>().ok()).filter(|index| *index > 0)
-        else {
-            return view(self, parts);
-        };
-        let wait = match self.parameter("wait").filter(|text| !text.is_empty()) {
-            Some(text) => duration::parse(text).ok_or_else(|| bad(format!("Invalid wait time {text:?}")))?,
-            None => WAIT,
-        };
-        let wait = if wait.is_zero() { WAIT } else { wait.min(LONGEST_WAIT) };
+        let Some((index, wait)) = self.waits()? else { return view(self, parts) };
         let scope = match parts {
             ["service" | "checks", name] => Scope::Service(service_key(name)?),
             _ => Scope::Namespace(meshwright_registry::DEFAULT_NAMESPACE.to_owned()),

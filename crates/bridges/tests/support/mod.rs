@@ -3,11 +3,23 @@
 use std::net::SocketAddr;
 
 use axum::Router;
-use meshwright_catalog::Catalog;
-use meshwright_registry::Limits;
+use meshwright_catalog::{Catalog, Keyspace};
+use meshwright_registry::{KeyLimits, Limits};
 use meshwright_testkit::{RawClient, Response};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+
+/// Keys in memory beside `catalog`, with their clock; called within a runtime or before it.
+#[allow(dead_code, reason = "every test file uses its own part")]
+pub fn keys(catalog: Catalog) -> Keyspace {
+    let keys = Keyspace::in_memory(catalog, KeyLimits::default());
+    let run = keys.clone();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(run.run(std::future::pending()));
+    });
+    keys
+}
 
 /// A registry in memory with one face.
 pub struct Server {

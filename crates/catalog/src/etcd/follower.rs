@@ -12,18 +12,19 @@ use meshwright_etcd::{
     Client, Error, KeyValue, RangeRequest, RequestOp, ResponseHeader, TxnRequest, Watch, WatchCreateRequest,
     WatchResponse,
 };
-use meshwright_registry::{Change, Entry, Event, InstanceKey, Reason, Registry};
+use meshwright_registry::{
+    Change, Entry, Event, InstanceKey, KeyChange, Keys, Pair, Reason, Registry, Session as KeySession,
+};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::layout::{Layout, Place, reason};
 use super::{CALL_PATIENCE, EtcdSettings, Link, MEMBER_TTL};
 use crate::StoreError;
+use crate::keyspace::{State, record as key_record};
 use crate::record;
 use crate::shared::Shared;
 
-/// Keys of one answer while everything is read.
-const PAGE: i64 = 1000;
 /// Reading everything is begun so often when etcd compacts meanwhile.
 const MOST_LOADS: usize = 3;
 /// Pause between two signs of life.
@@ -33,6 +34,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 
 pub(super) struct Follower {
     shared: Arc<Shared>,
+    keys: Arc<State>,
     settings: EtcdSettings,
     layout: Layout,
     link: watch::Sender<Link>,
@@ -64,11 +66,19 @@ struct Loaded {
     entries: Vec<Entry>,
     owners: Vec<(InstanceKey, String, u64)>,
     members: HashSet<String>,
+    pairs: Vec<Pair>,
+    sessions: Vec<KeySession>,
 }
 
 impl Follower {
-    pub(super) fn new(shared: &Arc<Shared>, settings: EtcdSettings, layout: Layout, link: watch::Sender<Link>) -> Self {
-        Self { shared: Arc::clone(shared), settings, layout, link, at: None }
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        keys: &Arc<State>,
+        settings: EtcdSettings,
+        link: watch::Sender<Link>,
+    ) -> Self {
+        let layout = Layout::new(&settings.prefix);
+        Self { shared: Arc::clone(shared), keys: Arc::clone(keys), settings, layout, link, at: None }
     }
 
     /// Works until it is dropped; says once on `synced` that everything was read.
@@ -196,21 +206,23 @@ impl Follower {
     }
 
     async fn read_everything(&self, client: &Client) -> Result<(Loaded, ResponseHeader), Error> {
-        let (mut key, range_end) = self.layout.range();
         let mut first: Option<ResponseHeader> = None;
         let mut loaded = Loaded::default();
-        loop {
-            let revision = first.map_or(0, |header| header.revision);
-            let range_end = range_end.clone();
-            let page = client.range(&RangeRequest { key, range_end, limit: PAGE, revision, keys_only: false }).await?;
-            let header = *first.get_or_insert(page.header.unwrap_or_default());
-            // The next key behind the last one.
-            key = page.kvs.last().map(|last| [&last.key[..], &[0]].concat()).unwrap_or_default();
-            page.kvs.into_iter().for_each(|kv| self.sort_in(&mut loaded, kv));
-            if !page.more || key.is_empty() {
-                return Ok((loaded, header));
+        for (mut key, end, limit) in self.layout.parts() {
+            loop {
+                let revision = first.map_or(0, |header| header.revision);
+                let range_end = end.clone();
+                let page = client.range(&RangeRequest { key, range_end, limit, revision, keys_only: false }).await?;
+                first.get_or_insert(page.header.unwrap_or_default());
+                // The next key behind the last one.
+                key = page.kvs.last().map(|last| [&last.key[..], &[0]].concat()).unwrap_or_default();
+                page.kvs.into_iter().for_each(|kv| self.sort_in(&mut loaded, kv));
+                if !page.more || key.is_empty() {
+                    break;
+                }
             }
         }
+        Ok((loaded, first.unwrap_or_default()))
     }
 
     fn sort_in(&self, loaded: &mut Loaded, kv: KeyValue) {
@@ -221,6 +233,8 @@ impl Follower {
                 loaded.owners.push((key, member, unsigned(kv.mod_revision)));
             }
             Some(Place::Member(member)) => drop(loaded.members.insert(member)),
+            Some(Place::Key(key)) => loaded.pairs.extend(pair(&key, &kv)),
+            Some(Place::Session(id)) => loaded.sessions.extend(session(&id, &kv)),
             Some(Place::Removal) | None => {}
         }
     }
@@ -228,7 +242,9 @@ impl Follower {
     /// What was read is what is registered from now on. Cursors from before read everything, too.
     fn replace(&self, loaded: Loaded, revision: u64) {
         let Some(ownership) = self.shared.ownership() else { return };
-        let Loaded { entries, owners, members } = loaded;
+        let Loaded { entries, owners, members, pairs, sessions } = loaded;
+        let limits = self.keys.read(|keys| *keys.limits());
+        self.keys.replace(Keys::restore(limits, pairs, sessions, revision));
         let mut keys: BTreeSet<InstanceKey> = entries.iter().map(|entry| entry.key.clone()).collect();
         let before = self.shared.change(|registry| {
             let new = Registry::restore(*registry.limits(), entries, revision);
@@ -274,6 +290,7 @@ impl Follower {
         let (mut events, mut hands) = (Vec::new(), Vec::new());
         for revision in changes.chunk_by(|(one, _), (other, _)| one.mod_revision == other.mod_revision) {
             self.sort_revision(revision, &mut events, &mut hands);
+            self.take_in_keys(revision);
         }
         let applied: Vec<InstanceKey> = events.iter().map(|event: &Event| event.key.clone()).collect();
         if !events.is_empty() {
@@ -316,6 +333,7 @@ impl Follower {
         for (kv, deleted) in changes {
             let Some(place) = self.layout.place(&kv.key) else { continue };
             match place {
+                Place::Key(_) | Place::Session(_) => {}
                 Place::Removal => why = reason(&kv.value),
                 Place::Member(member) if *deleted => hands.push(Hand::Left(member)),
                 Place::Member(member) => hands.push(Hand::Joined(member)),
@@ -333,6 +351,22 @@ impl Follower {
                     events.extend(change.map(|change| Event { revision, key, change }));
                 }
             }
+        }
+    }
+
+    /// Applies what one revision changes of keys and sessions: those that end before what becomes of their keys.
+    fn take_in_keys(&self, changes: &[(KeyValue, bool)]) {
+        let change = |(kv, deleted): &(KeyValue, bool)| match (self.layout.place(&kv.key)?, *deleted) {
+            (Place::Key(key), true) => Some(KeyChange::Delete(key.into())),
+            (Place::Key(key), false) => pair(&key, kv).map(|pair| KeyChange::Put(Arc::new(pair))),
+            (Place::Session(id), true) => Some(KeyChange::Close(id.into())),
+            (Place::Session(id), false) => session(&id, kv).map(|session| KeyChange::Open(Arc::new(session))),
+            _ => None,
+        };
+        let mut of_keys: Vec<KeyChange> = changes.iter().filter_map(change).collect();
+        of_keys.sort_by_key(|change| !matches!(change, KeyChange::Close(_)));
+        if let (Some((first, _)), false) = (changes.first(), of_keys.is_empty()) {
+            self.keys.take_in(unsigned(first.mod_revision), &of_keys);
         }
     }
 
@@ -361,6 +395,30 @@ impl Follower {
                 warn!(instance = %key, error, "what etcd has for it is no instance; left out");
                 None
             }
+        }
+    }
+}
+
+/// What etcd has for a key of the clients; what is none is left out, and that is said.
+fn pair(key: &str, kv: &KeyValue) -> Option<Pair> {
+    let (created, modified) = (unsigned(kv.create_revision), unsigned(kv.mod_revision));
+    match key_record::read_pair(key, &kv.value) {
+        Ok(pair) => Some(Pair { created, modified, ..pair }),
+        Err(error) => {
+            warn!(key, %error, "what etcd has for this key is none; left out");
+            None
+        }
+    }
+}
+
+/// What etcd has for a session, likewise.
+fn session(id: &str, kv: &KeyValue) -> Option<KeySession> {
+    let (created, modified) = (unsigned(kv.create_revision), unsigned(kv.mod_revision));
+    match key_record::read_session(id, &kv.value) {
+        Ok(session) => Some(KeySession { created, modified, ..session }),
+        Err(error) => {
+            warn!(session = id, %error, "what etcd has for this session is none; left out");
+            None
         }
     }
 }

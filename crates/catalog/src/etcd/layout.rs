@@ -3,12 +3,18 @@
 //! ```text
 //!  PREFIX instances/NAMESPACE/SERVICE/ID   the record of an instance
 //!  PREFIX owners/NAMESPACE/SERVICE/ID      the member that answers for it
+//!  PREFIX kv/KEY                           the record of a key, with its value
+//!  PREFIX sessions/ID                      the record of a session
 //!  PREFIX members/MEMBER                   a process that is there; the only keys with a lease
 //!  PREFIX removal                          why the last instance was removed, set by the transaction that removes it
 //! ```
 
 use meshwright_etcd::prefix_end;
 use meshwright_registry::{InstanceKey, Reason, ServiceKey};
+
+/// Keys of one answer while everything is read; values of keys may be of 512 KiB.
+const PAGE: i64 = 1000;
+const PAGE_OF_KEYS: i64 = 100;
 
 /// Builds and reads keys.
 #[derive(Clone)]
@@ -23,6 +29,8 @@ pub(super) enum Place {
     Owner(InstanceKey),
     Member(String),
     Removal,
+    Key(String),
+    Session(String),
 }
 
 impl Layout {
@@ -33,6 +41,14 @@ impl Layout {
     /// First key, and the first behind the last one.
     pub(super) fn range(&self) -> (Vec<u8>, Vec<u8>) {
         (self.prefix.clone().into_bytes(), prefix_end(self.prefix.as_bytes()))
+    }
+
+    /// The same range in parts, each with how many keys one answer may have: values are larger than anything else.
+    pub(super) fn parts(&self) -> [(Vec<u8>, Vec<u8>, i64); 3] {
+        let (first, last) = self.range();
+        let keys = self.key("");
+        let behind = prefix_end(&keys);
+        [(first, keys.clone(), PAGE), (keys, behind.clone(), PAGE_OF_KEYS), (behind, last, PAGE)]
     }
 
     fn of(&self, kind: &str, key: &InstanceKey) -> Vec<u8> {
@@ -56,6 +72,14 @@ impl Layout {
         format!("{}removal", self.prefix).into_bytes()
     }
 
+    pub(super) fn key(&self, key: &str) -> Vec<u8> {
+        format!("{}kv/{key}", self.prefix).into_bytes()
+    }
+
+    pub(super) fn session(&self, id: &str) -> Vec<u8> {
+        format!("{}sessions/{id}", self.prefix).into_bytes()
+    }
+
     /// What `key` stands for; `None` when it is not ours.
     pub(super) fn place(&self, key: &[u8]) -> Option<Place> {
         let key = std::str::from_utf8(key).ok()?.strip_prefix(&self.prefix)?;
@@ -66,6 +90,8 @@ impl Layout {
         match kind {
             "instances" => instance_key(rest).map(Place::Instance),
             "owners" => instance_key(rest).map(Place::Owner),
+            "kv" => Some(Place::Key(rest.to_owned())),
+            "sessions" => Some(Place::Session(rest.to_owned())),
             "members" => Some(Place::Member(rest.to_owned())),
             _ => None,
         }
@@ -98,6 +124,8 @@ mod tests {
         assert_eq!(layout.place(&layout.owner(&key)), Some(Place::Owner(key)));
         assert_eq!(layout.place(&layout.member("a1")), Some(Place::Member("a1".to_owned())));
         assert_eq!(layout.place(&layout.removal()), Some(Place::Removal));
+        assert_eq!(layout.place(&layout.key("a//b")), Some(Place::Key("a//b".to_owned())));
+        assert_eq!(layout.place(&layout.session("s")), Some(Place::Session("s".to_owned())));
         for foreign in
             ["", "/mesh/other/removal", "/mesh/test/instances/a", "/mesh/test/instances/a/b", "/mesh/test/x/y"]
         {
@@ -105,6 +133,9 @@ mod tests {
         }
         let (start, end) = layout.range();
         assert!(start <= layout.removal() && layout.removal() < end);
+        let [(first, keys, _), (same, behind, _), (rest, last, _)] = layout.parts();
+        assert_eq!((first, last), (start, end));
+        assert!(keys == same && behind == rest && keys <= layout.key("") && layout.key("\u{10ffff}") < behind);
     }
 
     #[test]

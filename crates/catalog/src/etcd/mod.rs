@@ -11,11 +11,13 @@
 //! whoever made it. Each process is a member for as long as it keeps a lease; instances carry none, for etcd would evict all
 //! of them at once. Renewals stay in the process that hears them (`meshwright_registry::Owners`). With etcd away reading goes
 //! on, writing fails, and nobody is evicted.
+//! Keys and sessions go the same way (`keys.rs`).
 //! Read next: `layout.rs` (what is where), `follower.rs` (session and watch), `writer.rs`, `batch.rs`, `claims.rs`.
 
 mod batch;
 mod claims;
 mod follower;
+mod keys;
 mod layout;
 mod writer;
 
@@ -24,15 +26,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use meshwright_etcd::{Client, Endpoint, Login, TlsConfig};
-use meshwright_registry::{Limits, Registry};
+use meshwright_registry::{KeyLimits, Keys, Limits, Registry};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::watch;
 use tracing::{error, warn};
 
 use crate::StoreError;
+use crate::keyspace::State;
 use crate::shared::{Ownership, Shared};
 use crate::writer::Job;
 use follower::Follower;
+pub(crate) use keys::KeyPath;
 use layout::Layout;
 use writer::Writer;
 
@@ -69,7 +73,11 @@ enum Link {
 }
 
 /// Starts everything on a thread of its own and waits, no longer than `patience`, until etcd was read once.
-pub(crate) fn start(settings: EtcdSettings, limits: Limits, patience: Duration) -> (Arc<Shared>, UnboundedSender<Job>) {
+pub(crate) fn start(
+    settings: EtcdSettings,
+    limits: Limits,
+    patience: Duration,
+) -> (Arc<Shared>, UnboundedSender<Job>, KeyPath) {
     let me = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let ownership = Ownership::new(&me, MEMBER_TTL);
     let shared = Arc::new(Shared::new(Registry::new(limits), "etcd", Some(ownership)));
@@ -77,7 +85,11 @@ pub(crate) fn start(settings: EtcdSettings, limits: Limits, patience: Duration) 
     let (jobs, waiting) = mpsc::unbounded_channel();
     let (first, synced) = thread_channel::sync_channel(1);
     let all = Arc::clone(&shared);
-    let work = move || run(&all, settings, waiting, first);
+    let link = watch::Sender::new(Link::Away(Instant::now(), "etcd was not reached so far".to_owned()));
+    let state = Arc::new(State::new(Keys::new(KeyLimits::default())));
+    let keys = KeyPath::new(state, link.subscribe(), Layout::new(&settings.prefix));
+    let path = keys.clone();
+    let work = move || run(&all, settings, (link, path), waiting, first);
     if let Err(error) = thread::Builder::new().name("registry-etcd".to_owned()).spawn(work) {
         error!(%error, "the thread that speaks to etcd cannot be started");
     }
@@ -87,13 +99,14 @@ pub(crate) fn start(settings: EtcdSettings, limits: Limits, patience: Duration) 
             "etcd was not reached so far; the registry is empty until it is, and this process is not ready"
         );
     }
-    (shared, jobs)
+    (shared, jobs, keys)
 }
 
 /// Works until every [`crate::Catalog`] is gone.
 fn run(
     shared: &Arc<Shared>,
     settings: EtcdSettings,
+    (link, keys): (watch::Sender<Link>, KeyPath),
     jobs: UnboundedReceiver<Job>,
     synced: thread_channel::SyncSender<()>,
 ) {
@@ -103,11 +116,10 @@ fn run(
     };
     let Some(ownership) = shared.ownership() else { return };
     let layout = Layout::new(&settings.prefix);
-    let link = watch::Sender::new(Link::Away(Instant::now(), "etcd was not reached so far".to_owned()));
     let followed = link.subscribe();
     let me = ownership.owners().me().to_string();
     let writer = Writer::new(shared, link.subscribe(), layout.clone(), &me);
-    let mut follower = Follower::new(shared, settings, layout.clone(), link);
+    let mut follower = Follower::new(shared, keys.state(), settings, link);
     runtime.block_on(async {
         tokio::select! {
             () = writer.run(jobs) => {}

@@ -17,9 +17,9 @@ use crate::shared::Shared;
 use crate::writer::{Job, gather};
 
 /// A write that could not be kept in this time has failed.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// What somebody else changed is known here after this time at the latest, usually.
-const NEWS: Duration = Duration::from_millis(50);
+pub(super) const NEWS: Duration = Duration::from_millis(50);
 /// Transactions at one time.
 const MOST_AT_ONCE: usize = 512;
 
@@ -47,7 +47,7 @@ impl Writer {
         let mut revisions = self.shared.revisions();
         let mut failure = "another process changes it all the time".to_owned();
         while Instant::now() < deadline {
-            let client = match self.client(deadline).await {
+            let client = match reach(&mut self.link, deadline).await {
                 Ok(client) => client,
                 Err(reason) => {
                     failure = reason;
@@ -73,18 +73,18 @@ impl Writer {
         }
         batch.answer(&self.shared, &failure);
     }
+}
 
-    /// The connection, when there is one before `deadline`; etcd that was away for longer is not waited for.
-    async fn client(&mut self, deadline: Instant) -> Result<Client, String> {
-        loop {
-            let until = match &*self.link.borrow_and_update() {
-                Link::Here(client) => return Ok(client.clone()),
-                Link::Away(since, reason) => (deadline.min(*since + PATIENCE), reason.clone()),
-            };
-            match timeout_at(until.0.into(), self.link.changed()).await {
-                Ok(Ok(())) => {}
-                _ => return Err(until.1),
-            }
+/// The connection, when there is one before `deadline`; etcd that was away for longer is not waited for.
+pub(super) async fn reach(link: &mut watch::Receiver<Link>, deadline: Instant) -> Result<Client, String> {
+    loop {
+        let until = match &*link.borrow_and_update() {
+            Link::Here(client) => return Ok(client.clone()),
+            Link::Away(since, reason) => (deadline.min(*since + PATIENCE), reason.clone()),
+        };
+        match timeout_at(until.0.into(), link.changed()).await {
+            Ok(Ok(())) => {}
+            _ => return Err(until.1),
         }
     }
 }

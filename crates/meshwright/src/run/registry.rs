@@ -1,12 +1,13 @@
 //! The service registry of the process: opened where the flags say, for whom they say.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use meshwright_bridges::{Tokens, dns};
-use meshwright_catalog::{Catalog, OpenError};
-use meshwright_registry::Limits;
+use meshwright_catalog::{Catalog, Keyspace, OpenError};
+use meshwright_registry::{KeyLimits, Limits};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -18,6 +19,9 @@ use crate::args::{DataPlace, RegistryArgs};
 /// How long the start waits for a registry in etcd. Without it the process serves what its files say and is not ready.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// What to do when the directory cannot be used.
+const ELSEWHERE: &str = "the service registry (give it another place with --data, or `--data none`)";
+
 /// The registry and who may use it.
 #[derive(Clone)]
 pub struct RegistrySettings {
@@ -25,8 +29,8 @@ pub struct RegistrySettings {
     pub catalog: Catalog,
     /// Tokens of its clients.
     pub tokens: Tokens,
-    /// Where Consul's clients find it.
-    pub consul: Option<SocketAddr>,
+    /// Where Consul's clients find it, and the keys that they have beside it.
+    pub consul: Option<(SocketAddr, Keyspace)>,
     /// Where the DNS server listens, and who is asked for other names.
     pub dns: Option<(SocketAddr, Option<SocketAddr>)>,
 }
@@ -47,12 +51,13 @@ impl RegistrySettings {
     /// An address cannot be bound.
     pub async fn start(self, connections: usize, stopped: &watch::Receiver<bool>) -> Result<Faces> {
         let mut faces = Faces::default();
-        if let Some(address) = self.consul {
+        if let Some((address, keys)) = self.consul {
             let listener = TcpListener::bind(address).await;
             let listener =
                 listener.with_context(|| format!("cannot listen on {address} for Consul's API (--consul)"))?;
             faces.consul = Some(listener.local_addr()?);
-            let router = meshwright_bridges::consul::router(self.catalog.clone(), self.tokens.clone());
+            let router = meshwright_bridges::consul::router(keys.clone(), self.tokens.clone());
+            tokio::spawn(keys.run(told(stopped.clone())));
             let stopped = told(stopped.clone());
             tokio::spawn(async move {
                 if let Err(error) = meshwright_site::serve(listener, router, connections, stopped).await {
@@ -85,10 +90,15 @@ impl RegistrySettings {
 /// The directory or the file of tokens cannot be used.
 pub fn open(args: &RegistryArgs) -> Result<RegistrySettings> {
     let limits = Limits::default();
+    let mut data_of_keys = None;
     let catalog = match args.place() {
         DataPlace::Store(url) => Catalog::connect(store::settings(args, url)?, limits, STORE_PATIENCE),
         DataPlace::Memory => Catalog::in_memory(limits),
-        DataPlace::Explicit(data) => Catalog::claim(&data, limits).context("--data")?,
+        DataPlace::Explicit(data) => {
+            let catalog = Catalog::claim(&data, limits).context("--data")?;
+            data_of_keys = Some(data);
+            catalog
+        }
         DataPlace::Default(data) => match Catalog::open(&data, limits) {
             Err(OpenError::InUse { process, .. }) => {
                 tracing::warn!(
@@ -97,7 +107,11 @@ pub fn open(args: &RegistryArgs) -> Result<RegistrySettings> {
                 );
                 Catalog::in_memory(limits)
             }
-            opened => opened.context("the service registry (give it another place with --data, or `--data none`)")?,
+            opened => {
+                let catalog = opened.context(ELSEWHERE)?;
+                data_of_keys = Some(data);
+                catalog
+            }
         },
     };
     let tokens = match &args.tokens {
@@ -105,5 +119,19 @@ pub fn open(args: &RegistryArgs) -> Result<RegistrySettings> {
         None => Tokens::default(),
     };
     let dns = args.dns().map(|address| (address, args.dns_forward));
-    Ok(RegistrySettings { catalog, tokens, consul: args.consul(), dns })
+    let consul = match args.consul() {
+        None => None,
+        Some(address) => Some((address, keys(&catalog, data_of_keys.as_deref())?)),
+    };
+    Ok(RegistrySettings { catalog, tokens, consul, dns })
+}
+
+/// The keys of Consul's clients, where the registry is: in etcd, in the directory `data`, or in memory.
+fn keys(catalog: &Catalog, data: Option<&Path>) -> Result<Keyspace> {
+    let limits = KeyLimits::default();
+    match (Keyspace::shared(catalog), data) {
+        (Some(keys), _) => Ok(keys),
+        (None, Some(data)) => Keyspace::open(catalog.clone(), data, limits).context(ELSEWHERE),
+        (None, None) => Ok(Keyspace::in_memory(catalog.clone(), limits)),
+    }
 }

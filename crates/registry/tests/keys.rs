@@ -1,0 +1,356 @@
+//! Keys and sessions under simulated time: what locks promise, whatever is asked in whatever order.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+#![allow(clippy::disallowed_methods, reason = "a test has to begin at some moment")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use meshwright_registry::{
+    Behavior, KeyAction, KeyChange, KeyLimits, KeyRefusal, KeyScope, Keys, Lock, Pair, Session, SessionClock, decide,
+};
+use proptest::prelude::*;
+
+struct World {
+    keys: Keys,
+    clock: SessionClock,
+    now: Instant,
+}
+
+fn session(id: &str, ttl: Option<u64>, delay: u64, behavior: Behavior) -> KeyAction {
+    KeyAction::Open(Box::new(Session {
+        id: id.into(),
+        name: String::new(),
+        lock_delay: Duration::from_secs(delay),
+        behavior,
+        ttl: ttl.map(Duration::from_secs),
+        node_checks: Vec::new(),
+        checks: Vec::new(),
+        created: 0,
+        modified: 0,
+    }))
+}
+
+impl World {
+    fn new(limits: KeyLimits) -> Self {
+        let (keys, now) = (Keys::new(limits), Instant::now());
+        Self { clock: SessionClock::new(&keys, now), keys, now }
+    }
+
+    fn act(&mut self, action: &KeyAction) -> Result<bool, KeyRefusal> {
+        let decision = decide(&self.keys, &self.clock, action, self.now)?;
+        for change in &decision.changes {
+            self.clock.observe(&self.keys, change, self.now);
+        }
+        if !decision.changes.is_empty() {
+            self.keys.apply(self.keys.revision() + 1, &decision.changes);
+        }
+        Ok(decision.done)
+    }
+
+    fn put(&mut self, key: &str, value: &[u8], cas: Option<u64>, lock: Lock) -> Result<bool, KeyRefusal> {
+        self.act(&KeyAction::Put { key: key.into(), value: value.into(), flags: 0, cas, lock })
+    }
+
+    fn acquire(&mut self, key: &str, id: &str) -> bool {
+        self.put(key, id.as_bytes(), None, Lock::Acquire(id.into())).unwrap()
+    }
+
+    fn close(&mut self, id: &str) {
+        assert!(self.act(&KeyAction::Close { id: id.into(), unrenewed: None }).unwrap());
+    }
+
+    /// Lets time pass, in steps that a running process makes, and ends what is over.
+    fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds * 2 {
+            self.now += Duration::from_millis(500);
+            for id in self.clock.sweep(self.now) {
+                self.act(&KeyAction::Close { id, unrenewed: None }).unwrap();
+            }
+        }
+    }
+
+    fn pair(&self, key: &str) -> &Pair {
+        self.keys.pair(key).unwrap()
+    }
+}
+
+#[test]
+fn a_lock_is_one_sessions_until_it_gives_it_back_and_then_anybodys_at_once() {
+    let mut world = World::new(KeyLimits::default());
+    for id in ["a", "b"] {
+        world.act(&session(id, None, 15, Behavior::Release)).unwrap();
+    }
+    assert!(world.acquire("k", "a") && !world.acquire("k", "b"));
+    assert!(world.acquire("k", "a"), "again by its own");
+    assert_eq!((world.pair("k").lock_index, &*world.pair("k").value), (1, &b"a"[..]));
+    assert!(world.put("k", b"plain", None, Lock::Keep).unwrap(), "locks are advisory");
+    assert_eq!(world.pair("k").session.as_deref(), Some("a"));
+    assert!(!world.put("k", b"x", None, Lock::Release("b".into())).unwrap());
+    assert!(world.put("k", b"last", None, Lock::Release("a".into())).unwrap());
+    assert!(world.acquire("k", "b"), "given back, it has no delay");
+    assert_eq!(world.pair("k").lock_index, 2);
+    let nobody = world.put("k", b"", None, Lock::Acquire("c".into()));
+    assert_eq!(nobody, Err(KeyRefusal::NoSession("c".to_owned())));
+}
+
+#[test]
+fn a_lock_of_a_session_that_is_gone_without_giving_it_back_is_free() {
+    let mut world = World::new(KeyLimits::default());
+    for id in ["a", "b"] {
+        world.act(&session(id, None, 0, Behavior::Release)).unwrap();
+    }
+    assert!(world.acquire("k", "a"));
+    // As a store shows it that was changed by hand.
+    world.keys.apply(world.keys.revision() + 1, &[KeyChange::Close("a".into())]);
+    assert!(world.acquire("k", "b"));
+    assert_eq!((world.pair("k").session.as_deref(), world.pair("k").lock_index), (Some("b"), 2));
+}
+
+#[test]
+fn a_session_that_is_not_renewed_ends_and_nobody_gets_its_lock_before_the_delay_is_over() {
+    let mut world = World::new(KeyLimits::default());
+    world.act(&session("a", Some(10), 15, Behavior::Release)).unwrap();
+    world.act(&session("b", None, 0, Behavior::Release)).unwrap();
+    assert!(world.acquire("k", "a"));
+    world.pass(8);
+    assert!(world.clock.renew("a", world.now));
+    world.pass(9);
+    assert!(world.keys.session("a").is_some(), "it was renewed");
+    world.pass(2);
+    assert!(world.keys.session("a").is_none() && !world.clock.renew("a", world.now));
+    assert_eq!((&world.pair("k").session, &*world.pair("k").value), (&None, &b"a"[..]));
+    assert!(!world.acquire("k", "b"));
+    assert!(
+        world.put("k", b"plain", None, Lock::Keep).unwrap() && !world.acquire("k", "b"),
+        "a value changes no delay"
+    );
+    world.pass(13);
+    assert!(!world.acquire("k", "b"));
+    world.pass(3);
+    assert!(world.acquire("k", "b"));
+    world.pass(3600);
+    assert!(world.keys.session("b").is_some(), "a session without a time to live stays");
+    world.close("b");
+    world.act(&session("c", None, 0, Behavior::Release)).unwrap();
+    assert!(world.acquire("k", "c"), "without a delay it is free at once");
+}
+
+#[test]
+fn keys_of_a_session_with_the_behavior_delete_go_with_it_and_its_delay_stays() {
+    let mut world = World::new(KeyLimits::default());
+    world.act(&session("a", None, 5, Behavior::Delete)).unwrap();
+    world.act(&session("b", None, 0, Behavior::Release)).unwrap();
+    assert!(world.acquire("k", "a") && world.put("other", b"", None, Lock::Keep).unwrap());
+    world.close("a");
+    assert!(world.keys.pair("k").is_none() && world.keys.pair("other").is_some());
+    assert!(!world.acquire("k", "b"));
+    world.pass(6);
+    assert!(world.acquire("k", "b"));
+}
+
+#[test]
+fn after_a_restart_sessions_have_their_full_time_and_delays_begin_anew() {
+    let mut world = World::new(KeyLimits::default());
+    world.act(&session("a", None, 15, Behavior::Release)).unwrap();
+    world.act(&session("b", Some(10), 0, Behavior::Release)).unwrap();
+    assert!(world.acquire("k", "a"));
+    world.close("a");
+    world.pass(9);
+    let pairs: Vec<Pair> = world.keys.with_prefix("").map(|pair| Pair::clone(pair)).collect();
+    let sessions: Vec<Session> = world.keys.sessions().map(|session| Session::clone(session)).collect();
+    world.keys = Keys::restore(KeyLimits::default(), pairs, sessions, world.keys.revision());
+    world.clock = SessionClock::new(&world.keys, world.now);
+    world.pass(9);
+    assert!(world.keys.session("b").is_some() && !world.acquire("k", "b"));
+    world.act(&session("c", None, 0, Behavior::Release)).unwrap();
+    world.pass(7);
+    assert!(world.keys.session("b").is_none() && world.acquire("k", "c"));
+}
+
+#[test]
+fn a_time_in_which_the_process_did_not_run_ends_no_session() {
+    let mut world = World::new(KeyLimits::default());
+    world.pass(100);
+    world.act(&session("a", Some(10), 0, Behavior::Release)).unwrap();
+    world.pass(5);
+    world.now += Duration::from_secs(600);
+    world.pass(4);
+    assert!(world.clock.renew("a", world.now));
+    world.pass(11);
+    assert!(world.keys.session("a").is_none(), "and a time in which it had nothing to do is none of those");
+}
+
+#[test]
+fn limits_refuse_by_name_and_keep_what_is_there() {
+    let limits = KeyLimits { keys: 2, key_bytes: 4, value_bytes: 8, bytes: 12, sessions: 1, locks_per_session: 1 };
+    let mut world = World::new(limits);
+    let full =
+        |what| move |refusal: KeyRefusal| matches!(refusal, KeyRefusal::Full { what: named, .. } if named == what);
+    for key in ["", "long!", "a\0"] {
+        assert!(matches!(world.put(key, b"", None, Lock::Keep), Err(KeyRefusal::Invalid(_))), "{key:?}");
+    }
+    assert!(world.put("a", b"123456789", None, Lock::Keep).is_err_and(full("bytes in a value")));
+    assert!(world.put("a", b"12345678", None, Lock::Keep).unwrap());
+    assert!(world.put("b", b"123", None, Lock::Keep).is_err_and(full("bytes of keys and values")));
+    assert!(world.put("b", b"1", None, Lock::Keep).unwrap() && world.put("a", b"", None, Lock::Keep).unwrap());
+    assert!(world.put("c", b"", None, Lock::Keep).is_err_and(full("keys")));
+    world.act(&session("s", None, 0, Behavior::Release)).unwrap();
+    assert!(world.act(&session("t", None, 0, Behavior::Release)).is_err_and(full("sessions")));
+    assert!(world.acquire("a", "s"));
+    let second = world.put("b", b"", None, Lock::Acquire("s".into()));
+    assert!(second.is_err_and(full("keys locked by one session")));
+    assert_eq!((world.keys.len(), world.keys.bytes()), (2, 4));
+    assert!(world.act(&session("u", Some(9), 0, Behavior::Release)).is_err());
+    assert!(world.act(&session("u", None, 61, Behavior::Release)).is_err());
+}
+
+#[test]
+fn an_index_moves_with_every_change_of_its_scope_and_with_no_other() {
+    let mut world = World::new(KeyLimits::default());
+    let index = |world: &World, scope| world.keys.index(scope);
+    assert_eq!(index(&world, KeyScope::Key("a/1")), 1, "what never was has an index, too");
+    world.put("a/1", b"", None, Lock::Keep).unwrap();
+    let (one, all) = (index(&world, KeyScope::Key("a/1")), index(&world, KeyScope::Prefix("a/")));
+    assert!(one > 1 && one == all);
+    world.put("b", b"", None, Lock::Keep).unwrap();
+    assert_eq!(index(&world, KeyScope::Prefix("a/")), all);
+    assert!(
+        !world.keys.changed_since(all, KeyScope::Prefix("a/")) && world.keys.changed_since(all, KeyScope::Key("b"))
+    );
+    world.put("b", b"", None, Lock::Keep).unwrap();
+    let before = world.keys.revision();
+    assert!(!world.keys.changed_since(before, KeyScope::Key("b")), "the same value again is no change");
+    world.act(&KeyAction::Delete { key: "a/1".into(), cas: Some(one + 1) }).unwrap();
+    assert!(world.keys.pair("a/1").is_some(), "another revision than was asked for");
+    world.act(&KeyAction::Delete { key: "a/1".into(), cas: Some(one) }).unwrap();
+    assert!(index(&world, KeyScope::Key("a/1")) > one && world.keys.changed_since(before, KeyScope::Prefix("a")));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(u8, u8, Option<bool>),
+    Acquire(u8, u8),
+    Release(u8, u8),
+    Delete(u8),
+    Prefix(u8),
+    Open(u8, bool),
+    Close(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (key, id) = (0..6u8, 0..4u8);
+    prop_oneof![
+        (key.clone(), any::<u8>(), any::<Option<bool>>()).prop_map(|(key, value, cas)| Step::Put(key, value, cas)),
+        (key.clone(), id.clone()).prop_map(|(key, id)| Step::Acquire(key, id)),
+        (key.clone(), id.clone()).prop_map(|(key, id)| Step::Release(key, id)),
+        key.clone().prop_map(Step::Delete),
+        (0..3u8).prop_map(Step::Prefix),
+        (id.clone(), any::<bool>()).prop_map(|(id, delete)| Step::Open(id, delete)),
+        id.prop_map(Step::Close),
+    ]
+}
+
+/// A slow model: values and owners by key, sessions with whether their keys go with them.
+#[derive(Default)]
+struct Model {
+    pairs: BTreeMap<String, (Vec<u8>, Option<String>)>,
+    sessions: BTreeMap<String, bool>,
+}
+
+impl Model {
+    fn close(&mut self, id: &str) {
+        if let Some(delete) = self.sessions.remove(id) {
+            self.pairs.retain(|_, (_, owner)| !(delete && owner.as_deref() == Some(id)));
+            self.pairs.values_mut().filter(|(_, owner)| owner.as_deref() == Some(id)).for_each(|pair| pair.1 = None);
+        }
+    }
+}
+
+/// Keys `0/0` to `2/1`.
+fn name(key: u8) -> String {
+    format!("{}/{}", key / 2, key % 2)
+}
+
+proptest! {
+    #[test]
+    fn keys_and_locks_are_those_of_a_slow_model(steps in prop::collection::vec(step(), 1..120)) {
+        let mut world = World::new(KeyLimits::default());
+        let mut model = Model::default();
+        for step in steps {
+            match step {
+                Step::Put(key, value, cas) => {
+                    let key = name(key);
+                    let modified = world.keys.pair(&key).map_or(0, |pair| pair.modified);
+                    let given = cas.map(|right| if right { modified } else { modified + 1 });
+                    let done = world.put(&key, &[value], given, Lock::Keep).unwrap();
+                    prop_assert_eq!(done, cas != Some(false));
+                    if done {
+                        model.pairs.entry(key).or_default().0 = vec![value];
+                    }
+                }
+                Step::Acquire(key, id) => {
+                    let (key, id) = (name(key), id.to_string());
+                    let answer = world.put(&key, &[7], None, Lock::Acquire(id.as_str().into()));
+                    let owner = model.pairs.get(&key).and_then(|pair| pair.1.clone());
+                    match model.sessions.contains_key(&id) {
+                        false => prop_assert!(answer.is_err()),
+                        true => {
+                            let free = owner.is_none_or(|owner| owner == id);
+                            prop_assert_eq!(answer.unwrap(), free);
+                            if free {
+                                model.pairs.insert(key, (vec![7], Some(id)));
+                            }
+                        }
+                    }
+                }
+                Step::Release(key, id) => {
+                    let (key, id) = (name(key), id.to_string());
+                    let done = world.put(&key, &[8], None, Lock::Release(id.as_str().into())).unwrap();
+                    let holds = model.pairs.get(&key).is_some_and(|pair| pair.1.as_ref() == Some(&id));
+                    prop_assert_eq!(done, holds);
+                    if holds {
+                        model.pairs.insert(key, (vec![8], None));
+                    }
+                }
+                Step::Delete(key) => {
+                    let delete = KeyAction::Delete { key: name(key).as_str().into(), cas: None };
+                    prop_assert!(world.act(&delete).unwrap());
+                    model.pairs.remove(&name(key));
+                }
+                Step::Prefix(prefix) => {
+                    let prefix = format!("{prefix}/");
+                    world.act(&KeyAction::DeletePrefix { prefix: prefix.as_str().into(), most: usize::MAX }).unwrap();
+                    model.pairs.retain(|key, _| !key.starts_with(&prefix));
+                }
+                Step::Open(id, delete) if !model.sessions.contains_key(&id.to_string()) => {
+                    let behavior = if delete { Behavior::Delete } else { Behavior::Release };
+                    prop_assert!(world.act(&session(&id.to_string(), None, 0, behavior)).unwrap());
+                    model.sessions.insert(id.to_string(), delete);
+                }
+                Step::Open(..) => {}
+                Step::Close(id) => {
+                    world.close(&id.to_string());
+                    model.close(&id.to_string());
+                }
+            }
+            let is: Vec<_> = world.keys.with_prefix("").map(|pair| {
+                (pair.key.to_string(), (pair.value.to_vec(), pair.session.as_deref().map(str::to_owned)))
+            }).collect();
+            let should: Vec<_> = model.pairs.clone().into_iter().collect();
+            prop_assert_eq!(is, should);
+            let held: usize = model.sessions.keys().map(|id| world.keys.locked_by(id).count()).sum();
+            prop_assert_eq!(held, model.pairs.values().filter(|pair| pair.1.is_some()).count());
+            prop_assert_eq!(world.keys.bytes(), world.keys.with_prefix("").map(|pair| pair.size()).sum::<usize>());
+        }
+    }
+}
+
+#[test]
+fn a_clone_shares_the_values() {
+    let mut world = World::new(KeyLimits::default());
+    world.put("a", b"value", None, Lock::Keep).unwrap();
+    let clone = world.keys.clone();
+    assert!(Arc::ptr_eq(clone.pair("a").unwrap(), world.keys.pair("a").unwrap()));
+}
