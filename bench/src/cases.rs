@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use failsafe::CircuitBreaker as _;
 use meshwright_traffic::{
     Ask, Balancer, BreakerPolicy, CircuitBreaker, Host, HostSet, Observation, Outcome, OutlierDetector, OutlierPolicy,
-    Policy, Stagger,
+    Policy, Stagger, TableKind, hash_key,
 };
 use tower_layer::Layer;
 use tower_service::Service;
@@ -32,6 +32,14 @@ pub static CASES: &[Case] = &[
     case("least-request-1000-endpoints", |count| requests(Policy::LeastRequest, 1_000, count)),
     case("peak-ewma-10-endpoints", |count| requests(Policy::PeakEwma, 10, count)),
     case("peak-ewma-1000-endpoints", |count| requests(Policy::PeakEwma, 1_000, count)),
+    case("random-10-endpoints", |count| requests(Policy::Random, 10, count)),
+    case("random-1000-endpoints", |count| requests(Policy::Random, 1_000, count)),
+    case("prequal-10-endpoints", |count| requests(Policy::Prequal, 10, count)),
+    case("prequal-1000-endpoints", |count| requests(Policy::Prequal, 1_000, count)),
+    case("ring-hash-10-endpoints", |count| requests(RING_HASH, 10, count)),
+    case("ring-hash-1000-endpoints", |count| requests(RING_HASH, 1_000, count)),
+    case("maglev-10-endpoints", |count| requests(MAGLEV, 10, count)),
+    case("maglev-1000-endpoints", |count| requests(MAGLEV, 1_000, count)),
     case("breaker-in-a-row-meshwright-time-given", given_time),
     case("breaker-in-a-row-meshwright", |count| ours(BreakerPolicy::gobreaker(), count)),
     case("breaker-in-a-row-failsafe", failsafe_in_a_row),
@@ -42,12 +50,19 @@ pub static CASES: &[Case] = &[
     case("breaker-10-s-failsafe", failsafe_10_s),
 ];
 
+/// Tables of the default sizes.
+const RING_HASH: Policy = Policy::ConsistentHash { table: TableKind::Ring { minimum_size: 1_024 }, bound: None };
+const MAGLEV: Policy = Policy::ConsistentHash { table: TableKind::Maglev { table_size: 65_537 }, bound: None };
+
 /// Requests in flight at one time.
 const IN_FLIGHT: usize = 32;
 
 /// Choice, leave of a circuit breaker, requests in flight, latency, outlier detection: what a data plane does around a request.
 fn requests(policy: Policy, endpoints: u32, count: u64) {
-    let hosts = HostSet::new((0..endpoints).map(|_| Host::new(1)).collect(), 50);
+    let names = (0..endpoints).map(|number| format!("10.0.{}.{}:80", number / 256, number % 256)).collect();
+    let hosts = HostSet::new((0..endpoints).map(|_| Host::new(1)).collect(), 50).with_names(names);
+    hosts.prepare(policy);
+    let hashes = matches!(policy, Policy::ConsistentHash { .. });
     let (breaker, detector) =
         (CircuitBreaker::new(BreakerPolicy::hystrix()), OutlierDetector::new(OutlierPolicy::default()));
     let mut balancer = Balancer::new(policy, &hosts, Stagger::ALONE);
@@ -56,7 +71,9 @@ fn requests(policy: Policy, endpoints: u32, count: u64) {
     let start = Instant::now();
     for number in 0..count {
         let now = start + Duration::from_micros(number);
-        let Ok(picked) = balancer.pick(&hosts, black_box(&Ask::first(now)), &mut rng) else { continue };
+        let hash = hashes.then(|| hash_key(&number.to_le_bytes()));
+        let ask = Ask { hash, ..Ask::first(now) };
+        let Ok(picked) = balancer.pick(&hosts, black_box(&ask), &mut rng) else { continue };
         let Ok(permit) = breaker.try_acquire(now, &mut rng).permit else { continue };
         if policy.needs_in_flight() {
             hosts.acquire(picked);

@@ -38,7 +38,7 @@ pub use discovery::{Discovery, Query};
 pub use error::Error;
 pub use instance::{Instance, Status};
 #[cfg(feature = "balance")]
-pub use load::{InFlight, LOAD_HEADER, Load};
+pub use load::{InFlight, LOAD_HEADER, LOAD_PATH, Load};
 #[cfg(feature = "balance")]
 pub use meshwright_traffic::{BreakerPolicy, Policy as BalancingPolicy};
 pub use registered::{Registered, Standing};

@@ -1,5 +1,6 @@
 //! What a service says of its own load, for balancers that choose by it (Prequal): requests in flight, and how long answers
-//! take at that load. It knows no HTTP server: the program puts the header into its answers.
+//! take at that load. It knows no HTTP server: the program answers one path with the header, and may put it into all of its
+//! answers.
 
 use std::time::{Duration, Instant};
 
@@ -8,16 +9,29 @@ use meshwright_traffic::LoadMeter;
 /// Name of the header that carries [`Load::header`].
 pub const LOAD_HEADER: &str = "x-meshwright-load";
 
+/// Path on which gateways ask for the load, with GET: answer at once with status 204 and the header, and do not count it.
+pub const LOAD_PATH: &str = "/.well-known/meshwright/load";
+
 /// The load of a service. Share it with an `Arc`.
 ///
 /// ```
-/// use meshwright_client::{LOAD_HEADER, Load};
+/// use meshwright_client::{LOAD_HEADER, LOAD_PATH, Load};
+///
+/// /// Status, header and body of an answer, whatever the HTTP server has for them.
+/// fn answer(load: &Load, path: &str) -> (u16, Option<(&'static str, String)>, &'static str) {
+///     if path == LOAD_PATH {
+///         return (204, Some((LOAD_HEADER, load.header())), "");
+///     }
+///     let request = load.begin();
+///     // ... the work, with any number of awaits ...
+///     request.answered();
+///     (200, None, "hello")
+/// }
 ///
 /// let load = Load::default();
-/// let request = load.begin();
-/// // ... answer it, with the header LOAD_HEADER: load.header() ...
-/// assert!(load.header().starts_with("in-flight=1, latency-us="));
-/// request.answered();
+/// answer(&load, "/");
+/// let (_, header, _) = answer(&load, LOAD_PATH);
+/// assert!(header.unwrap().1.starts_with("in-flight=0, latency-us="));
 /// ```
 #[derive(Debug, Default)]
 pub struct Load(LoadMeter);

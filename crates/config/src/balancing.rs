@@ -3,13 +3,16 @@
 
 use meshwright_model::{Algorithm, LoadBalancer, LocalityFailover, LocalitySetting};
 
+/// Probes of load that are sent where nothing else is said.
+const PROBES_PER_SECOND: u32 = 100;
+
 /// Our own names, the common ones first.
 const OWN: [(&str, Algorithm); 7] = [
     ("LEAST_REQUEST", Algorithm::LeastRequest),
     ("ROUND_ROBIN", Algorithm::RoundRobin),
     ("RANDOM", Algorithm::Random),
     ("PEAK_EWMA", Algorithm::PeakEwma),
-    ("PREQUAL", Algorithm::Prequal),
+    ("PREQUAL", Algorithm::Prequal { probes_per_second: PROBES_PER_SECOND }),
     ("RESPONSE_TIME", Algorithm::ResponseTime),
     ("LEAST_REQUEST_OF_ALL", Algorithm::LeastRequestOfAll),
 ];

@@ -38,7 +38,10 @@ pub enum Algorithm {
     /// At random, the less often the longer an endpoint takes to answer.
     ResponseTime,
     /// Of the endpoints probed lately, one with few requests in flight and the smallest latency.
-    Prequal,
+    Prequal {
+        /// Most probes that are sent in a second, all endpoints together; 0 sends none. Default 100.
+        probes_per_second: u32,
+    },
     /// The same endpoint for the same key.
     ConsistentHash(ConsistentHash),
 }

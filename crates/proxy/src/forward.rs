@@ -24,7 +24,7 @@ use crate::record::Record;
 use crate::request::Chosen;
 use crate::view::WorkerCluster;
 use crate::worker::Worker;
-use crate::{admit, again, broken, fallback, hedge, outlier, permit, rate, respond, timeout, upgrade};
+use crate::{admit, again, broken, fallback, hedge, load_probe, outlier, permit, rate, respond, timeout, upgrade};
 
 /// Requests that are sent again because a kept connection was closed try a kept one at most this often; then a new one.
 const STALE_TRIES: u32 = 2;
@@ -202,6 +202,7 @@ async fn one_try(
 ) -> Result<ResponseStart, TryFailure> {
     let picked = permit::pick(&connection.worker, cluster, exchange, &tries.tried, (tries.criticality, tries.began));
     let mut host = picked.map_err(|failure| TryFailure::before_sending(failure, None))?;
+    load_probe::begin(cluster, tries.began);
     if let Some(admission) = &mut exchange.admission {
         admission.occupy(host);
     }

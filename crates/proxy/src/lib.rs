@@ -23,6 +23,7 @@ mod hedge;
 mod http2;
 mod lease;
 mod listener;
+mod load_probe;
 mod load_report;
 mod log;
 mod outlier;

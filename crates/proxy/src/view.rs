@@ -15,11 +15,11 @@ use meshwright_message::{ResponseHead, Scheme, Version};
 use meshwright_model::UpstreamProtocol;
 use meshwright_snapshot::{Cluster, Snapshot};
 use meshwright_telemetry::{ClusterMetrics, WorkerMetrics};
-use meshwright_traffic::{Balancer, Stagger};
+use meshwright_traffic::{Balancer, Stagger, TokenBucket};
 use meshwright_wire::http2::ClientLimits;
 use meshwright_wire::{EndpointPool, PoolKey, PoolLimits, Protocol, net::KeepAlive};
 
-use crate::load_report;
+use crate::{load_probe, load_report};
 
 /// Bytes of the header section of an answer over HTTP/2, counted as name + value + 32 for each field.
 const HEADER_LIST: u32 = 64 * 1024;
@@ -46,6 +46,8 @@ pub(crate) struct WorkerCluster {
     /// Parallel to `Cluster::addresses`.
     pub(crate) pools: Vec<Rc<EndpointPool>>,
     pub(crate) pool_limits: PoolLimits,
+    /// How many endpoints may be asked for their load; `None` where none is.
+    pub(crate) probes: Option<RefCell<TokenBucket>>,
     pub(crate) metrics: Rc<ClusterMetrics>,
 }
 
@@ -147,6 +149,7 @@ impl WorkerCluster {
             measures_latency: cluster.policy.needs_latency(),
             balancer: RefCell::new(balancer),
             pools,
+            probes: load_probe::bucket(cluster.probes_per_second, stagger.workers, Instant::now()).map(RefCell::new),
             pool_limits: PoolLimits {
                 connect_timeout: cluster.connect_timeout,
                 requests: cluster.max_requests_per_connection,

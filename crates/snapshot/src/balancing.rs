@@ -13,6 +13,7 @@ use meshwright_traffic::{
 };
 
 use crate::cluster::{ClusterSpec, Member};
+use crate::destination_rule::ClusterPolicy;
 
 /// The process that sends, as far as it decides who is near.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub fn policy(algorithm: &Algorithm) -> Policy {
         Algorithm::Random => Policy::Random,
         Algorithm::PeakEwma => Policy::PeakEwma,
         Algorithm::ResponseTime => Policy::ResponseTime,
-        Algorithm::Prequal => Policy::Prequal,
+        Algorithm::Prequal { .. } => Policy::Prequal,
         Algorithm::ConsistentHash(ConsistentHash { table, balance_factor, .. }) => Policy::ConsistentHash {
             table: match *table {
                 HashTable::Ring(minimum_size) => TableKind::Ring { minimum_size },
@@ -60,6 +61,14 @@ pub fn policy(algorithm: &Algorithm) -> Policy {
             },
             bound: *balance_factor,
         },
+    }
+}
+
+/// Probes of load in a second. A connection that begins with a PROXY header is one client's, and none is made for a probe.
+pub(crate) fn probes_per_second(policy: &ClusterPolicy) -> u32 {
+    match policy.load_balancer.algorithm {
+        Algorithm::Prequal { probes_per_second } if policy.proxy_protocol.is_none() => probes_per_second,
+        _ => 0,
     }
 }
 

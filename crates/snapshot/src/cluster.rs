@@ -84,6 +84,8 @@ pub struct Cluster {
     pub hosts: Arc<HostSet>,
     /// How a host is picked.
     pub policy: Policy,
+    /// Most times in a second that endpoints are asked for their load, over all workers; 0 where they are not.
+    pub probes_per_second: u32,
     /// What of a request decides about its host; `None` when nothing does.
     pub affinity: Option<Affinity>,
     /// Connections, pending requests, requests and retries that may be open at once, over all workers.
@@ -200,6 +202,7 @@ impl<'a> LiveFacts<'a> {
             localities: members.iter().map(|member| member.locality.clone()).collect(),
             hosts: Arc::new(hosts),
             policy,
+            probes_per_second: balancing::probes_per_second(&spec.policy),
             affinity,
             limits: Limits {
                 max_connections: limit(pool.max_connections),

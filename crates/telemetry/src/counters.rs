@@ -80,6 +80,10 @@ closed_set! {
         Hedges,
         /// The other endpoint answered first.
         HedgesWon,
+        /// An endpoint was asked for its load.
+        LoadProbes,
+        /// An endpoint was asked for its load and said nothing of it.
+        LoadProbesInVain,
         /// A request was more than the rate limit allows.
         RateLimited,
         /// Another destination was asked instead.

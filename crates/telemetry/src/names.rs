@@ -220,6 +220,13 @@ pub(crate) const fn of_cluster_counter(which: ClusterCounter) -> Family {
         ClusterCounter::HedgesWon => {
             counter("meshwright_cluster_hedges_won_total", "Late requests that the other endpoint answered first.")
         }
+        ClusterCounter::LoadProbes => {
+            counter("meshwright_cluster_load_probes_total", "Times that endpoints were asked for their load (PREQUAL).")
+        }
+        ClusterCounter::LoadProbesInVain => counter(
+            "meshwright_cluster_load_probes_in_vain_total",
+            "Times that an endpoint was asked for its load and said nothing of it, or did not answer.",
+        ),
         ClusterCounter::RateLimited => counter(
             "meshwright_cluster_rate_limited_total",
             "Requests refused by the rate limit, or that it would have refused where it observes.",

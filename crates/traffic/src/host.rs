@@ -9,7 +9,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::HostVerdict;
 use crate::ewma::PeakLatency;
-use crate::report::Report;
+use crate::report::{LoadSource, ProbeOutcome, Report};
 use crate::sync::{AtomicU8, AtomicU32, Ordering};
 
 /// Counts changes of the availability of any host in this process. What a worker computed from availabilities is good as
@@ -127,6 +127,22 @@ impl HostState {
     /// What the endpoint said of itself, as long as that is fresh.
     pub fn reported(&self, now: Instant) -> Option<(u32, Duration)> {
         self.load.report.fresh(now)
+    }
+
+    /// Where the load of the endpoint is known from.
+    pub fn load_source(&self, now: Instant) -> LoadSource {
+        self.load.report.source(now)
+    }
+
+    /// Leave to ask the endpoint for its load: given to one at a time, over all workers, and not for a while after it did not
+    /// answer as it should ([`ProbeOutcome`]). It is given back with [`HostState::end_probe`], or lapses after `within`.
+    pub fn begin_probe(&self, within: Duration, now: Instant) -> bool {
+        self.load.report.begin_probe(within, now)
+    }
+
+    /// A probe ended like that. What the endpoint said is believed for a second.
+    pub fn end_probe(&self, outcome: ProbeOutcome, now: Instant) {
+        self.load.report.end_probe(outcome, now);
     }
 
     /// Requests in flight and the time, in nanoseconds, that one more would take: what the endpoint said, else what this

@@ -68,6 +68,7 @@ pub use outlier::{
     OutlierDetector, OutlierEvent, OutlierPolicy, SuccessRatePolicy,
 };
 pub use rate::{Rate, TokenBucket};
+pub use report::{LoadSource, ProbeOutcome};
 pub use shed::{Criticality, ShedPolicy};
 pub use verdict::HostVerdict;
 pub use warmup::Warmup;

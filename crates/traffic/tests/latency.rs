@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use meshwright_traffic::{Ask, Balancer, Host, HostSet, Policy, Stagger};
+use meshwright_traffic::{Ask, Balancer, Host, HostSet, LoadSource, Policy, ProbeOutcome, Stagger};
 use proptest::prelude::*;
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -79,6 +79,32 @@ fn prequal_believes_endpoints_for_a_second_and_then_what_it_knows_itself() {
     assert!(first_of_ten(now) < 5);
     assert_eq!(hosts.hosts()[1].state.reported(now), Some((1, MILLI)));
     assert!(first_of_ten(now + Duration::from_secs(2)) > 5);
+}
+
+#[test]
+fn prequal_names_whom_to_ask_and_takes_in_what_they_say() {
+    let (hosts, now) = (set(&[1; 3]), start());
+    let (mut balancer, mut rng) = (Balancer::new(Policy::Prequal, &hosts, Stagger::ALONE), fastrand::Rng::with_seed(3));
+    let mut pick = |balancer: &mut Balancer| balancer.pick(&hosts, &Ask::first(now), &mut rng).unwrap();
+    let mut asked = [0; 3];
+    for _ in 0..20 {
+        pick(&mut balancer);
+        let drawn: Vec<usize> = balancer.take_drawn().collect();
+        assert_eq!(drawn.len(), 3);
+        drawn.into_iter().for_each(|host| asked[host] += 1);
+        assert_eq!(balancer.take_drawn().count(), 0, "once");
+    }
+    assert!(asked.iter().all(|count| *count > 5), "{asked:?}");
+    for (host, load) in [(0, 50), (1, 50), (2, 0)] {
+        assert!(hosts.hosts()[host].state.begin_probe(MILLI, now));
+        hosts.hosts()[host].state.end_probe(ProbeOutcome::Load(load, 10 * MILLI), now);
+        balancer.learn(&hosts, host, now);
+    }
+    assert_eq!((pick(&mut balancer), hosts.hosts()[2].state.load_source(now)), (2, LoadSource::Probed));
+    balancer.learn(&hosts, 9, now);
+    let mut other = Balancer::new(Policy::RoundRobin, &hosts, Stagger::ALONE);
+    assert!(other.pick(&hosts, &Ask::first(now), &mut fastrand::Rng::with_seed(3)).is_ok());
+    assert_eq!(other.take_drawn().count(), 0);
 }
 
 #[test]

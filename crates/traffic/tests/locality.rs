@@ -232,6 +232,48 @@ fn a_host_that_comes_back_from_an_ejection_warms_up_again() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
+    /// Also when nobody is warm yet: then those who are warmer do not get more than their part, and whoever comes first in a
+    /// rotation is not favoured.
+    #[test]
+    fn hosts_that_warm_up_share_by_weight_and_warmth(
+        hosts in prop::collection::vec((1u32..4, 0u64..500), 2..6),
+        later in 0u64..300,
+        minimum_percent in prop::sample::select(vec![1.0, 10.0, 50.0]),
+        policy in prop::sample::select(vec![Policy::RoundRobin, Policy::Random, Policy::LeastRequest]),
+        seed: u64,
+    ) {
+        const PICKS: usize = 2_000;
+        let warmup = Warmup { window: Duration::from_secs(600), minimum_percent, aggression: 1.0 };
+        let (begun, mut rng) = (start(), fastrand::Rng::with_seed(seed));
+        let mut hosts = hosts;
+        hosts.sort_by_key(|(_, joined)| *joined);
+        let mut set = HostSet::new(Vec::new(), 0);
+        let mut balancer = Balancer::new(policy, &set, Stagger::ALONE);
+        for (weight, joined) in &hosts {
+            let mut all = set.hosts().to_vec();
+            all.push(Host::new(*weight));
+            set = HostSet::new(all, 0).with_warmup(Some(warmup));
+            balancer.rebuild(policy, &set);
+            prop_assert!(balancer.pick(&set, &Ask::first(begun + Duration::from_secs(*joined)), &mut rng).is_ok());
+        }
+        let at = hosts.iter().map(|(_, joined)| joined).max().expect("two") + later;
+        let parts: Vec<f64> = hosts
+            .iter()
+            .map(|(weight, joined)| f64::from(*weight) * ((at - joined) as f64 / 600.0).clamp(minimum_percent / 100.0, 1.0))
+            .collect();
+        let mut picks = vec![0usize; hosts.len()];
+        for _ in 0..PICKS {
+            let picked = balancer.pick(&set, &Ask::first(begun + Duration::from_secs(at)), &mut rng);
+            picks[picked.expect("all are available")] += 1;
+        }
+        for (got, part) in picks.iter().zip(&parts) {
+            let share = part / parts.iter().sum::<f64>();
+            let fair = PICKS as f64 * share;
+            let spread = (fair * (1.0 - share)).sqrt();
+            prop_assert!((*got as f64 - fair).abs() < 6.0 * spread + 5.0, "{picks:?} of parts {parts:?}");
+        }
+    }
+
     /// Envoy's documented arithmetic, as slowly as possible.
     #[test]
     fn priorities_share_as_documented(

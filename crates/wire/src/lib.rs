@@ -4,6 +4,7 @@
 //! the bodies to [`Relay`]; which protocol stands on either side of it is a [`Side`], and known only here.
 //! Read next: [`Relay`] (how an exchange moves), [`Side`], [`EndpointPool`] (how connections are kept), [`http2`], [`net`].
 
+mod ask;
 mod buffers;
 mod deadline;
 mod direction;

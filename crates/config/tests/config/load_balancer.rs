@@ -169,6 +169,10 @@ fn annotations_name_what_istio_has_no_field_for() {
     let balancer = |annotation: &str| read(&annotated(annotation, ""));
     assert_eq!(balancer("meshwright.io/load-balancer: PEAK_EWMA").algorithm, Algorithm::PeakEwma);
     assert_eq!(balancer("meshwright.io/load-balancer: peak-ewma").algorithm, Algorithm::PeakEwma);
+    let probed = |rate| Algorithm::Prequal { probes_per_second: rate };
+    assert_eq!(balancer("meshwright.io/load-balancer: PREQUAL").algorithm, probed(100));
+    let both = "meshwright.io/prequal-probes: '7'\n    meshwright.io/load-balancer: PREQUAL";
+    assert_eq!(balancer(both).algorithm, probed(7), "in any order");
     assert_eq!(balancer("meshwright.io/service-type: stateless").algorithm, Algorithm::RoundRobin);
     let cookie = balancer("meshwright.io/session-cookie: s; ttl=1h; path=/a").session.expect("a cookie");
     assert_eq!((cookie.name.as_str(), cookie.ttl), ("s", Some(Duration::from_secs(3600))));
@@ -209,6 +213,11 @@ fn every_mistake_in_an_annotation_is_named_at_its_place() {
             "§meshwright.io/hash-balance-factor: '150'",
             error("annotation", at("hash-balance-factor"), "needs consistentHash"),
         ),
+        (
+            "§meshwright.io/prequal-probes: '9'",
+            error("annotation", at("prequal-probes"), "need the load balancer PREQUAL"),
+        ),
+        ("§meshwright.io/prequal-probes: '-1'", error("annotation", at("prequal-probes"), "no number of probes")),
         ("§meshwright.io/session-cookie: 'a; age=1'", error("annotation", at("session-cookie"), "neither ttl=TIME")),
         ("§meshwright.io/session-cookie: 'a; ttl=1'", error("annotation", at("session-cookie"), "no time")),
         ("§meshwright.io/outlier-detection: success", error("annotation", at("outlier-detection"), "no setting")),

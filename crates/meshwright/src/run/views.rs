@@ -230,10 +230,7 @@ fn endpoint_view(cluster: &Cluster, index: usize, now: Instant) -> console::Endp
         locality: cluster.localities[index].clone(),
         priority: cluster.hosts.priority(index),
         latency: cluster.policy.needs_latency().then(|| host.state.latency(now)),
-        load_source: cluster.policy.reads_reports().then(|| {
-            let source = if host.state.reported(now).is_some() { "reported" } else { "local" };
-            source.to_owned()
-        }),
+        load_source: cluster.policy.reads_reports().then(|| host.state.load_source(now).as_str().to_owned()),
         in_flight: cluster.policy.needs_in_flight().then(|| host.state.in_flight()),
         admin,
         ejected: host.verdict.is_ejected(),

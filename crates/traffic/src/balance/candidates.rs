@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::outlook::Outlook;
+use super::outlook::Warmth;
 use crate::HostSet;
 use crate::group::GroupTables;
 
@@ -28,7 +28,7 @@ pub(super) struct Candidates<'a> {
     /// Ejections are ignored.
     pub(super) panic: bool,
     /// There while some host is warming up.
-    pub(super) warming: Option<&'a Outlook>,
+    pub(super) warming: Option<Warmth<'a>>,
     pub(super) now: Instant,
 }
 
@@ -48,25 +48,25 @@ impl Candidates<'_> {
 
     /// The part of its weight that a host has.
     pub(super) fn warmth(&self, index: usize) -> f64 {
-        self.warming.map_or(1.0, |outlook| outlook.warmth(index, self.now))
+        self.warming.map_or(1.0, |warmth| warmth.of(index))
     }
 
-    /// Whether a host that is warming up takes this request: it does as often as it is warm.
+    /// Whether a host that is warming up takes this request: it does as often as it is warm beside the warmest.
     pub(super) fn accepts(&self, index: usize, rng: &mut fastrand::Rng) -> bool {
-        self.warming.is_none_or(|outlook| {
-            let warmth = outlook.warmth(index, self.now);
-            // A host that is warm costs no dice.
+        self.warming.is_none_or(|warmth| {
+            let warmth = warmth.of(index);
+            // The warmest costs no dice.
             warmth >= 1.0 || rng.f64() < warmth
         })
     }
 
-    /// A host's weight in units that all hosts of the set share, the part that is not warm yet left out; at least 1.
+    /// A host's weight in units that all hosts of the group share, the part that is not warm yet left out; at least 1.
     pub(super) fn weight(&self, index: usize) -> u64 {
         let weight = self.hosts.hosts()[index].weight;
         match self.warming {
             None => u64::from(weight),
             // Below 2^42, and never negative.
-            Some(outlook) => ((f64::from(weight) * PARTS * outlook.warmth(index, self.now)) as u64).max(1),
+            Some(warmth) => ((f64::from(weight) * PARTS * warmth.of(index)) as u64).max(1),
         }
     }
 

@@ -98,6 +98,8 @@ pub struct Balancer {
     algorithm: Algorithm,
     outlook: Outlook,
     stagger: Stagger,
+    /// The group that was picked from last, where that matters.
+    last: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -125,7 +127,7 @@ impl Balancer {
             Policy::Prequal => Algorithm::Prequal(vec![Prequal::default(); groups.len()]),
             _ => Algorithm::Stateless,
         };
-        Self { policy, algorithm, outlook: Outlook::default(), stagger }
+        Self { policy, algorithm, outlook: Outlook::default(), stagger, last: 0 }
     }
 
     /// Goes over to another set of hosts or another policy. A rotation goes on where it was, as far as the new set
@@ -147,6 +149,23 @@ impl Balancer {
     /// The policy in force.
     pub fn policy(&self) -> Policy {
         self.policy
+    }
+
+    /// The hosts that the last pick under [`Policy::Prequal`] would like to know the load of, once; nothing under other
+    /// policies. Whoever asks them takes down what they say ([`crate::HostState::end_probe`]) and calls [`Balancer::learn`].
+    pub fn take_drawn(&mut self) -> impl Iterator<Item = usize> + use<> {
+        let drawn = match &mut self.algorithm {
+            Algorithm::Prequal(pools) => pools.get_mut(self.last).map(Prequal::take_drawn),
+            _ => None,
+        };
+        drawn.into_iter().flatten().flatten().map(|index| index as usize)
+    }
+
+    /// The load of a host became known anew.
+    pub fn learn(&mut self, hosts: &HostSet, index: usize, now: Instant) {
+        if let (Algorithm::Prequal(pools), Some(host)) = (&mut self.algorithm, hosts.hosts().get(index)) {
+            pools.iter_mut().for_each(|pool| pool.learn(index, host, now));
+        }
     }
 
     /// The index of the host that gets the next try of a request.
@@ -185,7 +204,7 @@ impl Balancer {
             tried: ask.tried,
             tier,
             panic: self.outlook.is_panicking(number),
-            warming: self.outlook.is_warming().then_some(&self.outlook),
+            warming: self.outlook.warming(number, ask.now),
             now: ask.now,
         };
         match (&mut self.algorithm, self.policy) {
@@ -194,7 +213,10 @@ impl Balancer {
             (Algorithm::RoundRobin(rotations), _) if ask.tried.is_empty() => {
                 rotations.get_mut(number)?.pick(&candidates, rng)
             }
-            (Algorithm::Prequal(pools), _) => pools.get_mut(number)?.pick(&candidates, rng),
+            (Algorithm::Prequal(pools), _) => {
+                self.last = number;
+                pools.get_mut(number)?.pick(&candidates, rng)
+            }
             (Algorithm::ResponseTime(times), _) => times.get_mut(number)?.pick(&candidates, rng),
             (_, Policy::LeastRequest) => least_request::pick(&candidates, Compared::Two, rng),
             (_, Policy::LeastRequestOfAll) => least_request::pick(&candidates, Compared::All, rng),

@@ -45,8 +45,30 @@ struct Warming {
     warmup: Warmup,
     /// When slow start of each host counts from, by index.
     since: Vec<Instant>,
+    /// The earliest of these among the hosts of each group that may be picked.
+    eldest: Vec<Option<Instant>>,
     /// When the last of them is warm.
     until: Instant,
+}
+
+/// How warm the hosts of a group are, beside the warmest of them: slow start shifts shares, and where nobody is warm there is
+/// nobody to shift them to.
+#[derive(Clone, Copy)]
+pub(super) struct Warmth<'a> {
+    warming: &'a Warming,
+    /// The part of its weight that the warmest host has.
+    most: f64,
+    now: Instant,
+}
+
+impl Warmth<'_> {
+    /// The part of its weight that a host has; 1 for the warmest.
+    pub(super) fn of(&self, host: usize) -> f64 {
+        let Some(since) = self.warming.since.get(host) else { return 1.0 };
+        let factor = self.warming.warmup.factor(*since, self.now);
+        // Nobody has anything: all are equal.
+        if factor >= self.most { 1.0 } else { factor / self.most }
+    }
 }
 
 /// Hosts of a group by health.
@@ -114,7 +136,13 @@ impl Outlook {
         self.warm = hosts.warmup().and_then(|warmup| {
             let since: Vec<Instant> = hosts.hosts().iter().map(|host| host.verdict.join(now)).collect();
             let until = since.iter().max()?.checked_add(warmup.window)?;
-            (until > now).then_some(Warming { warmup, since, until })
+            let eldest = hosts.group_tables().iter().zip(&self.groups).map(|(group, outlook)| {
+                let all = &hosts.hosts();
+                let picked = |index: &usize| all[*index].is_available() || (outlook.panic && all[*index].is_enabled());
+                group.indices().filter(picked).map(|index| since[index]).min()
+            });
+            let eldest = eldest.collect();
+            (until > now).then_some(Warming { warmup, since, eldest, until })
         });
     }
 
@@ -147,15 +175,11 @@ impl Outlook {
         self.groups.get(group).is_some_and(|group| group.panic)
     }
 
-    /// Whether any host is warming up.
-    pub(super) fn is_warming(&self) -> bool {
-        self.warm.is_some()
-    }
-
-    /// The part of its weight that a host has.
-    pub(super) fn warmth(&self, host: usize, now: Instant) -> f64 {
-        let Some(warm) = &self.warm else { return 1.0 };
-        warm.since.get(host).map_or(1.0, |since| warm.warmup.factor(*since, now))
+    /// How warm the hosts of a group are, while some host of the set is warming up.
+    pub(super) fn warming(&self, group: usize, now: Instant) -> Option<Warmth<'_>> {
+        let warming = self.warm.as_ref()?;
+        let eldest = warming.eldest.get(group).copied().flatten()?;
+        Some(Warmth { warming, most: warming.warmup.factor(eldest, now), now })
     }
 }
 

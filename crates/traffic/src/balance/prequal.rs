@@ -24,8 +24,9 @@ const HOT_QUANTILE: f64 = 0.840_896_415;
 /// reuse budget of the paper.
 ///
 /// A probe is what the host said of itself, as long as that is fresh; else what this process knows: its own requests in
-/// flight there and the latency it saw. Requests in flight count per weight. Of equals the one drawn last is taken, so that
-/// an idle cluster is used by its weights.
+/// flight there and the latency it saw. Nothing waits for a probe: the hosts drawn are named to the caller, who may ask them
+/// and have what they say taken in when it comes ([`Prequal::learn`]). Requests in flight count per weight. Of equals the one
+/// drawn last is taken, so that an idle cluster is used by its weights.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Prequal {
     /// The oldest first.
@@ -34,7 +35,12 @@ pub(super) struct Prequal {
     limit: f64,
     /// Which one is dropped next: the oldest, or the worst.
     drops_worst: bool,
+    /// Hosts that the last pick drew.
+    drawn: Drawn,
 }
+
+/// Hosts to probe.
+pub(super) type Drawn = [Option<u32>; PROBES];
 
 #[derive(Clone, Copy, Debug)]
 struct Probe {
@@ -61,8 +67,10 @@ impl Prequal {
         let hosts = candidates.hosts.hosts();
         self.drop_old(candidates.now);
         self.drop_one(candidates.group.len());
-        for _ in 0..PROBES {
+        self.drawn = Drawn::default();
+        for number in 0..PROBES {
             let index = candidates.draw(None, rng)?;
+            self.drawn[number] = Some(index as u32);
             // What is known anew of a host replaces what was known; the oldest makes room.
             match self.pool.iter().position(|probe| probe.host == index) {
                 Some(place) => drop(self.pool.remove(place)),
@@ -89,6 +97,19 @@ impl Prequal {
             return Some(host);
         }
         candidates.draw(None, rng)
+    }
+
+    /// The hosts that the last pick drew, once.
+    pub(super) fn take_drawn(&mut self) -> Drawn {
+        std::mem::take(&mut self.drawn)
+    }
+
+    /// Something new is known of a host: it replaces what the pool has of it.
+    pub(super) fn learn(&mut self, index: usize, host: &Host, now: Instant) {
+        if let Some(place) = self.pool.iter().position(|probe| probe.host == index) {
+            let uses = self.pool.remove(place).uses;
+            self.pool.push(Probe::of(index, host, now, uses));
+        }
     }
 
     /// Finds out how much load makes a host hot.

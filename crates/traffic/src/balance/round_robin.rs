@@ -82,7 +82,8 @@ impl RoundRobin {
         }
     }
 
-    /// The next turn whose host may be picked. A host that warms up passes on some of its turns, unless everybody does.
+    /// The next turn whose host may be picked. A host that warms up passes on some of its turns. When everybody did, the place
+    /// is where it was: whoever came first would be favoured, so the host is drawn.
     fn step(
         &mut self,
         length: usize,
@@ -90,7 +91,7 @@ impl RoundRobin {
         place_of: impl Fn(usize) -> usize,
         rng: &mut fastrand::Rng,
     ) -> Option<usize> {
-        let mut passed = None;
+        let mut passed = false;
         for _ in 0..length {
             let turn = if self.place < length { self.place } else { 0 };
             self.place = turn + 1;
@@ -100,9 +101,9 @@ impl RoundRobin {
                 if candidates.accepts(index, rng) {
                     return Some(index);
                 }
-                passed.get_or_insert(index);
+                passed = true;
             }
         }
-        passed
+        if passed { candidates.draw(None, rng) } else { None }
     }
 }

@@ -62,6 +62,20 @@ static ANNOTATIONS: &[Annotation] = &[
         },
     },
     Annotation {
+        name: "prequal-probes",
+        allowed: || "a whole number from 0 to 10000: probes in a second at most".to_owned(),
+        example: "100",
+        apply: |value, policy| {
+            let rate = value.parse().ok().filter(|rate| *rate <= 10_000);
+            let rate = rate.ok_or_else(|| format!("{value:?} is no number of probes"))?;
+            match &mut policy.load_balancer.get_or_insert_default().algorithm {
+                Algorithm::Prequal { probes_per_second } => *probes_per_second = rate,
+                _ => return Err("probes need the load balancer PREQUAL".to_owned()),
+            }
+            Ok(())
+        },
+    },
+    Annotation {
         name: "hash-balance-factor",
         allowed: || "a whole number from 100 to 10000: percent of the average load".to_owned(),
         example: "150",

@@ -15,11 +15,15 @@ pub(super) fn of(balancer: &LoadBalancer) -> Value {
         Algorithm::Random => ("RANDOM", None),
         Algorithm::PeakEwma => ("PEAK_EWMA", None),
         Algorithm::ResponseTime => ("RESPONSE_TIME", None),
-        Algorithm::Prequal => ("PREQUAL", None),
+        Algorithm::Prequal { .. } => ("PREQUAL", None),
         Algorithm::ConsistentHash(hash) => match hash.table {
             HashTable::Ring(_) => ("RING_HASH", Some(hash)),
             HashTable::Maglev(_) => ("MAGLEV", Some(hash)),
         },
+    };
+    let probes = match balancer.algorithm {
+        Algorithm::Prequal { probes_per_second } => Some(probes_per_second),
+        _ => None,
     };
     let warmup = balancer.warmup.map(|warmup| {
         json!({
@@ -34,6 +38,7 @@ pub(super) fn of(balancer: &LoadBalancer) -> Value {
         "session_cookie": balancer.session.as_ref().map(of_cookie),
         "locality": of_locality(&balancer.locality),
         "warmup": warmup,
+        "probes_per_second": probes,
     })
 }
 
