@@ -27,7 +27,7 @@ pub(crate) struct Affinity {
     /// The key that was made for a client without one.
     made: Option<u64>,
     /// The endpoint of the last try, by index.
-    pub(crate) host: Option<usize>,
+    pub(crate) host: Option<u32>,
 }
 
 impl Affinity {
@@ -68,7 +68,7 @@ impl Affinity {
             give(cookie, made, worker);
         }
         if let Some(cookie) = &wanted.session
-            && let Some(id) = self.host.and_then(|host| cluster.hosts.id(host))
+            && let Some(id) = self.host.and_then(|host| cluster.hosts.id(host as usize))
             && self.session != Some(id)
         {
             give(cookie, id, worker);

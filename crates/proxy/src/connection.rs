@@ -143,19 +143,35 @@ impl Connection {
         self.slot.draining.get() || self.worker.draining.get()
     }
 
+    /// Says whether an end of the task, from here on, is an end in the middle of a request.
+    fn serves(&mut self, serving: bool) {
+        self.serving = serving;
+    }
+
     /// Serves the one request of a stream. While it does, an end of the task is seen by the client as such.
-    pub(crate) async fn serve_stream(mut self, mut exchange: ExchangeLease, mut refused: Option<Failure>) {
-        self.serving = true;
-        if refused.is_none() && http2::announces_nothing(&self.side, &exchange.request) {
-            refused = Box::pin(http2::end_of_nothing(&mut self)).await.err();
+    #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments and, once more, what it moves them to")]
+    pub(crate) fn serve_stream(
+        mut self,
+        mut exchange: ExchangeLease,
+        refused: Option<Box<Failure>>,
+    ) -> impl Future<Output = ()> {
+        async move {
+            self.serves(true);
+            let refused = match refused {
+                Some(failure) => Some(failure),
+                None if http2::announces_nothing(&self.side, &exchange.request) => {
+                    Box::pin(http2::end_of_nothing(&mut self)).await.err().map(Box::new)
+                }
+                None => None,
+            };
+            let after = match refused {
+                None => request::handle(&mut self, &mut exchange).await,
+                Some(failure) => Box::pin(own_answer::refuse(&mut self, &mut exchange, *failure)).await,
+            };
+            // The record is complete before the client sees the end of a stream that was broken off.
+            drop(exchange);
+            self.serves(after == After::Abort);
         }
-        let after = match refused {
-            None => request::handle(&mut self, &mut exchange).await,
-            Some(failure) => Box::pin(own_answer::refuse(&mut self, &mut exchange, failure)).await,
-        };
-        // The record is complete before the client sees the end of a stream that was broken off.
-        drop(exchange);
-        self.serving = after == After::Abort;
     }
 
     /// Breaks off, so that an incomplete answer is not taken for a complete one.
@@ -197,43 +213,48 @@ impl Drop for Connection {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(mut connection: Connection) {
-    let mut served = false;
-    loop {
-        let mut exchange = None;
-        begin_waiting(&mut connection, served);
-        let read = std::future::poll_fn(|cx| poll_next(&mut connection, cx, &mut exchange)).await;
-        connection.serving = true;
-        let after = match read {
-            Read::Request(mut exchange) => request::handle(&mut connection, &mut exchange).await,
-            Read::Refused(mut exchange, failure) => {
-                Box::pin(own_answer::refuse(&mut connection, &mut exchange, failure)).await
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps its argument and, once more, what it moves it to")]
+pub(crate) fn serve(mut connection: Connection) -> impl Future<Output = ()> {
+    async move {
+        let mut served = false;
+        loop {
+            let mut exchange = None;
+            begin_waiting(&mut connection, served);
+            let read = std::future::poll_fn(|cx| poll_next(&mut connection, cx, &mut exchange)).await;
+            connection.serves(true);
+            let after = match read {
+                Read::Request(mut exchange) => request::handle(&mut connection, &mut exchange).await,
+                Read::Refused(mut exchange, failure) => {
+                    Box::pin(own_answer::refuse(&mut connection, &mut exchange, failure)).await
+                }
+                Read::Http2 => {
+                    connection.serves(false);
+                    if let Some(http2) = begin_http2(connection) {
+                        Box::pin(http2).await;
+                    }
+                    return;
+                }
+                Read::Ended => {
+                    connection.serves(false);
+                    return;
+                }
+            };
+            connection.serves(false);
+            served = true;
+            match after {
+                After::KeepAlive => {}
+                After::Done if connection.can_just_close() => return,
+                After::Close | After::Done => return Box::pin(linger(&mut connection)).await,
+                After::Abort => return connection.break_off(),
             }
-            Read::Http2 => {
-                connection.serving = false;
-                return Box::pin(begin_http2(connection)).await;
-            }
-            Read::Ended => {
-                connection.serving = false;
-                return;
-            }
-        };
-        connection.serving = false;
-        served = true;
-        match after {
-            After::KeepAlive => {}
-            After::Done if connection.can_just_close() => return,
-            After::Close | After::Done => return Box::pin(linger(&mut connection)).await,
-            After::Abort => return connection.break_off(),
         }
     }
 }
 
-async fn begin_http2(connection: Connection) {
+fn begin_http2(connection: Connection) -> Option<impl Future<Output = ()>> {
     let (worker, slot, client) = (connection.worker.clone(), connection.slot.clone(), connection.client.clone());
-    if let Some((transport, ahead)) = connection.into_transport() {
-        http2::serve(worker, slot, client, transport, ahead).await;
-    }
+    let (transport, ahead) = connection.into_transport()?;
+    Some(http2::serve(worker, slot, client, transport, ahead))
 }
 
 /// The first head must come soon; the next one may take its time.
@@ -338,7 +359,7 @@ pub(crate) fn begin(worker: &Rc<Worker>, client: &Client) -> ExchangeLease {
     let record = &mut lease.record;
     record.started = Some(Instant::now());
     record.downstream = Some(client.peer);
-    record.downstream_local = client.local.as_deref().copied();
+    record.downstream_local.clone_from(&client.local);
     record.tls.clone_from(&client.tls);
     lease
 }

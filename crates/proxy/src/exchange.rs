@@ -43,7 +43,7 @@ pub(crate) struct Exchange {
     /// The last try failed and no retry was left.
     pub(crate) retries_used_up: bool,
     /// What the rate limit said, where there is one.
-    pub(crate) rate: Option<Taken>,
+    pub(crate) rate: Option<Box<Taken>>,
     /// Another destination was asked than the route says.
     pub(crate) fell_back: bool,
     /// The client speaks gRPC: failures are told in its way.
@@ -51,6 +51,9 @@ pub(crate) struct Exchange {
     /// The key of a WebSocket handshake, where one side needs it and the other does not have it.
     pub(crate) websocket_key: Option<Box<[u8]>>,
 }
+
+/// A size class of the allocator: what waits for a client that takes nothing holds one exchange for each stream.
+const _: () = assert!(size_of::<Exchange>() <= 1280, "an exchange has outgrown its size class: box what is rare");
 
 /// Facts of an answer that are needed after its head was handed on.
 #[derive(Clone, Copy, Debug, Default)]

@@ -112,6 +112,9 @@ pub(crate) async fn until_answered(
 ) -> Result<ResponseStart, Failure> {
     loop {
         let ended = one_try(connection, exchange, cluster, tries).await;
+        if ended.is_err() {
+            exchange.upstream = None;
+        }
         let again = match ended {
             Ok(start) => match again::after_answer(connection, exchange, cluster, tries) {
                 Some(again) => {
@@ -214,35 +217,26 @@ async fn one_try(
         }
         None => Deadlines::default(),
     };
-    let fresh_only = tries.stale >= STALE_TRIES;
     exchange.record.upstream = Some(cluster.cluster.addresses[host]);
     let header = admit::proxy_header(connection, cluster);
-    let kept =
-        if fresh_only || !header.is_empty() { None } else { cluster.checkout(host, tries.protocol, tries.began) };
-    let mut lease = match kept {
-        Some(lease) => lease,
-        None => {
-            let wanted = Wanted {
-                host,
-                protocol: tries.protocol,
-                fresh_only: fresh_only || !header.is_empty(),
-                header: &header,
-            };
-            Box::pin(lease(connection, cluster, wanted, deadlines)).await?
-        }
-    };
+    let fresh_only = tries.stale >= STALE_TRIES || !header.is_empty();
+    // Straight into the exchange: a future keeps every copy of what it moves.
+    exchange.upstream = if fresh_only { None } else { cluster.checkout(host, tries.protocol, tries.began) };
+    if exchange.upstream.is_none() {
+        let wanted = Wanted { host, protocol: tries.protocol, fresh_only, header: &header };
+        exchange.upstream = Some(Box::pin(lease(connection, cluster, wanted, deadlines)).await?);
+    }
     if let Some(admission) = &mut exchange.admission {
         admission.enter().map_err(|failure| TryFailure::before_sending(failure, None))?;
     }
-    let reuse = lease.reuse();
     if tries.protocol == Protocol::Http2 {
-        Box::pin(open_stream(exchange, cluster, &mut lease)).await?;
+        Box::pin(open_stream(exchange, cluster)).await?;
     }
+    let reuse = exchange.upstream.as_ref().map(Lease::reuse);
     if connection.worker.log.is_some() {
-        exchange.record.upstream_local = lease.local_address();
+        exchange.record.upstream_local = exchange.upstream.as_ref().and_then(Lease::local_address).map(Box::new);
     }
     cluster.metrics.count(ClusterCounter::UpstreamRqTotal);
-    exchange.upstream = Some(lease);
     let answered = match hedge::delay(exchange, cluster, tries.began) {
         None => await_answer(connection, exchange).await,
         Some(delay) => Box::pin(hedge::race(connection, exchange, cluster, (tries, &mut host), delay)).await,
@@ -254,14 +248,13 @@ async fn one_try(
             Ok(start)
         }
         Err(error) => {
-            exchange.upstream = None;
             let unprocessed = matches!(error, RelayError::Upstream { unprocessed: true, .. });
             let untouched = exchange.relay.as_ref().is_some_and(|relay| relay.upload.is_untouched());
             let nothing_sent = unprocessed || (untouched && tries.protocol == Protocol::Http1);
             let answered =
                 matches!(error, RelayError::Upstream { answered: true, .. } | RelayError::UpstreamInvalid(_));
             let failure = broken::failure_of(&mut exchange.record, Stage::Forward, error);
-            Err(TryFailure { failure, host: Some(host), nothing_sent, answered, reuse: Some(reuse) })
+            Err(TryFailure { failure, host: Some(host), nothing_sent, answered, reuse })
         }
     }
 }
@@ -311,8 +304,8 @@ async fn lease(
 }
 
 /// Opens a stream with the head of the request.
-async fn open_stream(exchange: &mut Exchange, cluster: &WorkerCluster, lease: &mut Lease) -> Result<(), TryFailure> {
-    let head = &mut exchange.request;
+async fn open_stream(exchange: &mut Exchange, cluster: &WorkerCluster) -> Result<(), TryFailure> {
+    let Exchange { request: head, upstream: Some(lease), .. } = exchange else { return Ok(()) };
     if head.upgrade.is_some() && !lease.takes_extended_connect().await {
         let failure = Failure::new(Stage::Forward, FailureKind::UpstreamProtocol)
             .because("the endpoint takes no upgrades over HTTP/2 (extended CONNECT, RFC 8441)");
@@ -342,7 +335,7 @@ pub(crate) fn pick(
 ) -> Result<usize, Failure> {
     let ask = affinity.ask(tried, now);
     let picked = cluster.balancer.borrow_mut().pick(&cluster.cluster.hosts, &ask, &mut worker.rng.borrow_mut());
-    affinity.host = picked.ok();
+    affinity.host = picked.as_ref().ok().map(|host| *host as u32);
     picked.map_err(|_| {
         let of = &cluster.cluster;
         let total = of.addresses.len();

@@ -46,7 +46,7 @@ struct Second {
     host: usize,
     permit: Option<Box<TryPermit>>,
     /// The host that the answer's cookie would name.
-    affine: Option<usize>,
+    affine: Option<u32>,
     _in_flight: InFlight,
 }
 
@@ -289,7 +289,7 @@ fn replace(connection: &Connection, exchange: &mut Exchange, (relay, lease): (Re
     if let Some(lease) = &lease
         && connection.worker.log.is_some()
     {
-        exchange.record.upstream_local = lease.local_address();
+        exchange.record.upstream_local = lease.local_address().map(Box::new);
     }
     if let Some(first) = std::mem::replace(&mut exchange.upstream, lease) {
         first.discard(buffers);

@@ -21,23 +21,55 @@ use crate::tasks::Tasks;
 use crate::worker::Worker;
 
 /// Serves a client that speaks HTTP/2, to the end of its connection. `ahead` was read from it already.
-pub(crate) async fn serve(
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments and, once more, what it moves them to")]
+pub(crate) fn serve(
     worker: Rc<Worker>,
     slot: Rc<ListenerSlot>,
     client: Client,
     transport: Transport,
     ahead: Vec<u8>,
-) {
+) -> impl Future<Output = ()> {
+    async move {
+        // Boxed: a connection that stays idle need not hold what its beginning took.
+        let mut served = match Box::pin(begin(worker, slot, client, transport, ahead)).await {
+            Some(served) => served,
+            None => return,
+        };
+        let drain = served.slot.clone();
+        let mut draining = pin!(drain.drained());
+        std::future::poll_fn(|cx| {
+            if served.state == State::Open && draining.as_mut().poll(cx).is_ready() {
+                served.drain();
+            }
+            served.poll(cx)
+        })
+        .await;
+        // Answers that are whole are on their way; what is left is broken off with the connection.
+        served.streams.shutdown().await;
+    }
+}
+
+async fn begin(
+    worker: Rc<Worker>,
+    slot: Rc<ListenerSlot>,
+    client: Client,
+    transport: Transport,
+    ahead: Vec<u8>,
+) -> Option<Box<Served>> {
     let begin = ServerConnection::begin(transport, ahead, &worker.limits);
     let connection = match tokio::time::timeout(worker.limits.head_timeout, begin).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
             tracing::debug!(%error, peer = %client.peer, "HTTP/2 did not begin");
-            return worker.metrics.refuse(RefusalReason::MalformedRequest);
+            worker.metrics.refuse(RefusalReason::MalformedRequest);
+            return None;
         }
-        Err(_) => return worker.metrics.refuse(RefusalReason::HeadTimeout),
+        Err(_) => {
+            worker.metrics.refuse(RefusalReason::HeadTimeout);
+            return None;
+        }
     };
-    let mut served = Served {
+    Some(Box::new(Served {
         worker,
         slot,
         client,
@@ -45,18 +77,7 @@ pub(crate) async fn serve(
         streams: Tasks::default(),
         deadline: Deadline::default(),
         state: State::Open,
-    };
-    let drain = served.slot.clone();
-    let mut draining = pin!(drain.drained());
-    std::future::poll_fn(|cx| {
-        if served.state == State::Open && draining.as_mut().poll(cx).is_ready() {
-            served.drain();
-        }
-        served.poll(cx)
-    })
-    .await;
-    // Answers that are whole are on their way; what is left is broken off with the connection.
-    served.streams.shutdown().await;
+    }))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,7 +187,7 @@ impl Served {
             if error.class() == HeadErrorClass::BadRequest {
                 stream.refuse();
             }
-            failure
+            Box::new(failure)
         });
         if refused.is_some() {
             self.connection.refused();

@@ -15,7 +15,8 @@ use crate::view::WorkerCluster;
 /// Places that a request holds at its cluster and endpoint; given back when dropped.
 pub(crate) struct Admission {
     cluster: Rc<WorkerCluster>,
-    host: Option<usize>,
+    /// By index, of which a cluster has less than 2^32.
+    host: Option<u32>,
     in_flight: bool,
     retrying: bool,
 }
@@ -30,13 +31,13 @@ impl Admission {
         self.leave_host();
         if self.cluster.counts_in_flight {
             self.cluster.cluster.hosts.acquire(host);
-            self.host = Some(host);
+            self.host = Some(host as u32);
         }
     }
 
     fn leave_host(&mut self) {
         if let Some(host) = self.host.take() {
-            self.cluster.cluster.hosts.release(host);
+            self.cluster.cluster.hosts.release(host as usize);
         }
     }
 

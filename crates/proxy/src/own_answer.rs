@@ -70,7 +70,7 @@ pub(crate) async fn fail(connection: &mut Connection, exchange: &mut Exchange, f
     }
     rate::tell(connection, exchange);
     if failure.kind == FailureKind::RateLimited {
-        rate::tell_refused(connection, exchange.rate);
+        rate::tell_refused(connection, exchange.rate.as_deref());
     }
     send(connection, exchange, body, closes).await
 }

@@ -30,7 +30,7 @@ pub(crate) fn admit(
     write_key(&limiter.limit.key, connection, exchange, route, key);
     let taken = limiter.buckets.try_take(key, Instant::now());
     let observes = limiter.limit.enforcement == Enforcement::Observe;
-    exchange.rate = Some(taken);
+    exchange.rate = Some(Box::new(taken));
     if taken.retry_after.is_none() {
         return Ok(());
     }
@@ -66,7 +66,7 @@ fn write_key(wanted: &RateLimitKey, connection: &Connection, exchange: &Exchange
 
 /// Adds what the client is told of the limit.
 pub(crate) fn tell(connection: &Connection, exchange: &Exchange) {
-    let (Some(taken), Some(cluster)) = (exchange.rate, &exchange.record.cluster) else { return };
+    let (Some(taken), Some(cluster)) = (exchange.rate.as_deref(), &exchange.record.cluster) else { return };
     let Some(limiter) = &cluster.cluster.rate_limit else { return };
     let head = &mut *connection.worker.response.borrow_mut();
     if limiter.limit.headers {
@@ -78,7 +78,7 @@ pub(crate) fn tell(connection: &Connection, exchange: &Exchange) {
 }
 
 /// Adds to a refusal when to come again.
-pub(crate) fn tell_refused(connection: &Connection, taken: Option<Taken>) {
+pub(crate) fn tell_refused(connection: &Connection, taken: Option<&Taken>) {
     let Some(wait) = taken.and_then(|taken| taken.retry_after) else { return };
     let head = &mut *connection.worker.response.borrow_mut();
     head.headers.set_known(HeaderName::XEnvoyRatelimited, b"true");

@@ -51,11 +51,12 @@ pub(crate) struct Record {
     pub(crate) is_black_hole: bool,
     pub(crate) listener: Option<Rc<ListenerView>>,
     /// Virtual host, route and alternative.
-    pub(crate) route: Option<(usize, usize, Option<usize>)>,
+    pub(crate) route: Option<(u32, u32, Option<u32>)>,
     pub(crate) upstream: Option<SocketAddr>,
-    pub(crate) upstream_local: Option<SocketAddr>,
+    /// Known where the log asks for it.
+    pub(crate) upstream_local: Option<Box<SocketAddr>>,
     pub(crate) downstream: Option<SocketAddr>,
-    pub(crate) downstream_local: Option<SocketAddr>,
+    pub(crate) downstream_local: Option<Rc<SocketAddr>>,
     /// TLS session that the request came in.
     pub(crate) tls: Option<Rc<Tls>>,
 }
@@ -160,12 +161,13 @@ impl Exchange {
         line.upstream_service_time = record.service_time;
         line.upstream_host = record.upstream;
         line.upstream_cluster = record.cluster.as_ref().map(|cluster| cluster.cluster.name.as_str());
-        line.upstream_local_address = record.upstream_local;
-        line.downstream_local_address = record.downstream_local;
+        line.upstream_local_address = record.upstream_local.as_deref().copied();
+        line.downstream_local_address = record.downstream_local.as_deref().copied();
         line.downstream_remote_address = record.downstream;
         line.route_name = match (&record.listener, record.route) {
             (Some(listener), Some((host, route, matched))) => {
-                Some(listener.listener.virtual_hosts[host].routes[route].log_name(matched))
+                let host = &listener.listener.virtual_hosts[host as usize];
+                Some(host.routes[route as usize].log_name(matched.map(|matched| matched as usize)))
             }
             _ => None,
         };

@@ -92,7 +92,9 @@ fn find_route<'a>(listener: &'a Rc<ListenerView>, exchange: &mut Exchange) -> Re
         Failure::new(Stage::Route, FailureKind::NoRoute)
             .because(format!("host {} is served, but none of its routes matches", virtual_host.name))
     })?;
-    exchange.record.route = Some((index, found.rule, found.matched));
+    // A configuration has less than 2^32 of each.
+    let matched = found.matched.map(|matched| matched as u32);
+    exchange.record.route = Some((index as u32, found.rule as u32, matched));
     Ok(Chosen { route: &virtual_host.routes[found.rule], found, site })
 }
 

@@ -54,7 +54,10 @@ pub(crate) async fn relay(
         return Ok(Box::pin(tunnel(connection, exchange, start)).await);
     }
     let moved = move_bodies(connection, exchange, start).await;
-    finish(connection, exchange, moved, closes).await
+    match finish(connection, exchange, moved, closes)? {
+        Some(after) => Ok(after),
+        None => Ok(Box::pin(discard_rest(connection, exchange)).await),
+    }
 }
 
 /// A connection changes its protocol only when that was asked for and nothing of the request is still on its way.
@@ -193,15 +196,16 @@ async fn move_bodies(
     .await
 }
 
-/// After the bodies: the upstream connection is kept or closed, the client's serves on or ends.
-async fn finish(
+/// After the bodies: the upstream connection is kept or closed, the client's serves on or ends. `None`: what is left of the
+/// request has to be read before that is known.
+fn finish(
     connection: &mut Connection,
     exchange: &mut Exchange,
     moved: Result<(), RelayError>,
     closes: bool,
-) -> Result<After, Failure> {
+) -> Result<Option<After>, Failure> {
     let (Some(relay), Some(mut lease)) = (&mut exchange.relay, exchange.upstream.take()) else {
-        return Ok(After::Close);
+        return Ok(Some(After::Close));
     };
     exchange.record.body_bytes_received = relay.upload.moved;
     exchange.record.body_bytes_sent = relay.download.moved;
@@ -237,13 +241,15 @@ async fn finish(
     }
     if closes {
         let is_done = !exchange.request.keep_alive && relay.upload.has_ended();
-        return Ok(if is_done { After::Done } else { After::Close });
+        return Ok(Some(if is_done { After::Done } else { After::Close }));
     }
-    if relay.upload.has_ended() || connection.side.is_http2() {
-        return Ok(After::KeepAlive);
-    }
-    let Some(mut upload) = exchange.relay.take().map(|relay| relay.upload) else { return Ok(After::Close) };
-    Ok(Box::pin(discard_request(connection, exchange, &mut upload)).await)
+    let is_whole = relay.upload.has_ended() || connection.side.is_http2();
+    Ok(is_whole.then_some(After::KeepAlive))
+}
+
+async fn discard_rest(connection: &mut Connection, exchange: &mut Exchange) -> After {
+    let Some(mut upload) = exchange.relay.take().map(|relay| relay.upload) else { return After::Close };
+    discard_request(connection, exchange, &mut upload).await
 }
 
 /// Reads what is left of a request body after an early answer, so that the next request can be found behind it.

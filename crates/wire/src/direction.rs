@@ -26,6 +26,8 @@ const COPY_BELOW: usize = 4 * 1024;
 const NARROW_READ: usize = 16 * 1024;
 /// A request is kept for another try as long as it is not longer than this.
 pub const RETAINED: usize = 64 * 1024;
+/// Memory that a buffer has beyond what waits in it is given back from this many bytes on.
+const LOOSE: usize = 512;
 
 /// Why a direction cannot go on.
 #[derive(Debug)]
@@ -164,6 +166,13 @@ impl Direction {
             if self.out.is_empty() {
                 buffers.give_back(&mut self.out);
             }
+        }
+    }
+
+    /// Gives back memory that what waits does not fill: it may wait for long, and the buffer had another use before.
+    pub(crate) fn fit(&mut self) {
+        if self.out.capacity() - self.out.len() >= LOOSE {
+            self.out.shrink_to_fit();
         }
     }
 

@@ -280,7 +280,9 @@ impl EndpointPool {
                     Protocol::Http2 => Alpn::Http2,
                     Protocol::Bytes => Alpn::Nothing,
                 };
-                let stream = TlsStream::connect(tcp, tls.config_for(alpn).clone(), tls.server_name.clone()).await?;
+                // Boxed: whoever waits for a connection in clear text need not hold what a handshake takes.
+                let handshake = TlsStream::connect(tcp, tls.config_for(alpn).clone(), tls.server_name.clone());
+                let stream = Box::pin(handshake).await?;
                 if protocol == Protocol::Http2 && stream.protocol() != Some(b"h2") {
                     return Err(io::Error::other("the endpoint does not agree to HTTP/2 (ALPN h2)"));
                 }

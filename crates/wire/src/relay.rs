@@ -424,6 +424,9 @@ impl Relay {
             ends.deadline.set(at);
             return ends.deadline.poll_over(cx).map(|()| self.deadlines.over());
         }
+        if takes_none && self.stalled_at.is_none() {
+            self.download.fit();
+        }
         if self.moves_on(takes_none) || ends.deadline.at().is_none() {
             let stall = Instant::now() + stall_of(takes_none, ends);
             ends.deadline.set(give_up.map_or(stall, |at| at.min(stall)));
