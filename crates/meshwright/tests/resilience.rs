@@ -66,6 +66,8 @@ fn connections_beyond_the_limit_wait_and_pending_requests_beyond_the_limit_are_r
     assert_eq!(process.record_of("/third").flags(), "UO");
     process.metric_becomes("envoy_cluster_upstream_rq_pending_overflow", &SVC, 1.0);
     process.metric_becomes("envoy_cluster_circuit_breakers_default_cx_open", &SVC, 1.0);
+    process.metric_becomes("envoy_cluster_circuit_breakers_default_remaining_cx", &SVC, 0.0);
+    process.metric_becomes("envoy_cluster_circuit_breakers_default_remaining_rq", &SVC, f64::from(u32::MAX));
     assert_eq!(origin.connections(), 1);
     // The place of the first is given to the second.
     drop(first);

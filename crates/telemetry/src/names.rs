@@ -125,6 +125,22 @@ pub(crate) const RQ_OPEN: Family =
     gauge("envoy_cluster_circuit_breakers_default_rq_open", "1 while the request limit is reached.");
 pub(crate) const RETRY_OPEN: Family =
     gauge("envoy_cluster_circuit_breakers_default_rq_retry_open", "1 while the retry limit is reached.");
+pub(crate) const REMAINING_CX: Family = gauge(
+    "envoy_cluster_circuit_breakers_default_remaining_cx",
+    "Connections until the limit; 4294967295 where there is none.",
+);
+pub(crate) const REMAINING_PENDING: Family = gauge(
+    "envoy_cluster_circuit_breakers_default_remaining_pending",
+    "Pending requests until the limit; 4294967295 where there is none.",
+);
+pub(crate) const REMAINING_RQ: Family = gauge(
+    "envoy_cluster_circuit_breakers_default_remaining_rq",
+    "Requests until the limit; 4294967295 where there is none.",
+);
+pub(crate) const REMAINING_RETRIES: Family = gauge(
+    "envoy_cluster_circuit_breakers_default_remaining_retries",
+    "Retries until the limit or the budget's; 4294967295 where there is none.",
+);
 
 pub(crate) const BREAKERS_OPEN: Family =
     gauge("meshwright_cluster_circuit_breakers_open", "Circuit breakers of the cluster that are open.");

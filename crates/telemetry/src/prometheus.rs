@@ -287,10 +287,14 @@ fn clusters(totals: &Totals, gauges: &[ClusterGauges], out: &mut String) {
         (names::EJECTIONS_LOCAL_SUCCESS_RATE, |cluster| cluster.ejections.local_origin_success_rate),
         (names::EJECTIONS_FAILURE_PERCENTAGE, |cluster| cluster.ejections.failure_percentage),
         (names::EJECTIONS_LOCAL_FAILURE_PERCENTAGE, |cluster| cluster.ejections.local_origin_failure_percentage),
-        (names::CX_OPEN, |cluster| u64::from(cluster.connections_open)),
-        (names::PENDING_OPEN, |cluster| u64::from(cluster.pending_open)),
-        (names::RQ_OPEN, |cluster| u64::from(cluster.requests_open)),
-        (names::RETRY_OPEN, |cluster| u64::from(cluster.retries_open)),
+        (names::CX_OPEN, |cluster| u64::from(cluster.remaining_connections == 0)),
+        (names::PENDING_OPEN, |cluster| u64::from(cluster.remaining_pending == 0)),
+        (names::RQ_OPEN, |cluster| u64::from(cluster.remaining_requests == 0)),
+        (names::RETRY_OPEN, |cluster| u64::from(cluster.remaining_retries == 0)),
+        (names::REMAINING_CX, |cluster| u64::from(cluster.remaining_connections)),
+        (names::REMAINING_PENDING, |cluster| u64::from(cluster.remaining_pending)),
+        (names::REMAINING_RQ, |cluster| u64::from(cluster.remaining_requests)),
+        (names::REMAINING_RETRIES, |cluster| u64::from(cluster.remaining_retries)),
     ] {
         head(family, out);
         for (label, cluster) in labels.iter().zip(gauges) {

@@ -47,14 +47,14 @@ pub struct ClusterGauges {
     pub ejections_active: u64,
     /// Ejections there were.
     pub ejections: EjectionTotals,
-    /// The connection limit is reached.
-    pub connections_open: bool,
-    /// The limit of pending requests is reached.
-    pub pending_open: bool,
-    /// The request limit is reached.
-    pub requests_open: bool,
-    /// The retry limit is reached.
-    pub retries_open: bool,
+    /// Connections until their limit is reached; `u32::MAX` where there is none, here and below.
+    pub remaining_connections: u32,
+    /// Requests that may wait beyond those that do.
+    pub remaining_pending: u32,
+    /// Requests that may be in flight beyond those that are.
+    pub remaining_requests: u32,
+    /// Retries that may be in flight beyond those that are.
+    pub remaining_retries: u32,
     /// Its circuit breakers, where it has some.
     pub breakers: Option<BreakerGauges>,
     /// Its adaptive limit, where it has one.

@@ -173,7 +173,7 @@ fn gauges_of_the_caller_appear_as_given() {
             membership_total: 3,
             membership_healthy: 2,
             ejections_active: 1,
-            requests_open: true,
+            remaining_connections: 7,
             breakers: Some(BreakerGauges { open: 1, half_open: 0, openings: 4, refused: 77 }),
             adaptive: Some(AdaptiveGauges { limit: 40, in_flight: 12, refused: 5 }),
             ..ClusterGauges::default()
@@ -210,6 +210,8 @@ fn gauges_of_the_caller_appear_as_given() {
         ("envoy_cluster_outlier_detection_ejections_active", 1.0),
         ("envoy_cluster_circuit_breakers_default_rq_open", 1.0),
         ("envoy_cluster_circuit_breakers_default_cx_open", 0.0),
+        ("envoy_cluster_circuit_breakers_default_remaining_cx", 7.0),
+        ("envoy_cluster_circuit_breakers_default_remaining_rq", 0.0),
         ("meshwright_cluster_circuit_breakers_open", 1.0),
         ("meshwright_cluster_circuit_breakers_half_open", 0.0),
         ("meshwright_cluster_circuit_breaker_openings_total", 4.0),

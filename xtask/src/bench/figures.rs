@@ -47,8 +47,8 @@ impl LoadFigures {
 pub(crate) struct IdleFigures {
     /// Whose figures.
     pub(crate) peer: Peer,
-    /// Connections held.
-    pub(crate) connections: u64,
+    /// Connections held, or streams.
+    pub(crate) held: u64,
     /// Resident memory before them, after a warm-up.
     pub(crate) before: Memory,
     /// Resident memory with them.
@@ -56,9 +56,9 @@ pub(crate) struct IdleFigures {
 }
 
 impl IdleFigures {
-    /// Growth of the resident set per connection, in KiB.
-    pub(crate) fn kib_per_connection(&self) -> f64 {
-        self.with.rss_kib.saturating_sub(self.before.rss_kib) as f64 / (self.connections.max(1)) as f64
+    /// Growth of the resident set for each of them, in KiB.
+    pub(crate) fn kib_each(&self) -> f64 {
+        self.with.rss_kib.saturating_sub(self.before.rss_kib) as f64 / (self.held.max(1)) as f64
     }
 }
 

@@ -72,8 +72,9 @@ pub(crate) struct LoadArguments {
     /// Processes whose CPU time belongs to the window
     #[arg(long, value_delimiter = ',')]
     processes: Vec<u32>,
-    /// Make one request on each connection, print a line, and hold all of them idle until ended
-    #[arg(long, conflicts_with_all = ["streams", "close"])]
+    /// Make one request on each connection, print a line, and hold all of them idle until ended; with --streams hold so many
+    /// streams on each, of whose answers nothing but the heads is taken
+    #[arg(long, conflicts_with = "close")]
     hold: bool,
     /// Make one request and end; it is a failure when it has no proper answer
     #[arg(long)]
@@ -279,6 +280,33 @@ impl Load<'_> {
     }
 
     async fn hold(&self) -> Result<ExitCode> {
+        match self.arguments.streams {
+            Some(streams) => self.hold_streams(streams).await,
+            None => self.hold_connections().await,
+        }
+    }
+
+    async fn hold_streams(&self, streams: usize) -> Result<ExitCode> {
+        let mut held = Vec::new();
+        for host in self.hosts() {
+            let request = http2::request(host, &self.arguments.path, self.tls.is_some())?;
+            match http2::stall(&self.dialer(), &request, streams).await {
+                Ok(connection) => held.push(connection),
+                Err(failure) => self.shared.failed(failure),
+            }
+        }
+        self.say_and_wait(held.len() * streams).await
+    }
+
+    /// The parent ends this process when it has measured.
+    async fn say_and_wait(&self, held: usize) -> Result<ExitCode> {
+        println!("{}", json!({ "held": held, "failed": self.shared.failed.get() }));
+        std::io::stdout().flush()?;
+        std::future::pending::<()>().await;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn hold_connections(&self) -> Result<ExitCode> {
         let mut streams = Vec::with_capacity(self.arguments.connections);
         let mut waiting = self.hosts();
         loop {
@@ -297,11 +325,7 @@ impl Load<'_> {
                 streams.extend(opened.await.context("a client was lost")?);
             }
         }
-        println!("{}", json!({ "held": streams.len(), "failed": self.shared.failed.get() }));
-        std::io::stdout().flush()?;
-        // The parent ends this process when it has measured.
-        std::future::pending::<()>().await;
-        Ok(ExitCode::SUCCESS)
+        self.say_and_wait(streams.len()).await
     }
 }
 

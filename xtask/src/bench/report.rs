@@ -187,18 +187,16 @@ fn counts_line(scenario: Scenario, figures: &LoadFigures) -> String {
 }
 
 fn idle_table(text: &mut String, all: &[IdleFigures]) {
-    text.push_str(
-        "| proxy | connections | RSS before MiB | RSS with MiB | KiB per connection |\n|---|--:|--:|--:|--:|\n",
-    );
+    text.push_str("| proxy | held | RSS before MiB | RSS with MiB | KiB each |\n|---|--:|--:|--:|--:|\n");
     for figures in all {
         let _ = writeln!(
             text,
             "| {} | {} | {:.1} | {:.1} | {:.2} |",
             figures.peer.name(),
-            figures.connections,
+            figures.held,
             mib(figures.before.rss_kib),
             mib(figures.with.rss_kib),
-            figures.kib_per_connection(),
+            figures.kib_each(),
         );
     }
     text.push('\n');

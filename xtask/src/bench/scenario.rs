@@ -2,6 +2,8 @@
 //!
 //! It does not know how a proxy is configured for it. Read next: `peer.rs`.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 
 use super::backend::{LARGE, LARGE_PATH, SMALL};
@@ -11,7 +13,7 @@ pub(crate) const HOSTS: usize = 100;
 /// The authority of the scenarios without one, and the name in the certificate.
 pub(crate) const AUTHORITY: &str = "bench.example.com";
 /// Streams that are open at a time on each connection of HTTP/2.
-pub(crate) const STREAMS: usize = 16;
+const STREAMS: usize = 16;
 
 /// One thing to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -53,6 +55,8 @@ pub(crate) enum Scenario {
     Idle,
     /// resident memory per idle TLS connection
     IdleTls,
+    /// resident memory per stream of HTTP/2 whose client takes nothing
+    StalledHttp2,
     /// resident memory of `run` with the sample configuration
     Start,
 }
@@ -104,6 +108,7 @@ impl Scenario {
             Scenario::Tcp64k => "tcp64k",
             Scenario::Idle => "idle",
             Scenario::IdleTls => "idle-tls",
+            Scenario::StalledHttp2 => "stalled-h2",
             Scenario::Start => "start",
         }
     }
@@ -131,6 +136,9 @@ impl Scenario {
             Scenario::Tcp64k => "TCP proxying, answers of 64 KiB, 64 connections",
             Scenario::Idle => "5,000 idle keep-alive connections, each after one request",
             Scenario::IdleTls => "4,000 idle TLS connections with HTTP/1.1, each after one request",
+            Scenario::StalledHttp2 => {
+                "2,000 streams of HTTP/2 on 20 connections whose clients take the heads of their answers and nothing more"
+            }
             Scenario::Start => "`run` with the sample gateway configuration and two services, default workers",
         }
     }
@@ -152,7 +160,7 @@ impl Scenario {
                 Wire { tls: true, ..Wire::PLAIN }
             }
             Scenario::TlsHttp2 => Wire { tls: true, client: Version::Http2, ..Wire::PLAIN },
-            Scenario::Http2ToHttp1 => Wire { client: Version::Http2, ..Wire::PLAIN },
+            Scenario::Http2ToHttp1 | Scenario::StalledHttp2 => Wire { client: Version::Http2, ..Wire::PLAIN },
             Scenario::Http2ToHttp2 => Wire { client: Version::Http2, service: Version::Http2, ..Wire::PLAIN },
             Scenario::Tcp | Scenario::Tcp64k => Wire { bytes: true, ..Wire::PLAIN },
             _ => Wire::PLAIN,
@@ -175,9 +183,20 @@ impl Scenario {
             Scenario::Small1000 => 1_000,
             Scenario::Idle => 5_000,
             Scenario::IdleTls => 4_000,
+            Scenario::StalledHttp2 => 20,
             _ if self.wire().client == Version::Http2 => 8,
             _ => 64,
         }
+    }
+
+    /// Streams on each connection, where there are any.
+    pub(crate) fn streams(self) -> Option<usize> {
+        (self.wire().client == Version::Http2).then_some(if self == Scenario::StalledHttp2 { 100 } else { STREAMS })
+    }
+
+    /// Time from when all is held to when its memory is read. Allocators give pages back some seconds after their last use.
+    pub(crate) fn settles(self) -> Duration {
+        Duration::from_secs(if self == Scenario::StalledHttp2 { 8 } else { 1 })
     }
 
     /// Path that is asked for, and the length of its answer in bytes.

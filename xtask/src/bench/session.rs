@@ -19,7 +19,7 @@ use super::counts::{Counts, count_lines, empty, metric_sum, settled};
 use super::figures::{Figures, IdleFigures, LoadFigures, Sample};
 use super::measure::{self, Memory};
 use super::peer::{Peer, Programs, Wiring};
-use super::scenario::{AUTHORITY, STREAMS, Scenario, Version};
+use super::scenario::{AUTHORITY, Scenario};
 use super::{backend, http, peer, target};
 use crate::tree;
 
@@ -112,7 +112,9 @@ impl Session {
     pub(crate) fn measure(&self, scenario: Scenario, peers: &[Peer]) -> Result<Figures> {
         let able: Vec<Peer> = peers.iter().copied().filter(|peer| peer.speaks(scenario.wire())).collect();
         match scenario {
-            Scenario::Idle | Scenario::IdleTls => self.idle(scenario, &able).map(Figures::Idle),
+            Scenario::Idle | Scenario::IdleTls | Scenario::StalledHttp2 => {
+                self.idle(scenario, &able).map(Figures::Idle)
+            }
             Scenario::Start if able.contains(&Peer::Ours) => {
                 self.start_memory().map(|memory| Figures::Start(Some(memory)))
             }
@@ -216,8 +218,8 @@ impl Session {
         if wire.tls {
             words.extend(["--trust".to_owned(), self.certificate.chain.to_string_lossy().into_owned()]);
         }
-        if wire.client == Version::Http2 {
-            words.extend(["--streams".to_owned(), STREAMS.to_string()]);
+        if let Some(streams) = scenario.streams() {
+            words.extend(["--streams".to_owned(), streams.to_string()]);
         }
         words.extend(scenario.closes().then(|| "--close".to_owned()));
         words.extend(scenario.resumes().then(|| "--resume".to_owned()));
@@ -325,14 +327,14 @@ impl Session {
             words.push("--hold".to_owned());
             let mut clients = Child::spawn("idle clients", &words, Some(self.load_core), &Output::Pipe)?;
             let line: Value = serde_json::from_str(&first_line(&mut clients)?).context("the idle clients failed")?;
-            std::thread::sleep(Duration::from_secs(1));
+            std::thread::sleep(scenario.settles());
             let with = measure::memory(&proxy.processes)?;
-            let connections = line["held"].as_u64().unwrap_or(0);
-            if connections < scenario.connections() as u64 {
-                eprintln!("warning: {} held {connections} connections only ({line})", peer.name());
+            let held = line["held"].as_u64().unwrap_or(0);
+            if held < (scenario.connections() * scenario.streams().unwrap_or(1)) as u64 {
+                eprintln!("warning: {} held {held} only ({line})", peer.name());
             }
-            let figures = IdleFigures { peer, connections, before, with };
-            println!("  {} {:.2} KiB per connection", peer.name(), figures.kib_per_connection());
+            let figures = IdleFigures { peer, held, before, with };
+            println!("  {} {:.2} KiB each", peer.name(), figures.kib_each());
             all.push(figures);
         }
         Ok(all)

@@ -87,10 +87,11 @@ pub(crate) fn targets(results: &[(Scenario, Figures)]) -> Vec<Target> {
             Figures::Idle(all) => {
                 let (what, limit) = match scenario {
                     Scenario::IdleTls => ("memory per idle TLS connection", 10.0),
+                    Scenario::StalledHttp2 => ("memory per stream of HTTP/2 whose client takes nothing", 6.0),
                     _ => ("memory per idle keep-alive connection", 3.0),
                 };
                 let ours = all.iter().filter(|figures| figures.peer == Peer::Ours);
-                targets.extend(ours.map(|figures| size(what, limit, figures.kib_per_connection(), " KiB")));
+                targets.extend(ours.map(|figures| size(what, limit, figures.kib_each(), " KiB")));
             }
             Figures::Start(Some(memory)) => {
                 let mib = memory.rss_kib as f64 / 1024.0;

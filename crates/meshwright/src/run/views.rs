@@ -273,7 +273,7 @@ fn certificates(snapshot: &Snapshot) -> Vec<CertificateGauges> {
 
 fn cluster_gauges(cluster: &Cluster, now: Instant) -> ClusterGauges {
     let (limits, usage) = (&cluster.limits, &cluster.usage);
-    let reached = |most: u32, used: u32| most != u32::MAX && used >= most;
+    let remaining = |most: u32, used: u32| if most == u32::MAX { most } else { most.saturating_sub(used) };
     let ejected = cluster.hosts.hosts().iter().filter(|host| host.verdict.is_ejected()).count();
     ClusterGauges {
         name: cluster.name.clone(),
@@ -281,12 +281,14 @@ fn cluster_gauges(cluster: &Cluster, now: Instant) -> ClusterGauges {
         membership_healthy: cluster.hosts.healthy() as u64,
         ejections_active: ejected as u64,
         ejections: cluster.outlier.as_ref().map(|detector| ejections(detector.counts())).unwrap_or_default(),
-        connections_open: reached(limits.max_connections, usage.connections()),
-        pending_open: reached(limits.max_pending, usage.pending()),
-        requests_open: reached(limits.max_requests, usage.requests()),
-        retries_open: match limits.retry_budget {
-            Some(budget) => usage.retries() >= budget.retries(usage.requests().saturating_add(usage.pending())),
-            None => reached(limits.max_retries, usage.retries()),
+        remaining_connections: remaining(limits.max_connections, usage.connections()),
+        remaining_pending: remaining(limits.max_pending, usage.pending()),
+        remaining_requests: remaining(limits.max_requests, usage.requests()),
+        remaining_retries: match limits.retry_budget {
+            Some(budget) => {
+                budget.retries(usage.requests().saturating_add(usage.pending())).saturating_sub(usage.retries())
+            }
+            None => remaining(limits.max_retries, usage.retries()),
         },
         breakers: resilience::breaker_gauges(cluster, now),
         adaptive: resilience::adaptive_gauges(cluster),

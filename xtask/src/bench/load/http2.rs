@@ -28,7 +28,7 @@ pub(super) fn request(host: &str, path: &str, tls: bool) -> http::Result<Request
 /// Keeps `streams` requests in flight until the load stops; connects anew when the proxy ends the connection.
 pub(super) async fn client(shared: Rc<Shared>, dialer: Dialer, request: Request<()>, streams: usize) {
     while shared.goes_on() {
-        let Some((send, driver)) = connect(&dialer).await else {
+        let Some((send, driver)) = connect(&dialer, WINDOW).await else {
             shared.failed(Failure::Connect);
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
@@ -50,11 +50,11 @@ pub(super) async fn client(shared: Rc<Shared>, dialer: Dialer, request: Request<
 
 type Driver = tokio::task::JoinHandle<Result<(), h2::Error>>;
 
-async fn connect(dialer: &Dialer) -> Option<(SendRequest<Bytes>, Driver)> {
+async fn connect(dialer: &Dialer, window: u32) -> Option<(SendRequest<Bytes>, Driver)> {
     let begin = async {
         let stream = dialer.dial().await.ok()?;
         let mut builder = Builder::new();
-        builder.initial_window_size(WINDOW).initial_connection_window_size(WINDOW).enable_push(false);
+        builder.initial_window_size(window).initial_connection_window_size(WINDOW).enable_push(false);
         builder.handshake(stream).await.ok()
     };
     let (send, connection) = tokio::time::timeout(PATIENCE, begin).await.ok()??;
@@ -98,9 +98,39 @@ async fn exchange(send: &mut SendRequest<Bytes>, request: Request<()>, body: usi
 /// # Errors
 /// What went wrong.
 pub(super) async fn ask_once(dialer: &Dialer, request: Request<()>, body: usize) -> Result<(), Failure> {
-    let (send, driver) = connect(dialer).await.ok_or(Failure::Connect)?;
+    let (send, driver) = connect(dialer, WINDOW).await.ok_or(Failure::Connect)?;
     let mut send = send.ready().await.map_err(|_| Failure::Connect)?;
     let answer = exchange(&mut send, request, body).await;
     driver.abort();
     answer
+}
+
+/// A connection on which nothing but the heads of its answers is taken, for as long as this is there.
+pub(super) struct Stalled {
+    _driver: Driver,
+    _answers: Vec<http::Response<h2::RecvStream>>,
+}
+
+/// Asks on so many streams of a connection of its own, whose windows leave no room for a byte of an answer's body.
+///
+/// # Errors
+/// What went wrong.
+pub(super) async fn stall(dialer: &Dialer, request: &Request<()>, streams: usize) -> Result<Stalled, Failure> {
+    let (mut send, driver) = connect(dialer, 0).await.ok_or(Failure::Connect)?;
+    let mut asked = Vec::with_capacity(streams);
+    for _ in 0..streams {
+        send = send.ready().await.map_err(|_| Failure::Connect)?;
+        let (answer, _) = send.send_request(request.clone(), true).map_err(|_| Failure::ClosedUnanswered)?;
+        asked.push(answer);
+    }
+    let mut answers = Vec::with_capacity(streams);
+    for answer in asked {
+        let answer = tokio::time::timeout(PATIENCE, answer).await.map_err(|_| Failure::TimedOut)?;
+        let answer = answer.map_err(|_| Failure::ClosedUnanswered)?;
+        if answer.status() != http::StatusCode::OK {
+            return Err(Failure::Status);
+        }
+        answers.push(answer);
+    }
+    Ok(Stalled { _driver: driver, _answers: answers })
 }
