@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use meshwright_testkit::{
@@ -218,6 +220,62 @@ fn an_instance_is_checked_before_it_gets_requests_and_for_as_long_as_it_is_there
         process.admin_get("/v1/services/users/instances/a").json()["status"] == "critical"
     });
     eventually("it gets no requests", || process.get("example.com", "/").status == 503);
+}
+
+#[test]
+fn a_check_that_flaps_below_its_thresholds_moves_no_traffic_and_an_instance_that_left_comes_back_only_when_it_stays_well()
+ {
+    let (_config, process) = gateway();
+    // 0: well; 1: fails every other time; 2: ill.
+    let (mood, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let origin = {
+        let (mood, asked) = (mood.clone(), asked.clone());
+        Origin::answers_by(move |received| {
+            if received.target != "/health" {
+                return (200, String::new());
+            }
+            let number = asked.fetch_add(1, Ordering::SeqCst);
+            let is_well = match mood.load(Ordering::SeqCst) {
+                0 => true,
+                1 => number.is_multiple_of(2),
+                _ => false,
+            };
+            (if is_well { 200 } else { 500 }, String::new())
+        })
+    };
+    let body = json!({
+        "address": "127.0.0.1", "port": origin.address().port(), "lease": { "kind": "static" },
+        "checks": [{ "http": "/health", "interval": "100ms", "rise": 3, "fall": 3 }],
+    });
+    let answer = send(&process, "PUT", "/v1/services/users/instances/a", &body);
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let serves = || process.get("example.com", "/").status == 200;
+    let revision = || process.admin_get("/v1/status").json()["revision"].clone();
+    let until_asked = |more: usize| {
+        let wanted = asked.load(Ordering::SeqCst) + more;
+        eventually("the check is carried out", || asked.load(Ordering::SeqCst) >= wanted);
+    };
+    eventually("the first check passes", serves);
+
+    let before = revision();
+    mood.store(1, Ordering::SeqCst);
+    for _ in 0..10 {
+        until_asked(2);
+        assert!(serves(), "one failure is not three");
+    }
+    assert_eq!(revision(), before, "nobody was told anything");
+
+    mood.store(2, Ordering::SeqCst);
+    eventually("it leaves", || !serves());
+    let left = revision();
+    mood.store(1, Ordering::SeqCst);
+    for _ in 0..10 {
+        until_asked(2);
+        assert!(!serves(), "one success is not three");
+    }
+    assert_eq!(revision(), left, "nobody was told anything");
+    mood.store(0, Ordering::SeqCst);
+    eventually("it comes back", serves);
 }
 
 /// Time from the acknowledgement to the first request that is served. It is printed; the budget is checked in a benchmark.
