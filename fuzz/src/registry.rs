@@ -12,7 +12,7 @@ use hickory_proto::op::{Message, MessageType};
 use meshwright_bridges::{Tokens, consul, dns, eureka, router};
 use meshwright_catalog::{Catalog, Keyspace};
 use meshwright_registry::{Instance, InstanceKey, KeyLimits, Limits, ServiceKey};
-use meshwright_site::Ends;
+use meshwright_site::{Ends, Waits};
 use tower_service::Service;
 
 /// What the own API is asked: method, path.
@@ -45,7 +45,8 @@ fn ask(face: fn(Catalog) -> Router, request: Request<Body>) {
     let runtime = runtime();
     let catalog = catalog(&runtime);
     let address = SocketAddr::from(([127, 0, 0, 1], 15000));
-    let mut served = face(catalog.clone()).layer(Extension(Ends { local: address, peer: address }));
+    let ends = Extension(Ends { local: address, peer: address });
+    let mut served = face(catalog.clone()).layer(ends).layer(Extension(Waits::of(4)));
     let shown = format!("{} {}", request.method(), request.uri());
     let response = match runtime.block_on(served.call(request)) {
         Ok(response) => response,

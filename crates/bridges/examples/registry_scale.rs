@@ -1,7 +1,7 @@
-//! How the registry fares with 100,000 instances of 10,000 services: memory, renewals, and the time until everybody who watches
-//! has seen a change. `cargo run --release -p meshwright-bridges --example registry_scale`
+//! How the registry fares with 100,000 instances of 10,000 services: memory, renewals, the time until everybody who watches
+//! has seen a change, and what an idle watch costs. `cargo run --release -p meshwright-bridges --example registry_scale`
 //!
-//! Server and clients are one process; it needs 5,000 file descriptors (`ulimit -n`).
+//! Server and clients are one process; it needs 20,000 file descriptors (`ulimit -n`).
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends here")]
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
@@ -20,6 +20,7 @@ const SERVICES: usize = 10_000;
 const INSTANCES: usize = 100_000;
 const CURSORS: usize = 10_000;
 const WATCHERS: usize = 2_000;
+const IDLE: usize = 9_000;
 const RENEWING: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -121,7 +122,8 @@ async fn watch(address: SocketAddr, at: u64) -> Instant {
     Instant::now()
 }
 
-async fn sockets(catalog: &Catalog) {
+/// The API on a thread of its own.
+async fn serve(catalog: &Catalog) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = router(catalog.clone(), Tokens::default());
@@ -130,9 +132,13 @@ async fn sockets(catalog: &Catalog) {
         let listener = listener.into_std().unwrap();
         runtime.block_on(async move {
             let listener = TcpListener::from_std(listener).unwrap();
-            meshwright_site::serve(listener, router, WATCHERS + 10, std::future::pending()).await.unwrap();
+            meshwright_site::serve(listener, router, 2 * IDLE, std::future::pending()).await.unwrap();
         });
     });
+    address
+}
+
+async fn sockets(catalog: &Catalog, address: SocketAddr) {
     let (tell, mut times) = mpsc::unbounded_channel();
     let at = catalog.read(|registry| registry.revision());
     for _ in 0..WATCHERS {
@@ -141,6 +147,22 @@ async fn sockets(catalog: &Catalog) {
     }
     tokio::time::sleep(Duration::from_secs(5)).await;
     report(&format!("{WATCHERS} watchers over sockets see a change"), change(catalog, &mut times, WATCHERS).await);
+}
+
+/// What long polls cost the server that nobody answers. The client's side is a descriptor each.
+async fn idle(catalog: &Catalog, address: SocketAddr) {
+    let at = catalog.read(|registry| registry.revision());
+    let request = format!("GET /v1/watch?revision={at}&wait=10m HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let before = resident();
+    let waiting: Vec<std::net::TcpStream> = (0..IDLE)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    println!("{} idle watches: {} bytes each", waiting.len(), resident().saturating_sub(before) / IDLE);
 }
 
 fn main() {
@@ -152,7 +174,9 @@ fn main() {
         for _ in 0..3 {
             cursors(&catalog).await;
         }
-        sockets(&catalog).await;
+        let address = serve(&catalog).await;
+        idle(&catalog, address).await;
+        sockets(&catalog, address).await;
     });
     std::process::exit(0);
 }

@@ -28,7 +28,7 @@ use crate::writer::{self, Answers, Job};
 const MOST_TRIES: usize = 32;
 
 /// Changes that are given to a reader at once.
-const MOST_EVENTS: usize = 1024;
+const MOST_EVENTS: usize = 256;
 
 /// Pause between two looks at a store that is away.
 const STORE_AWAY: Duration = Duration::from_secs(1);
@@ -267,8 +267,8 @@ impl Catalog {
         self.shared.revision_before(time)
     }
 
-    /// What changed in `scope` after revision `after`, about 1,024 changes at most and whole revisions; waits for a first change, no longer than
-    /// `patience`. Returns the revision to go on from, too.
+    /// What changed in `scope` after revision `after`, about 256 changes at most and whole revisions; waits for a first change, no longer
+    /// than `patience`. Returns the revision to go on from, too.
     ///
     /// # Errors
     ///

@@ -7,10 +7,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::middleware::map_request;
-use axum::{Extension, Router};
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -19,12 +20,20 @@ use tokio::task::JoinSet;
 
 use crate::body::Timed;
 use crate::guard::Ends;
+use crate::stall::Impatient;
+use crate::waits::Waits;
 
 /// Time for a request head, and for the pause between two requests of a connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time for a request body, all of it.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time in which a client takes something of what waits for it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest head of a request, and what waits in memory of an answer in pieces for a client that reads slowly, in bytes.
+const LARGEST_BUFFER: usize = 64 * 1024;
 
 /// Pause after a failed accept, so that used-up file descriptors do not turn into a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -33,7 +42,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Serves `router` until `shutdown` is ready, then lets running requests end for at most five seconds. Beyond `connections`
-/// at one time, further ones wait in the accept queue. A failed accept is logged and tried again: it never ends the listener.
+/// at one time, further ones wait in the accept queue; three quarters of them may be taken by requests that wait ([`Waits`]).
+/// Who reads nothing for a minute of what waits for it is given up. A failed accept is logged and tried again: it never ends the listener.
 ///
 /// # Errors
 /// Only when the listener has no local address, before anything is served.
@@ -44,7 +54,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     listener.local_addr()?;
-    let slots = Arc::new(Semaphore::new(connections));
+    let (slots, waits) = (Arc::new(Semaphore::new(connections)), Waits::of(connections));
     let (ending, ended) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -69,9 +79,9 @@ pub async fn serve(
                 }
             }
         };
-        let (router, ended) = (router.clone(), ended.clone());
+        let (router, waits, ended) = (router.clone(), waits.clone(), ended.clone());
         connections.spawn(async move {
-            connection(stream, router, ended).await;
+            connection(stream, router, waits, ended).await;
             drop(slot);
         });
     }
@@ -85,14 +95,21 @@ pub async fn serve(
 }
 
 /// Serves one connection. How it ends is the client's business and not worth a log line above debug.
-async fn connection(stream: TcpStream, router: Router, mut ended: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, router: Router, waits: Waits, mut ended: watch::Receiver<bool>) {
     let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
-    let timed = map_request(async |request: Request| request.map(|body| Timed::limit(body, BODY_TIMEOUT)));
-    let router = router.layer(Extension(Ends { local, peer })).layer(timed);
+    // A layer of the router would be a copy of every route for each connection.
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(|body| Timed::limit(Body::new(body), BODY_TIMEOUT));
+        request.extensions_mut().insert(Ends { local, peer });
+        request.extensions_mut().insert(waits.clone());
+        router.call(request)
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .max_buf_size(LARGEST_BUFFER)
+        .serve_connection(TokioIo::new(Impatient::new(stream, WRITE_TIMEOUT)), service);
     let mut served = pin!(served);
     // What `wait_for` gives holds a lock: it must be gone before the next await.
     let ended = async move { ended.wait_for(|ended| *ended).await.is_ok() };

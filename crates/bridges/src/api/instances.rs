@@ -16,7 +16,7 @@ use meshwright_registry::{
     Action, Entry, Expected, InstanceKey, Invalid, Lease, LeaseKind, Override, Proposal, Reason, Scope, Selector,
     ServiceKey, Status,
 };
-use meshwright_site::Ends;
+use meshwright_site::{Ends, Waits};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -121,6 +121,7 @@ pub(super) fn wait_of(text: Option<&str>, default: Duration) -> Result<Duration,
 pub(super) async fn list(
     State(catalog): State<Catalog>,
     Extension(access): Extension<Access>,
+    Extension(waits): Extension<Waits>,
     Path(service): Path<String>,
     query: Asked<Wanted>,
     headers: HeaderMap,
@@ -132,6 +133,7 @@ pub(super) async fn list(
     let wait = wait_of(wanted.wait.as_deref(), Duration::from_secs(60))?;
     let revision = catalog.read(meshwright_registry::Registry::revision);
     if let Some(after) = wanted.revision.filter(|after| *after <= revision || catalog.store() == "etcd") {
+        let _place = waits.begin().ok_or_else(Problem::crowded)?;
         // A cursor that is too old has missed something for certain, and so has one that this registry has not reached: the
         // list as it is now is the answer to that.
         let _ = catalog.events(after, &Scope::Service(service.clone()), wait).await;

@@ -1,14 +1,14 @@
 //! Errors as RFC 9457 describes them: `application/problem+json` with a title, a status and a sentence.
 
 use axum::extract::rejection::BytesRejection;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use meshwright_catalog::WriteError;
 use meshwright_registry::{Compacted, Invalid, Refusal};
 use serde_json::{Value, json};
 
-/// Seconds after which a write that found no store may be tried again.
+/// Seconds after which a write that found no store, or a watch that found no place, may be tried again.
 const RETRY_SECONDS: &str = "1";
 
 /// An error as an answer.
@@ -34,6 +34,12 @@ impl Problem {
 
     pub(crate) fn not_found(detail: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// Three quarters of the connections wait already.
+    pub(crate) fn crowded() -> Self {
+        let detail = "as many requests wait for changes here as there is room for; the other connections are for those that do not wait";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, detail)
     }
 
     /// The sentence alone, for clients that read no JSON from a refusal.
@@ -62,10 +68,19 @@ impl IntoResponse for Problem {
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
-        }
+        come_again(self.status, headers);
         response
+    }
+}
+
+/// When to come again after an answer of this status. Who found no place to wait gives the connection back, too.
+pub(crate) fn come_again(status: StatusCode, headers: &mut HeaderMap) {
+    let crowded = status == StatusCode::TOO_MANY_REQUESTS;
+    if crowded {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if crowded || status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
     }
 }
 

@@ -16,6 +16,7 @@ use axum::{Extension, Json};
 use futures_util::stream::{self, Stream};
 use meshwright_catalog::{Catalog, Hold};
 use meshwright_registry::{Compacted, Entry, Event, Scope, ServiceKey};
+use meshwright_site::{Wait, Waits};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -40,6 +41,7 @@ pub(super) struct Wanted {
 pub(super) async fn watch(
     State(catalog): State<Catalog>,
     Extension(access): Extension<Access>,
+    Extension(waits): Extension<Waits>,
     query: Asked<Wanted>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -54,11 +56,12 @@ pub(super) async fn watch(
         None => Scope::Namespace(wanted.namespace.to_ascii_lowercase()),
     };
     ahead(&catalog, wanted.revision)?;
+    let place = waits.begin().ok_or_else(Problem::crowded)?;
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if text(ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream")) {
         let last = text("last-event-id").and_then(|id| id.parse().ok());
         ahead(&catalog, last)?;
-        return Ok(stream(catalog, access, scope, last.or(wanted.revision)));
+        return Ok(stream((catalog, place), access, scope, last.or(wanted.revision)));
     }
     let wait = wait_of(wanted.wait.as_deref(), Duration::from_secs(60))?;
     let after = wanted.revision.unwrap_or_else(|| catalog.read(meshwright_registry::Registry::revision));
@@ -83,7 +86,8 @@ fn ahead(catalog: &Catalog, after: Option<u64>) -> Result<(), Problem> {
     }
 }
 
-/// What a stream has said and has still to say.
+/// What a stream has said and has still to say. It is asked for more when the client has taken what there was: for one that
+/// does not read, nothing gathers here, and the log leaves it behind.
 struct Following {
     catalog: Catalog,
     access: Access,
@@ -95,10 +99,11 @@ struct Following {
     ready: Option<u64>,
     changes: VecDeque<Event>,
     ended: bool,
+    _place: Wait,
 }
 
 /// Without a revision: first what there is, then `ready`, then changes. With one: changes since then.
-fn stream(catalog: Catalog, access: Access, scope: Scope, after: Option<u64>) -> Response {
+fn stream((catalog, place): (Catalog, Wait), access: Access, scope: Scope, after: Option<u64>) -> Response {
     let (present, at) = match after {
         Some(after) => (VecDeque::new(), after),
         None => catalog.read(|registry| {
@@ -107,7 +112,8 @@ fn stream(catalog: Catalog, access: Access, scope: Scope, after: Option<u64>) ->
         }),
     };
     let ready = after.is_none().then_some(at);
-    let following = Following { catalog, access, scope, at, present, ready, changes: VecDeque::new(), ended: false };
+    let changes = VecDeque::new();
+    let following = Following { catalog, access, scope, at, present, ready, changes, ended: false, _place: place };
     sse(stream::unfold(following, |mut following| async move {
         let event = following.next().await?;
         Some((Ok(event), following))
@@ -126,6 +132,8 @@ impl Following {
                 }
                 continue;
             }
+            // A stream may be silent for long: what was said leaves no room behind.
+            self.present = VecDeque::new();
             if let Some(revision) = self.ready.take() {
                 return Some(event("ready", Some(revision), &json!({ "revision": revision })));
             }
@@ -136,6 +144,7 @@ impl Following {
                 }
                 continue;
             }
+            self.changes = VecDeque::new();
             match self.catalog.events(self.at, &self.scope, Duration::from_secs(3600)).await {
                 Ok((events, at)) => {
                     self.at = at;

@@ -64,6 +64,7 @@ async fn get(call: &Call<'_>, key: &str) -> Result<Answer, Refused> {
                 at = keys.revision();
                 changed
             };
+            let _place = call.place()?;
             call.keys.wait(wait, changed).await;
         }
     }

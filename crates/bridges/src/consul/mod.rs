@@ -28,11 +28,11 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use meshwright_catalog::{Catalog, KeyError, Keyspace, WriteError};
 use meshwright_registry::{KeyRefusal, Scope, ServiceKey};
-use meshwright_site::Ends;
+use meshwright_site::{Ends, Wait, Waits};
 use serde_json::Value;
 
 use crate::access::{self, Access, Tokens};
-use crate::api::problem::Problem;
+use crate::api::problem::{Problem, come_again};
 use crate::{duration, query};
 
 /// Largest body.
@@ -108,13 +108,14 @@ struct Call<'a> {
     keys: &'a Keyspace,
     access: &'a Access,
     ends: Ends,
+    waits: &'a Waits,
     query: Vec<(String, String)>,
 }
 
 async fn serve(
     State(keys): State<Keyspace>,
     Extension(access): Extension<Access>,
-    Extension(ends): Extension<Ends>,
+    (Extension(ends), Extension(waits)): (Extension<Ends>, Extension<Waits>),
     method: Method,
     uri: Uri,
     body: Result<Bytes, BytesRejection>,
@@ -124,7 +125,7 @@ async fn serve(
         Err(rejection) => return Problem::from(rejection).in_plain_text(),
     };
     let query = query::pairs(uri.query().unwrap_or_default());
-    let call = Call { catalog: keys.catalog(), keys: &keys, access: &access, ends, query };
+    let call = Call { catalog: keys.catalog(), keys: &keys, access: &access, ends, waits: &waits, query };
     let parts: Vec<String> = uri.path().split('/').filter(|part| !part.is_empty()).map(query::decode).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let answer = match (method.as_str(), parts.as_slice()) {
@@ -144,7 +145,11 @@ async fn serve(
     };
     match answer {
         Ok(answer) => answer.into_response(),
-        Err((status, sentence)) => (status, sentence).into_response(),
+        Err((status, sentence)) => {
+            let mut response = (status, sentence).into_response();
+            come_again(status, response.headers_mut());
+            response
+        }
     }
 }
 
@@ -180,6 +185,11 @@ fn service_key(name: &str) -> Result<ServiceKey, Refused> {
 impl Call<'_> {
     fn parameter(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A place for a request that waits.
+    fn place(&self) -> Result<Wait, Refused> {
+        self.waits.begin().ok_or_else(|| refused(Problem::crowded()))
     }
 
     /// A flag: `?passing`, `?passing=true` or `?passing=1`.
@@ -220,6 +230,7 @@ impl Call<'_> {
         let revision = self.catalog.read(meshwright_registry::Registry::revision);
         // An index from before a loss of everything has missed something for certain, and so has one that the log left behind.
         if index <= revision.max(1) {
+            let _place = self.place()?;
             let _ = self.catalog.events(index, &scope, wait).await;
         }
         view(self, parts)

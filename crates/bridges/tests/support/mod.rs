@@ -31,8 +31,14 @@ pub struct Server {
 
 impl Server {
     /// Serves what `face` makes of the registry.
+    #[allow(dead_code, reason = "every test file uses its own part")]
     pub fn start(face: impl FnOnce(Catalog) -> Router) -> Self {
-        let catalog = Catalog::in_memory(Limits::default());
+        Self::of(Catalog::in_memory(Limits::default()), 1000, face)
+    }
+
+    /// Serves `catalog` to so many connections.
+    #[allow(dead_code, reason = "every test file uses its own part")]
+    pub fn of(catalog: Catalog, connections: usize, face: impl FnOnce(Catalog) -> Router) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
         let (served, router) = (catalog.clone(), face(catalog.clone()));
@@ -42,7 +48,8 @@ impl Server {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 tell.send(listener.local_addr().unwrap()).unwrap();
                 tokio::spawn(served.run(std::future::pending()));
-                meshwright_site::serve(listener, router, 1000, async move { drop(stopped.await) }).await.unwrap();
+                let stopped = async move { drop(stopped.await) };
+                meshwright_site::serve(listener, router, connections, stopped).await.unwrap();
             });
         });
         Self { address: told.recv().unwrap(), catalog, _stop: stop }
