@@ -119,7 +119,7 @@ impl Format {
 
 async fn clusters(State(views): State<Shared>, Query(format): Query<Format>) -> Response {
     match format.is_json() {
-        Ok(true) => aside(move || pretty(&json!({ "clusters": views.clusters() }))).await,
+        Ok(true) => aside(move || pretty(&json!({ "scope": text::SCOPE, "clusters": views.clusters() }))).await,
         Ok(false) => aside(move || text::clusters(&views.clusters()).into_response()).await,
         Err(refused) => refused.into_response(),
     }

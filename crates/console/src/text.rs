@@ -30,6 +30,9 @@ pub(crate) fn readiness(readiness: &Readiness) -> String {
     out
 }
 
+/// Whose limits, breakers and budgets are shown: those of this process, shared by its workers; another proxy has its own.
+pub(crate) const SCOPE: &str = "process";
+
 /// `cluster::key::value` and `cluster::address::key::value`.
 pub(crate) fn clusters(clusters: &[ClusterView]) -> String {
     let mut out = String::new();
@@ -37,6 +40,7 @@ pub(crate) fn clusters(clusters: &[ClusterView]) -> String {
         let name = &cluster.name;
         push(&mut out, format_args!("{name}::service::{}", cluster.service));
         push(&mut out, format_args!("{name}::policy::{}", cluster.policy));
+        push(&mut out, format_args!("{name}::scope::{SCOPE}"));
         for (key, limit, used) in [
             ("connections", cluster.limits.max_connections, cluster.usage.connections),
             ("pending_requests", cluster.limits.max_pending, cluster.usage.pending),

@@ -75,6 +75,16 @@ pub(crate) fn facts_of(certificate: &CertificateDer<'_>) -> Option<CertificateFa
     X509Certificate::from_der(certificate).ok().map(|(_, certificate)| facts(&certificate))
 }
 
+/// The subject alternative names of a certificate: DNS names in lower case, URIs, IP addresses. Empty when it has none, or is
+/// no certificate.
+pub fn names_of(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Some(CertificateFacts { mut dns_names, mut other_names, .. }) = facts_of(certificate) else {
+        return Vec::new();
+    };
+    dns_names.append(&mut other_names);
+    dns_names
+}
+
 fn valid(certificate: &X509Certificate<'_>, now: Option<SystemTime>) -> Result<(), Flaw> {
     let Some(now) = now else { return Ok(()) };
     let (from, until) = (certificate.validity().not_before, certificate.validity().not_after);

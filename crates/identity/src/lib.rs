@@ -15,7 +15,7 @@ mod provider;
 mod server;
 mod verify;
 
-pub use certificate::CertificateFacts;
+pub use certificate::{CertificateFacts, names_of};
 pub use client::{Alpn, ClientSpec, ClientTls, SystemRoots, Trust};
 pub use problem::{Flaw, Part, Problem};
 pub use rustls_pki_types::CertificateDer;

@@ -77,7 +77,11 @@ pub fn breakers(args: &BreakersArgs) -> anyhow::Result<ExitCode> {
     };
     let path = format!("/breakers/{}/{action}", encoded(&args.service));
     let acted: Acted = serde_json::from_str(&ask(&args.admin, Method::Post, &path)?)?;
-    writeln!(io::stdout(), "{}", acted.changes.join("\n"))?;
+    writeln!(
+        io::stdout(),
+        "{}\nin this process, for all its workers; other proxies have their own",
+        acted.changes.join("\n")
+    )?;
     Ok(ExitCode::from(EXIT_OK))
 }
 

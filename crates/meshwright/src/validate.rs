@@ -102,7 +102,11 @@ fn summarise(mesh: &Mesh, sources: usize) -> String {
         1 => parts.push("1 resilience policy".to_owned()),
         several => parts.push(format!("{several} resilience policies")),
     }
-    format!("{} in {}", parts.join(", "), count(sources, "source"))
+    let scope = match mesh.resilience_policies.is_empty() {
+        true => "",
+        false => "; breakers, limits and budgets hold per proxy process, shared by its workers",
+    };
+    format!("{} in {}{scope}", parts.join(", "), count(sources, "source"))
 }
 
 fn write_text(checked: &Checked, color: bool, out: &mut impl Write) -> io::Result<()> {

@@ -319,7 +319,11 @@ fn an_operator_forces_a_breaker_open_over_reloads_and_resets_it() {
         Launch::command(binary!()).args(&["breakers", action, service, "--admin", &admin]).output()
     };
     let (code, said, error) = breakers("force-open", "svc");
-    assert_eq!((code, said.trim()), (0, &*format!("{CLUSTER}: forced-open of 1 circuit breakers")), "{error}");
+    let scope = "in this process, for all its workers; other proxies have their own";
+    let expected = format!("{CLUSTER}: forced-open of 1 circuit breakers\n{scope}");
+    assert_eq!((code, said.trim()), (0, &*expected), "{error}");
+    let shown = process.admin_get("/clusters").text();
+    assert!(shown.contains(&format!("{CLUSTER}::scope::process\n")), "{shown}");
     assert!(is_refused(&get(&process, "/")));
     let changed = resilience_policy("svc", "circuitBreaker: {consecutiveFailures: 4}");
     config.replace(&[&gateway_to("svc"), &changed]);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use meshwright_testkit::{
     Ask, Authority, Config, Grpc, Http2Client, Http2Origin, Http2Settings, Http2Stream, Issued, Launch, Leaf,
     Meshwright, Origin, Pattern, RawClient, TlsClient, TlsServer, WebSocket, binary, destination_rule, eventually,
-    service_entry,
+    resilience_policy, service_entry,
 };
 use support::Backend;
 
@@ -314,4 +314,38 @@ spec:
     assert_eq!(origin.last().header("x-forwarded-for"), None, "nothing can be added");
     let refused = TlsClient::trusting_everybody("b.example.com");
     assert!(RawClient::connect(edge.address()).secure(&refused).is_err(), "no route has this name");
+}
+
+#[test]
+fn a_client_is_as_critical_as_its_certificate_allows_whatever_its_header_says() {
+    let (ours, origin) = (Authority::new("ours"), Origin::never_answers());
+    let documents = documents("mode: OPTIONAL_MUTUAL, caCertificates: clients.pem", "HTTP", origin.address(), NO_RULE);
+    let policy = "adaptiveConcurrency:
+  {mode: ENFORCE, initialLimit: 2, minLimit: 2, maxLimit: 2, criticalityHeader: x-criticality, criticalityByIdentity: [
+  {exact: spiffe://td/ns/batch/sa/a, criticality: sheddable}, {prefix: spiffe://td/ns/shop/, criticality: critical-plus},
+  {criticality: sheddable}]}";
+    let [gateway, entry, rule] = documents;
+    let documents = [gateway, entry, format!("{rule}---\n{}", resilience_policy("svc.example.com", policy))];
+    let trust = |config: &Config| drop(ours.write(config.directory(), "clients.pem"));
+    let edge = Edge::start(&ours.server(&[NAME]), &documents, trust, &["--workers", "1"]);
+    let (batch, shop) = (ours.client(&["spiffe://td/ns/batch/sa/a"]), ours.client(&["spiffe://td/ns/shop/sa/b"]));
+    let tls = || TlsClient::trusting(&ours, NAME);
+    let hold = |count: usize| {
+        let mut client = RawClient::over_tls(edge.address(), &tls().identity(&shop));
+        client.send(format!("GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n"));
+        eventually("the request is held", || origin.count() == count);
+        client
+    };
+    let _first = hold(1);
+    let status = |tls: TlsClient, said: &str| {
+        let headers = [("x-criticality", said)];
+        RawClient::over_tls(edge.address(), &tls).request("GET", NAME, "/", &headers, b"").status
+    };
+    // One of two places is taken, which is all that is sheddable may have.
+    assert_eq!(status(tls().identity(&batch), "critical-plus"), 503, "an identity is not raised by a header");
+    assert_eq!(status(tls(), "critical-plus"), 503, "nor is nobody");
+    assert_eq!(status(tls().identity(&shop), "sheddable"), 503, "a header may lower it");
+    let over_http2 = Http2Client::over_tls(edge.address(), &tls().identity(&batch).alpn(&["h2"]));
+    assert_eq!(over_http2.get(NAME, "/").status, 503);
+    let _second = hold(2);
 }

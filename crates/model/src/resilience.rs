@@ -148,10 +148,43 @@ pub struct AdaptiveConcurrency {
     pub criticality_header: Option<String>,
     /// How critical the requests of a route are, by the name of the route, in the words of that header; comes before it.
     pub criticality_by_route: BTreeMap<String, String>,
+    /// How critical the requests of a client are at most, by the names of its certificate; the first that fits counts.
+    pub criticality_by_identity: Vec<IdentityCriticality>,
     /// Share of the limit for requests that are sheddable-plus, in percent. Default 80.
     pub sheddable_plus_percent: Option<u32>,
     /// Share of the limit for requests that are sheddable, in percent. Default 50.
     pub sheddable_percent: Option<u32>,
+}
+
+/// One entry of `criticalityByIdentity`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityCriticality {
+    /// By a subject alternative name of the client's certificate: a URI (SPIFFE), a DNS name or an IP address.
+    pub name: IdentityName,
+    /// In the words of the header.
+    pub criticality: String,
+}
+
+/// Which clients are meant, by the names of their certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentityName {
+    /// Those with this name.
+    Exact(String),
+    /// Those with a name that begins like this.
+    Prefix(String),
+    /// Every client, also without a certificate.
+    Anybody,
+}
+
+impl IdentityName {
+    /// Whether a client with a certificate of these names is meant.
+    pub fn fits<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> bool {
+        match self {
+            Self::Exact(exact) => names.any(|name| name == exact),
+            Self::Prefix(prefix) => names.any(|name| name.starts_with(prefix.as_str())),
+            Self::Anybody => true,
+        }
+    }
 }
 
 /// How an adaptive limit learns.

@@ -112,7 +112,9 @@ async fn begin(
         }
         TlsAction::Terminate { config, then } => {
             let stream = hello.accept(config.config.clone()).await.map_err(failed)?;
-            client.tls = Some(Rc::new(Tls { server_name: server_name.map(String::into_boxed_str) }));
+            let own = stream.peer_certificates().and_then(|chain| chain.first());
+            let names = own.map(meshwright_identity::names_of).unwrap_or_default().into_boxed_slice();
+            client.tls = Some(Rc::new(Tls { server_name: server_name.map(String::into_boxed_str), names }));
             let is_http2 = stream.protocol() == Some(b"h2");
             let transport = Transport::Tls(Box::new(stream));
             Ok(match then {

@@ -54,6 +54,15 @@ pub(crate) struct Client {
 pub(crate) struct Tls {
     /// The name that the client asked for (SNI).
     pub(crate) server_name: Option<Box<str>>,
+    /// The names of the client's certificate, which was verified; empty without one.
+    pub(crate) names: Box<[String]>,
+}
+
+impl Client {
+    /// The names of its certificate; none without one.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.tls.iter().flat_map(|tls| tls.names.iter().map(String::as_str))
+    }
 }
 
 /// A connection that counts as open; it no longer does when this is dropped.

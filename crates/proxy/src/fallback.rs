@@ -121,7 +121,7 @@ async fn ask(
         retries: 0,
         stale: 0,
         began: Instant::now(),
-        criticality: permit::criticality(&exchange.request, other, chosen.route),
+        criticality: permit::criticality(&exchange.request, &connection.client, other, chosen.route),
         head_length: before.head_length,
         protocol: other.protocol(exchange.request.version),
     };

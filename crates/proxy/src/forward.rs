@@ -149,7 +149,7 @@ fn prepare<'a>(
     let policy = route.retries(&cluster.cluster);
     let head = &mut exchange.request;
     let protocol = cluster.protocol(head.version);
-    let criticality = permit::criticality(head, cluster, route);
+    let criticality = permit::criticality(head, &connection.client, cluster, route);
     admit::change_request(head, &route.headers);
     admit::change_request(head, &destination.headers);
     if let Some(rewrite) = &route.rewrite {

@@ -20,6 +20,7 @@ use meshwright_traffic::{
 use smallvec::SmallVec;
 
 use crate::affinity::Affinity;
+use crate::connection::Client;
 use crate::exchange::Exchange;
 use crate::forward;
 use crate::view::WorkerCluster;
@@ -71,14 +72,17 @@ pub(crate) fn pick(
     Ok(host)
 }
 
-/// How critical the request is: what its route says, else its header; what says nothing that is known is critical.
-pub(crate) fn criticality(head: &RequestHead, cluster: &WorkerCluster, route: &Route) -> Criticality {
+/// How critical the request is: what its route says, else its header, but never more than the client's identity allows; where
+/// neither says anything, what the identity says, and critical where that is not looked at.
+pub(crate) fn criticality(head: &RequestHead, client: &Client, cluster: &WorkerCluster, route: &Route) -> Criticality {
     let Some(adaptive) = &cluster.cluster.adaptive else { return Criticality::default() };
-    if let Some(of_route) = adaptive.criticality_by_route.get(&route.name) {
-        return *of_route;
+    let of_header = || Criticality::of_name(head.headers.get(adaptive.criticality_header.as_deref()?)?);
+    let said = adaptive.criticality_by_route.get(&route.name).copied().or_else(of_header);
+    match (said, adaptive.most_critical(client.names())) {
+        // The more critical is the less.
+        (Some(said), Some(most)) => said.max(most),
+        (said, most) => said.or(most).unwrap_or_default(),
     }
-    let said = adaptive.criticality_header.as_deref().and_then(|header| head.headers.get(header));
-    said.and_then(Criticality::of_name).unwrap_or_default()
 }
 
 /// A host whose breaker lets the try through; those that refuse are avoided like hosts that were tried.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use meshwright_model::{
     AdaptiveConcurrency, BreakerPreset, BreakerScope, BreakerWindow, CircuitBreaker as BreakerSettings,
-    ConcurrencyAlgorithm, Destination, Diagnostic, Enforcement, Hedging, Mesh, Origin, RateLimit, ResiliencePolicy,
-    ResilienceSettings, RetryBudget,
+    ConcurrencyAlgorithm, Destination, Diagnostic, Enforcement, Hedging, IdentityName, Mesh, Origin, RateLimit,
+    ResiliencePolicy, ResilienceSettings, RetryBudget,
 };
 use meshwright_traffic::{
     ActiveBudget, AdaptiveLimit, AdaptivePolicy, Aimd, BreakerChanges, BreakerMode, BreakerPolicy, CircuitBreaker,
@@ -40,6 +40,19 @@ impl Breakers {
     }
 }
 
+impl Adaptive {
+    /// How critical the requests of a client with a certificate of these names are at most; `None` where nothing depends on
+    /// it. Whoever no entry fits is critical at most.
+    pub fn most_critical<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Option<Criticality> {
+        if self.criticality_by_identity.is_empty() {
+            return None;
+        }
+        let mut entries = self.criticality_by_identity.iter();
+        let found = entries.find(|(identity, _)| identity.fits(names.clone()));
+        Some(found.map_or(Criticality::default(), |(_, criticality)| *criticality))
+    }
+}
+
 /// The adaptive limit of a cluster.
 #[derive(Clone, Debug)]
 pub struct Adaptive {
@@ -49,6 +62,8 @@ pub struct Adaptive {
     pub criticality_header: Option<Arc<str>>,
     /// How critical the requests of a route are, by its name.
     pub criticality_by_route: Arc<HashMap<String, Criticality>>,
+    /// How critical the requests of a client are at most, by the names of its certificate; empty where that is not looked at.
+    pub criticality_by_identity: Arc<[(IdentityName, Criticality)]>,
 }
 
 impl Assigned for ResiliencePolicy {
@@ -235,6 +250,11 @@ pub(crate) fn adaptive(
                 .filter_map(|(route, word)| Some((route.clone(), Criticality::of_name(word.as_bytes())?)))
                 .collect(),
         ),
+        criticality_by_identity: own
+            .criticality_by_identity
+            .iter()
+            .filter_map(|entry| Some((entry.name.clone(), Criticality::of_name(entry.criticality.as_bytes())?)))
+            .collect(),
     })
 }
 

@@ -108,6 +108,7 @@ fn budgets_and_adaptive_limits_follow_from_the_policy_and_the_limit_lives_on() {
         window: None,
         criticality_header: Some("x-criticality".to_owned()),
         criticality_by_route: Default::default(),
+        criticality_by_identity: Vec::new(),
         sheddable_plus_percent: None,
         sheddable_percent: Some(10),
     };

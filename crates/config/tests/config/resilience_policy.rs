@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use meshwright_model::{
     BreakerPreset, BreakerScope, BreakerWindow, ConcurrencyAlgorithm, Destination, Enforcement, FallbackResponse,
-    Hedging, RateLimit, RateLimitKey, RetryBudget, RetryMethods, RetryOn, RetryPolicy, Severity,
+    Hedging, IdentityCriticality, IdentityName, RateLimit, RateLimitKey, RetryBudget, RetryMethods, RetryOn,
+    RetryPolicy, Severity,
 };
 
 use crate::case::{error, expect, expect_with, mesh, read_with, warning};
@@ -51,6 +52,10 @@ adaptiveConcurrency:
   window: 0.5s
   criticalityHeader: X-Criticality
   criticalityByRoute: {reports: SHEDDABLE_PLUS}
+  criticalityByIdentity:
+  - {exact: 'spiffe://td/ns/batch/sa/a', criticality: SHEDDABLE}
+  - {prefix: 'spiffe://td/ns/shop/', criticality: critical-plus}
+  - {criticality: sheddable_plus}
   sheddablePercent: 30
 hedging: {percentile: 90}
 rateLimit: {requests: 50, per: 10s, burst: 5, key: {header: X-User, route: true}, maxKeys: 7, mode: OBSERVE, headers: true}
@@ -109,6 +114,13 @@ fallback:
     assert_eq!(adaptive.criticality_header.as_deref(), Some("x-criticality"));
     let by_route = [("reports".to_owned(), "sheddable-plus".to_owned())];
     assert_eq!(adaptive.criticality_by_route, by_route.into());
+    let entry = |name, criticality: &str| IdentityCriticality { name, criticality: criticality.to_owned() };
+    let by_identity = [
+        entry(IdentityName::Exact("spiffe://td/ns/batch/sa/a".to_owned()), "sheddable"),
+        entry(IdentityName::Prefix("spiffe://td/ns/shop/".to_owned()), "critical-plus"),
+        entry(IdentityName::Anybody, "sheddable-plus"),
+    ];
+    assert_eq!(adaptive.criticality_by_identity, by_identity);
     assert_eq!((adaptive.sheddable_plus_percent, adaptive.sheddable_percent), (None, Some(30)));
 }
 
@@ -187,6 +199,14 @@ fn every_mistake_is_named_at_its_place() {
         (
             adaptive("criticalityByRoute: {§a: urgent}"),
             error("unknown-value", "spec.adaptiveConcurrency.criticalityByRoute", "no criticality"),
+        ),
+        (
+            adaptive("criticalityByIdentity: [{§exact: a}]"),
+            error("missing-field", "spec.adaptiveConcurrency.criticalityByIdentity[0]", "needs its criticality"),
+        ),
+        (
+            adaptive("criticalityByIdentity: [{prefix: a, criticality: §none}]"),
+            error("unknown-value", "spec.adaptiveConcurrency.criticalityByIdentity[0].criticality", "no criticality"),
         ),
         (
             adaptive("criticalityHeader: §'x y'"),

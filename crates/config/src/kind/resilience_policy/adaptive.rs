@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use meshwright_model::{AdaptiveConcurrency, ConcurrencyAlgorithm, Diagnostic, Enforcement};
+use meshwright_model::{
+    AdaptiveConcurrency, ConcurrencyAlgorithm, Diagnostic, Enforcement, IdentityCriticality, IdentityName,
+};
 
 use super::{at_least, number};
 use crate::finding::Reporter;
@@ -16,18 +18,53 @@ const WORDS: [&str; 4] = ["critical-plus", "critical", "sheddable-plus", "shedda
 fn read_by_route(record: &Record, reporter: &mut Reporter<'_>) -> BTreeMap<String, String> {
     let mut by_route = BTreeMap::new();
     for (route, word) in record.text_map("criticalityByRoute") {
-        let lower = word.to_ascii_lowercase().replace('_', "-");
-        if !WORDS.contains(&lower.as_str()) {
-            let finding = Diagnostic::error("unknown-value", format!("{word:?} is no criticality"))
-                .with_value(word)
-                .with_allowed(WORDS.join(", "))
+        let word = read_word(word).unwrap_or_else(|finding| {
+            let finding = finding
                 .with_effect(format!("nobody would know when requests of route {route} are shed"))
                 .with_suggestion(format!("write for example `criticalityByRoute: {{{route}: sheddable}}`"));
             reporter.add(&record.place_of("criticalityByRoute"), finding);
-        }
-        by_route.insert(route.to_owned(), lower);
+            String::new()
+        });
+        by_route.insert(route.to_owned(), word);
     }
     by_route
+}
+
+fn read_by_identity(record: &Record, reporter: &mut Reporter<'_>) -> Vec<IdentityCriticality> {
+    let mut by_identity = Vec::new();
+    for entry in record.records("criticalityByIdentity") {
+        let name = match (entry.text("exact"), entry.text("prefix")) {
+            (Some(exact), _) => IdentityName::Exact(exact.to_owned()),
+            (None, Some(prefix)) => IdentityName::Prefix(prefix.to_owned()),
+            // One of them that was refused has its finding.
+            (None, None) => IdentityName::Anybody,
+        };
+        let Some(word) = entry.text("criticality") else {
+            let finding = Diagnostic::error("missing-field", "an identity needs its criticality")
+                .with_effect("nobody would know whose requests are shed")
+                .with_suggestion(
+                    "write for example `{prefix: spiffe://cluster.local/ns/batch/, criticality: sheddable}`",
+                );
+            reporter.add(&entry.place, finding);
+            continue;
+        };
+        match read_word(word) {
+            Ok(criticality) => by_identity.push(IdentityCriticality { name, criticality }),
+            Err(finding) => reporter.add(&entry.place_of("criticality"), *finding),
+        }
+    }
+    by_identity
+}
+
+fn read_word(word: &str) -> Result<String, Box<Diagnostic>> {
+    let lower = word.to_ascii_lowercase().replace('_', "-");
+    if WORDS.contains(&lower.as_str()) {
+        return Ok(lower);
+    }
+    let finding = Diagnostic::error("unknown-value", format!("{word:?} is no criticality"))
+        .with_value(word)
+        .with_allowed(WORDS.join(", "));
+    Err(Box::new(finding))
 }
 
 /// Reads the block.
@@ -41,12 +78,13 @@ pub(super) fn read(record: &Record, reporter: &mut Reporter<'_>) -> AdaptiveConc
         reporter.add(&record.place_of("criticalityHeader"), finding);
     }
     let by_route = read_by_route(record, reporter);
+    let by_identity = read_by_identity(record, reporter);
     for field in ["sheddablePlusPercent", "sheddablePercent"] {
-        if record.has(field) && header.is_none() && by_route.is_empty() {
-            let finding =
-                Diagnostic::warning("ineffective", format!("{field} needs a criticalityHeader or criticalityByRoute"))
-                    .with_effect("every request is critical and may use the whole limit")
-                    .with_suggestion("add for example `criticalityHeader: x-criticality`");
+        if record.has(field) && header.is_none() && by_route.is_empty() && !record.has("criticalityByIdentity") {
+            let needs = "needs a criticalityHeader, criticalityByRoute or criticalityByIdentity";
+            let finding = Diagnostic::warning("ineffective", format!("{field} {needs}"))
+                .with_effect("every request is critical and may use the whole limit")
+                .with_suggestion("add for example `criticalityHeader: x-criticality`");
             reporter.add(&record.key_of(field), finding);
         }
     }
@@ -71,6 +109,7 @@ pub(super) fn read(record: &Record, reporter: &mut Reporter<'_>) -> AdaptiveConc
         window: record.duration("window").filter(|window| *window > Duration::ZERO),
         criticality_header: header,
         criticality_by_route: by_route,
+        criticality_by_identity: by_identity,
         sheddable_plus_percent: number(record, "sheddablePlusPercent"),
         sheddable_percent: number(record, "sheddablePercent"),
     }

@@ -122,12 +122,31 @@ static ADAPTIVE: Message = message(
             "How critical the requests of a route are, by its name; comes before the header.",
         ),
         full(
+            "criticalityByIdentity",
+            Type::List(&Type::Message(&IDENTITY)),
+            "How critical requests are at most, by the client's certificate; the first that fits counts.",
+        ),
+        full(
             "sheddablePlusPercent",
             PERCENT,
             "Share of the limit for requests that are sheddable-plus; 80 by default.",
         ),
         full("sheddablePercent", PERCENT, "Share of the limit for requests that are sheddable; 50 by default."),
     ],
+);
+
+static IDENTITY: Message = choice(
+    "ResiliencePolicy.IdentityCriticality",
+    &[
+        full(
+            "exact",
+            Type::Text,
+            "A name (SAN: URI, DNS name or IP address) of the client's certificate; without it and prefix, everybody.",
+        ),
+        full("prefix", Type::Text, "The beginning of one."),
+        full("criticality", Type::Text, "critical-plus, critical, sheddable-plus or sheddable; required."),
+    ],
+    &[&["exact", "prefix"]],
 );
 
 static ALGORITHMS: Words = Words { what: "algorithm", values: &[("GRADIENT2", 0), ("VEGAS", 1), ("AIMD", 2)] };

@@ -1,8 +1,8 @@
 //! Circuit breakers, adaptive limits and the policies they come from as JSON: what holds, with every default filled in.
 
-use meshwright_model::{Enforcement, Fallback, Hedging, ResiliencePolicy};
+use meshwright_model::{Enforcement, Fallback, Hedging, IdentityName, ResiliencePolicy};
 use meshwright_snapshot::{Adaptive, Breakers, RateLimiter};
-use meshwright_traffic::{BreakerPolicy, LimitAlgorithm, Recovery, Window};
+use meshwright_traffic::{BreakerPolicy, Criticality, LimitAlgorithm, Recovery, Window};
 use serde_json::{Value, json};
 
 use super::{place, seconds};
@@ -57,9 +57,18 @@ pub(super) fn of_adaptive(adaptive: &Adaptive) -> Value {
             .iter()
             .map(|(route, criticality)| (route.clone(), json!(criticality.as_str())))
             .collect::<serde_json::Map<_, _>>(),
+        "criticality_by_identity": adaptive.criticality_by_identity.iter().map(of_identity).collect::<Vec<_>>(),
         "sheddable_plus_percent": policy.shed.sheddable_plus,
         "sheddable_percent": policy.shed.sheddable,
     })
+}
+
+fn of_identity((name, criticality): &(IdentityName, Criticality)) -> Value {
+    match name {
+        IdentityName::Exact(exact) => json!({"exact": exact, "criticality": criticality.as_str()}),
+        IdentityName::Prefix(prefix) => json!({"prefix": prefix, "criticality": criticality.as_str()}),
+        IdentityName::Anybody => json!({"criticality": criticality.as_str()}),
+    }
 }
 
 pub(super) fn of_rate_limit(limiter: &RateLimiter) -> Value {
