@@ -29,7 +29,7 @@ const API: [(&str, &str); 8] = [
 
 /// A registry with one instance.
 fn catalog(runtime: &tokio::runtime::Runtime) -> Catalog {
-    let catalog = Catalog::in_memory(Limits::default());
+    let catalog = Catalog::in_memory(Limits::default(), 0);
     let (service, instance) = (ServiceKey::new("", "users"), Instance::new("10.0.0.1", 80));
     let key = InstanceKey::new(service.expect("a name"), "a").expect("an id");
     runtime.block_on(catalog.register(key, instance)).expect("memory takes everything");

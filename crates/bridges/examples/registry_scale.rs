@@ -168,7 +168,7 @@ async fn idle(catalog: &Catalog, address: SocketAddr) {
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let catalog = Catalog::in_memory(Limits::default());
+        let catalog = Catalog::in_memory(Limits::default(), 0);
         fill(&catalog).await;
         renew(&catalog);
         for _ in 0..3 {

@@ -27,7 +27,7 @@ impl Server {
     }
 
     fn with(tokens: Tokens, limits: Limits) -> Self {
-        let catalog = Catalog::in_memory(limits);
+        let catalog = Catalog::in_memory(limits, 0);
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
         let served = catalog.clone();

@@ -25,7 +25,7 @@ struct Server {
 
 impl Server {
     fn start(forward: Option<SocketAddr>) -> Self {
-        let catalog = Catalog::in_memory(Limits::default());
+        let catalog = Catalog::in_memory(Limits::default(), 0);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
         let served = catalog.clone();

@@ -19,7 +19,7 @@ use support::Server;
 const CONNECTIONS: usize = 8;
 
 fn crowded(face: impl FnOnce(Catalog) -> axum::Router) -> Server {
-    Server::of(Catalog::in_memory(Limits::default()), CONNECTIONS, face)
+    Server::of(Catalog::in_memory(Limits::default(), 0), CONNECTIONS, face)
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn blocking_queries_of_consul_have_the_same_limit() {
 fn a_watcher_that_does_not_read_is_left_behind_and_told_to_begin_again() {
     const CHANGES: u32 = 1000;
     let limits = Limits { history: 64, ..Limits::default() };
-    let server = Server::of(Catalog::in_memory(limits), 10, |catalog| router(catalog, Tokens::default()));
+    let server = Server::of(Catalog::in_memory(limits, 0), 10, |catalog| router(catalog, Tokens::default()));
     let mut watcher = TcpStream::connect(server.address).unwrap();
     watcher.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     write!(watcher, "GET /v1/watch HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n").unwrap();

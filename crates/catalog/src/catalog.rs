@@ -60,9 +60,10 @@ impl std::fmt::Debug for Catalog {
 }
 
 impl Catalog {
-    /// A registry that lives as long as the process.
-    pub fn in_memory(limits: Limits) -> Self {
-        Self::start(Registry::new(limits), Box::new(Memory), "memory")
+    /// A registry that lives as long as the process. Its revisions begin after `revision`, before which no cursor can go on:
+    /// one that grows from process to process, as the time does, lets those who watched an earlier process begin anew.
+    pub fn in_memory(limits: Limits, revision: u64) -> Self {
+        Self::start(Registry::restore(limits, None, revision), Box::new(Memory), "memory")
     }
 
     /// The registry kept in the directory `data`, which is made when something is first registered.

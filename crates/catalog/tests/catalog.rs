@@ -31,7 +31,7 @@ fn short(seconds: u64) -> Instance {
 
 #[tokio::test]
 async fn registering_is_seen_by_readers_and_wakes_those_who_wait() {
-    let catalog = Catalog::in_memory(Limits::default());
+    let catalog = Catalog::in_memory(Limits::default(), 0);
     let waiting = tokio::spawn({
         let catalog = catalog.clone();
         async move { catalog.events(0, &Scope::All, PATIENCE).await }
@@ -47,7 +47,7 @@ async fn registering_is_seen_by_readers_and_wakes_those_who_wait() {
 
 #[tokio::test]
 async fn a_change_is_made_on_the_ground_of_what_is_there() {
-    let catalog = Catalog::in_memory(Limits::default());
+    let catalog = Catalog::in_memory(Limits::default(), 0);
     let nobody = catalog.update(&key("a"), |_| {}).await;
     assert_eq!(nobody, Err(WriteError::Refused(Refusal::NotFound(key("a")))));
     catalog.register(key("a"), Instance::new("10.0.0.1", 80)).await.unwrap();
@@ -64,7 +64,7 @@ async fn a_change_is_made_on_the_ground_of_what_is_there() {
 
 #[tokio::test]
 async fn who_is_silent_leaves_and_has_to_register_again() {
-    let catalog = Catalog::in_memory(Limits::default());
+    let catalog = Catalog::in_memory(Limits::default(), 0);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let clock = tokio::spawn(catalog.clone().run(async move { drop(stopped.await) }));
     catalog.register(key("a"), short(1)).await.unwrap();
@@ -78,7 +78,7 @@ async fn who_is_silent_leaves_and_has_to_register_again() {
 
 #[tokio::test]
 async fn an_instance_that_is_held_leaves_when_it_is_let_go() {
-    let catalog = Catalog::in_memory(Limits::default());
+    let catalog = Catalog::in_memory(Limits::default(), 0);
     let outcome = catalog.register(key("a"), short(1)).await.unwrap();
     let hold = Hold::new(catalog.clone(), key("a"), outcome.entry.modified);
     drop(hold);

@@ -40,7 +40,7 @@ fn value(keys: &Keyspace, key: &str) -> Option<Vec<u8>> {
 }
 
 fn on_disk(directory: &std::path::Path) -> Result<Keyspace, OpenError> {
-    Keyspace::open(Catalog::in_memory(Limits::default()), directory, KeyLimits::default())
+    Keyspace::open(Catalog::in_memory(Limits::default(), 0), directory, KeyLimits::default())
 }
 
 /// Opens the keys once the process before has given them back; its writer may take a moment to end.

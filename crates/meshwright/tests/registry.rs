@@ -223,6 +223,29 @@ fn an_instance_is_checked_before_it_gets_requests_and_for_as_long_as_it_is_there
 }
 
 #[test]
+fn who_watched_a_registry_in_memory_is_told_to_begin_again_by_the_next_process() {
+    let origin = hello("again");
+    let config = Config::new(&[&gateway_to("users")]);
+    let started = || Launch::run(binary!()).file(config.path()).args(&["--data", "none"]).start();
+    let first = started();
+    assert_eq!(post(&first, "/register", &small("users", origin.address())).status, 200);
+    let revision = first.admin_get("/v1/status").json()["revision"].as_u64().unwrap();
+    let listed = first.admin_get("/v1/services/users/instances");
+    drop(first);
+
+    let second = started();
+    for name in ["orders", "users"] {
+        assert_eq!(post(&second, "/register", &small(name, origin.address())).status, 200);
+    }
+    let watched = second.admin_get(&format!("/v1/watch?revision={revision}&wait=1s"));
+    assert_eq!(watched.status, 410, "{}", watched.text());
+    let mut client = RawClient::connect(second.admin());
+    let tag = ("if-none-match", listed.header("etag").unwrap());
+    let again = client.request("GET", "localhost", "/v1/services/users/instances", &[tag], b"");
+    assert_eq!(again.status, 200, "what is known is of another process");
+}
+
+#[test]
 fn a_check_that_flaps_below_its_thresholds_moves_no_traffic_and_an_instance_that_left_comes_back_only_when_it_stays_well()
  {
     let (_config, process) = gateway();
@@ -245,7 +268,7 @@ fn a_check_that_flaps_below_its_thresholds_moves_no_traffic_and_an_instance_that
     };
     let body = json!({
         "address": "127.0.0.1", "port": origin.address().port(), "lease": { "kind": "static" },
-        "checks": [{ "http": "/health", "interval": "100ms", "rise": 3, "fall": 3 }],
+        "checks": [{ "http": "/health", "interval": "100ms", "timeout": "20s", "rise": 3, "fall": 3 }],
     });
     let answer = send(&process, "PUT", "/v1/services/users/instances/a", &body);
     assert_eq!(answer.status, 201, "{}", answer.text());

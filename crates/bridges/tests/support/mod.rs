@@ -33,7 +33,7 @@ impl Server {
     /// Serves what `face` makes of the registry.
     #[allow(dead_code, reason = "every test file uses its own part")]
     pub fn start(face: impl FnOnce(Catalog) -> Router) -> Self {
-        Self::of(Catalog::in_memory(Limits::default()), 1000, face)
+        Self::of(Catalog::in_memory(Limits::default(), 0), 1000, face)
     }
 
     /// Serves `catalog` to so many connections.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use meshwright_bridges::{Tokens, dns};
@@ -93,7 +93,7 @@ pub fn open(args: &RegistryArgs) -> Result<RegistrySettings> {
     let mut data_of_keys = None;
     let catalog = match args.place() {
         DataPlace::Store(url) => Catalog::connect(store::settings(args, url)?, limits, STORE_PATIENCE),
-        DataPlace::Memory => Catalog::in_memory(limits),
+        DataPlace::Memory => in_memory(limits),
         DataPlace::Explicit(data) => {
             let catalog = Catalog::claim(&data, limits).context("--data")?;
             data_of_keys = Some(data);
@@ -105,7 +105,7 @@ pub fn open(args: &RegistryArgs) -> Result<RegistrySettings> {
                     data = %data.display(), process,
                     "the default data directory is in use; the registry of this process is in memory, unless --data gives it a directory"
                 );
-                Catalog::in_memory(limits)
+                in_memory(limits)
             }
             opened => {
                 let catalog = opened.context(ELSEWHERE)?;
@@ -124,6 +124,13 @@ pub fn open(args: &RegistryArgs) -> Result<RegistrySettings> {
         Some(address) => Some((address, keys(&catalog, data_of_keys.as_deref())?)),
     };
     Ok(RegistrySettings { catalog, tokens, consul, dns })
+}
+
+/// A registry that is gone with the process. Who asks the next process for changes since a revision of this one is told to
+/// begin again, for revisions are microseconds of the time at the start and more.
+fn in_memory(limits: Limits) -> Catalog {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Catalog::in_memory(limits, u64::try_from(time.as_micros()).unwrap_or_default())
 }
 
 /// The keys of Consul's clients, where the registry is: in etcd, in the directory `data`, or in memory.
