@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use meshwright_testkit::{Config, Launch, Meshwright, Origin, binary, eventually, gateway_to};
+use meshwright_testkit::{Config, Launch, Meshwright, Origin, RefusingPort, binary, eventually, gateway_to};
 
 const SVC: [(&str, &str); 1] = [("cluster_name", "outbound|80||svc.default.svc.cluster.local")];
 
 fn start(origins: &[Origin], annotation: &str, detection: &str) -> (Config, Meshwright) {
+    let endpoints: Vec<String> = origins.iter().map(|origin| origin.address().to_string()).collect();
+    start_before(&endpoints, annotation, detection)
+}
+
+fn start_before(endpoints: &[String], annotation: &str, detection: &str) -> (Config, Meshwright) {
     let rule = format!(
         "apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -17,7 +22,6 @@ spec:
 "
     );
     let config = Config::new(&[&gateway_to("svc"), &rule]);
-    let endpoints: Vec<String> = origins.iter().map(|origin| origin.address().to_string()).collect();
     let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
     let process =
         Launch::run(binary!()).file(config.path()).service("svc", &endpoints).args(&["--workers", "2"]).start();
@@ -83,4 +87,34 @@ fn detection_that_is_not_enforced_only_says_what_it_would_do() {
     (0..10).for_each(|_| drop(process.get("x", "/")));
     assert!(origins[0].count() > before, "the endpoint still takes part");
     assert_eq!(process.metrics().sum("envoy_cluster_outlier_detection_ejections_enforced_total", &SVC), 0.0);
+}
+
+#[test]
+fn an_endpoint_that_refuses_connections_is_left_alone_after_the_first_and_comes_back_when_it_listens() {
+    let (refusing, good) = (RefusingPort::new(), Origin::named("good"));
+    let endpoints = [refusing.address().to_string(), good.address().to_string()];
+    let detection = "{consecutive5xxErrors: 0, splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 1, \
+                     interval: 100ms, baseEjectionTime: 1s, maxEjectionPercent: 50}";
+    let (_config, process) = start_before(&endpoints, "", detection);
+    assert!((0..40).all(|_| process.get("x", "/").status == 200), "nothing was sent, so another endpoint is tried");
+    let kind = "envoy_cluster_outlier_detection_ejections_enforced_consecutive_local_origin_failure";
+    eventually("every connection that was refused led to an ejection", || {
+        let metrics = process.metrics();
+        let refused = metrics.sum("envoy_cluster_upstream_cx_connect_fail", &SVC);
+        // In turn it would have been asked 20 times.
+        (1.0..20.0).contains(&refused) && metrics.sum(kind, &SVC) == refused
+    });
+    eventually("the log says why", || process.stderr().contains("endpoint ejected"));
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let healed = refusing.listen(move |connection| {
+        while connection.request()?.is_some() {
+            connection.send(answer)?;
+        }
+        Ok(())
+    });
+    eventually("the endpoint serves requests", || {
+        assert_eq!(process.get("x", "/").status, 200);
+        healed.count() > 0
+    });
+    process.metric_becomes("envoy_cluster_outlier_detection_ejections_active", &SVC, 0.0);
 }

@@ -22,6 +22,7 @@ mod message;
 mod metrics;
 mod origin;
 mod pattern;
+mod port;
 mod process;
 mod reading;
 mod recorder;
@@ -47,8 +48,9 @@ pub use http2::{
 pub use judge::{Grade, Judge, Seen};
 pub use message::{Response, parse_chunked};
 pub use metrics::Scrape;
-pub use origin::{FullPort, Origin, OriginConnection, Received, RefusingPort};
+pub use origin::{Origin, OriginConnection, Received};
 pub use pattern::Pattern;
+pub use port::{FullPort, RefusingPort};
 pub use process::{Launch, Meshwright};
 pub use reading::Reading;
 pub use recorder::{Recorder, Tally};

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 
 use crate::channel::Channel;
 use crate::message::{Framing, fields, find, head_length, parse_chunked, request_framing};
@@ -101,7 +101,15 @@ impl Origin {
         tls: Option<Arc<ServerConfig>>,
         script: impl Fn(&mut OriginConnection) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        Self::start_at(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"), tls, script)
+    }
+
+    /// As [`Origin::start`], at a listener that is there.
+    pub(crate) fn start_at(
+        listener: TcpListener,
+        tls: Option<Arc<ServerConfig>>,
+        script: impl Fn(&mut OriginConnection) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared::default());
         let (of_thread, script) = (shared.clone(), Arc::new(script));
@@ -410,78 +418,4 @@ impl OriginConnection {
 
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
-}
-
-/// A port that is taken and refuses every connection.
-pub struct RefusingPort {
-    socket: Socket,
-}
-
-impl RefusingPort {
-    /// Takes a port without listening on it.
-    ///
-    /// # Panics
-    /// No port can be had.
-    pub fn new() -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
-        Self { socket }
-    }
-
-    /// Its address.
-    ///
-    /// # Panics
-    /// The socket is gone.
-    pub fn address(&self) -> SocketAddr {
-        self.socket.local_addr().ok().and_then(|address| address.as_socket()).expect("a bound socket has an address")
-    }
-}
-
-impl Default for RefusingPort {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// A port whose accept queue is full: a connection to it is neither made nor refused.
-pub struct FullPort {
-    socket: Socket,
-    _queued: Vec<Socket>,
-}
-
-impl FullPort {
-    /// Takes a port and fills its queue.
-    ///
-    /// # Panics
-    /// No port can be had.
-    pub fn new() -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
-        socket.listen(0).expect("a listening socket");
-        let address = socket.local_addr().expect("a bound socket has an address");
-        let queued = (0..4)
-            .map(|_| {
-                let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-                client.set_nonblocking(true).expect("a mode");
-                // The first fills the queue, the others wait for ever.
-                let _ = client.connect(&address);
-                client
-            })
-            .collect();
-        Self { socket, _queued: queued }
-    }
-
-    /// Its address.
-    ///
-    /// # Panics
-    /// The socket is gone.
-    pub fn address(&self) -> SocketAddr {
-        self.socket.local_addr().ok().and_then(|address| address.as_socket()).expect("a bound socket has an address")
-    }
-}
-
-impl Default for FullPort {
-    fn default() -> Self {
-        Self::new()
-    }
 }
