@@ -12,6 +12,7 @@
 //! | `response` | response heads: status line, body length by status and method |
 //! | `fields` | the field section shared by both, hop-by-hop fields, framing fields |
 //! | `scan` | heads that arrive in pieces: linear cost, the same verdict as in one piece |
+//! | `shared_cache` | what may be kept for everybody and for how long |
 //! | `path` | the normal form of paths |
 //! | `body` | message bodies: sized, chunked with trailers, until close |
 //! | `write` | heads and chunks to bytes |
@@ -34,6 +35,7 @@ mod proxy_protocol;
 mod request;
 mod response;
 mod scan;
+mod shared_cache;
 mod syntax;
 mod websocket;
 mod write;
@@ -53,6 +55,7 @@ pub use proxy_protocol::{
 pub use request::parse_request;
 pub use response::{Answered, parse_response};
 pub use scan::{HeadScan, Progress};
+pub use shared_cache::{Lifetime, is_shareable, lifetime, takes_kept};
 pub use websocket::WebSocketKey;
 pub use write::{
     ReplyFraming, reason_phrase, write_chunk_end, write_chunk_header, write_last_chunk, write_request_head,

@@ -34,8 +34,8 @@ pub use policy::{
 };
 pub use resilience::{
     AdaptiveConcurrency, BreakerPreset, BreakerScope, BreakerWindow, CircuitBreaker, ConcurrencyAlgorithm, Enforcement,
-    Fallback, FallbackResponse, Hedging, IdentityCriticality, IdentityName, RateLimit, RateLimitKey, ResiliencePolicy,
-    ResilienceSettings, RetryBudget,
+    Fallback, FallbackResponse, Hedging, IdentityCriticality, IdentityName, LastGood, RateLimit, RateLimitKey,
+    ResiliencePolicy, ResilienceSettings, RetryBudget,
 };
 pub use route::{
     Destination, DirectResponse, HeaderMatch, HeaderOperations, HttpMatch, HttpRoute, Redirect, RedirectPort,

@@ -206,8 +206,23 @@ pub struct Fallback {
     pub statuses: Vec<u16>,
     /// Who is asked instead.
     pub destination: Option<Destination>,
+    /// Which good answers are kept to be given again.
+    pub last_good: Option<LastGood>,
     /// What is said instead.
     pub response: Option<FallbackResponse>,
+}
+
+/// `fallback.lastGood`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastGood {
+    /// How long an answer may stand in after it has become stale, where it does not say so itself.
+    pub stale_if_error: Duration,
+    /// Bytes of the body of one answer at most.
+    pub max_answer_bytes: u32,
+    /// Bytes of all answers at most.
+    pub max_bytes: u32,
+    /// Answers at most.
+    pub max_entries: u32,
 }
 
 /// `fallback.response`.

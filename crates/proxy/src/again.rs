@@ -102,7 +102,8 @@ pub(crate) fn after_failure(
         FailureKind::Timeout => cluster.metrics.count(ClusterCounter::UpstreamRqTimeout),
         FailureKind::PerTryTimeout => cluster.metrics.count(ClusterCounter::UpstreamRqPerTryTimeout),
         FailureKind::ConnectFailure => {
-            exchange.record.transport_failure = failed.failure.cause.clone().map(|cause| cause.into_owned().into());
+            exchange.record.transport_failure =
+                failed.failure.cause.clone().map(|cause| Box::new(cause.into_owned().into()));
         }
         _ => {}
     }

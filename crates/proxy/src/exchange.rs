@@ -10,6 +10,7 @@ use meshwright_traffic::Taken;
 use meshwright_wire::{Lease, Relay};
 
 use crate::affinity::Affinity;
+use crate::kept::Keeping;
 use crate::lease::Admission;
 use crate::permit::TryPermit;
 use crate::record::Record;
@@ -46,10 +47,13 @@ pub(crate) struct Exchange {
     pub(crate) rate: Option<Box<Taken>>,
     /// Another destination was asked than the route says.
     pub(crate) fell_back: bool,
+    /// What it has to do with kept answers, where the cluster keeps some.
+    pub(crate) keeping: Option<Box<Keeping>>,
     /// The client speaks gRPC: failures are told in its way.
     pub(crate) is_grpc: bool,
     /// The key of a WebSocket handshake, where one side needs it and the other does not have it.
-    pub(crate) websocket_key: Option<Box<[u8]>>,
+    /// Rare: one pointer wide.
+    pub(crate) websocket_key: Option<Box<Box<[u8]>>>,
 }
 
 /// A size class of the allocator: what waits for a client that takes nothing holds one exchange for each stream.
@@ -107,6 +111,7 @@ impl Exchange {
         self.retries_used_up = false;
         self.rate = None;
         self.fell_back = false;
+        self.keeping = None;
         self.is_grpc = false;
         self.websocket_key = None;
     }

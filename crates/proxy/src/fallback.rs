@@ -1,5 +1,6 @@
-//! What is answered when a service has no good answer: that of another destination, else a fixed one. An answer that stands in
-//! says so, in `x-meshwright-fallback` and in the details of the access log.
+//! What is answered when a service has no good answer: that of another destination, else the last
+//! good one that was kept (`kept.rs`), else a fixed one. An answer that stands in says
+//! so, in `x-meshwright-fallback` and in the details of the access log.
 //!
 //! Costs a look whether the cluster has one when a request has its answer; with another destination the head of the request
 //! is kept until then. Where the destination leads is compiled in `meshwright-snapshot`. Read next: `own_answer.rs`.
@@ -19,10 +20,10 @@ use crate::forward::{self, Tries};
 use crate::lease::Admission;
 use crate::request::Chosen;
 use crate::view::{View, WorkerCluster};
-use crate::{again, own_answer, permit};
+use crate::{again, kept, own_answer, permit};
 
 /// Says what stands in.
-const MARK: &str = "x-meshwright-fallback";
+pub(crate) const MARK: &str = "x-meshwright-fallback";
 
 /// Whether something else may be answered than what came of the tries.
 pub(crate) fn is_wanted(exchange: &Exchange, cluster: &WorkerCluster, ended: &Result<ResponseStart, Failure>) -> bool {
@@ -68,8 +69,9 @@ pub(crate) async fn elsewhere(
 ) -> Result<ResponseStart, Failure> {
     let other = other.filter(|other| can_go(exchange, other, &tries));
     let has_response = cluster.cluster.fallback.as_ref().is_some_and(|fallback| fallback.response.is_some());
+    let stands_in = kept::find(exchange) || has_response;
     let mut failure = match ended {
-        Ok(start) if other.is_none() && (exchange.is_grpc || !has_response) => return Ok(start),
+        Ok(start) if other.is_none() && (exchange.is_grpc || !stands_in) => return Ok(start),
         Ok(_) => Failure::new(Stage::Forward, FailureKind::UnwelcomeStatus)
             .because(format!("{} answered {}", cluster.cluster.name, exchange.answer.status)),
         Err(failure) => failure,
@@ -142,16 +144,21 @@ pub(crate) fn mark(connection: &Connection, exchange: &mut Exchange) {
     connection.worker.response.borrow_mut().headers.set(MARK, b"destination");
 }
 
-/// The cluster whose fixed answer stands in for a failure. Calls of gRPC have no use for it.
+/// The cluster whose kept or fixed answer stands in for a failure. Calls of gRPC have no use for it.
 pub(crate) fn of_failure(exchange: &Exchange, failure: &Failure) -> Option<Rc<WorkerCluster>> {
     let cluster = exchange.record.cluster.as_ref()?;
-    cluster.cluster.fallback.as_ref()?.response.as_ref()?;
+    if !kept::is_found(exchange) {
+        cluster.cluster.fallback.as_ref()?.response.as_ref()?;
+    }
     let stands_in = stands_for_no_answer(failure) && !exchange.is_grpc && exchange.request.upgrade.is_none();
     stands_in.then(|| cluster.clone())
 }
 
-/// Gives the fixed answer of the cluster.
+/// Gives the last good answer, where one was found, else the fixed answer of the cluster.
 pub(crate) async fn respond(connection: &mut Connection, exchange: &mut Exchange, cluster: &WorkerCluster) -> After {
+    if let Some(after) = kept::respond(connection, exchange, cluster).await {
+        return after;
+    }
     let Some(response) = cluster.cluster.fallback.as_ref().and_then(|fallback| fallback.response.as_ref()) else {
         return After::Abort;
     };

@@ -24,7 +24,9 @@ use crate::record::Record;
 use crate::request::Chosen;
 use crate::view::WorkerCluster;
 use crate::worker::Worker;
-use crate::{admit, again, broken, fallback, hedge, load_probe, outlier, permit, rate, respond, timeout, upgrade};
+use crate::{
+    admit, again, broken, fallback, hedge, kept, load_probe, outlier, permit, rate, respond, timeout, upgrade,
+};
 
 /// Requests that are sent again because a kept connection was closed try a kept one at most this often; then a new one.
 const STALE_TRIES: u32 = 2;
@@ -92,6 +94,7 @@ pub(crate) async fn first_answer<'a>(
         exchange.affinity.read(affinity, connection, &exchange.request);
     }
     rate::admit(connection, exchange, &cluster, chosen.route)?;
+    kept::begin(exchange, &cluster, forward, destination);
     let mut tries = prepare(connection, exchange, chosen, destination, &cluster);
     let ended = until_answered(connection, exchange, &cluster, &mut tries).await;
     let start = if fallback::is_wanted(exchange, &cluster, &ended) {
@@ -155,6 +158,8 @@ fn prepare<'a>(
     if let Some(rewrite) = &route.rewrite {
         admit::rewrite(head, rewrite, chosen.found.prefix_len);
     }
+    kept::rewritten(exchange);
+    let head = &mut exchange.request;
     head.headers.set_known(HeaderName::XEnvoyAttemptCount, b"1");
     // A head that came in pieces took its time: its first byte is no measure of now.
     let began = exchange.record.started.filter(|_| !exchange.record.head_came_in_pieces).unwrap_or_else(Instant::now);

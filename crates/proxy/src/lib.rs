@@ -21,6 +21,7 @@ mod forward;
 mod grpc;
 mod hedge;
 mod http2;
+mod kept;
 mod lease;
 mod listener;
 mod load_probe;

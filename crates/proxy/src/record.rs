@@ -40,7 +40,8 @@ pub(crate) struct Record {
     pub(crate) reason: Option<Box<str>>,
     /// The exact limit that was broken, where the kind of failure does not tell.
     pub(crate) refusal: Option<RefusalReason>,
-    pub(crate) transport_failure: Option<Box<str>>,
+    /// Rare: one pointer wide.
+    pub(crate) transport_failure: Option<Box<Box<str>>>,
     pub(crate) head_bytes_received: u64,
     pub(crate) head_bytes_sent: u64,
     pub(crate) body_bytes_received: u64,
@@ -154,7 +155,7 @@ impl Exchange {
         line.response_code = if record.is_tcp { 0 } else { record.status };
         line.response_flags = record.flag;
         line.response_code_details = (!record.details.is_empty()).then_some(record.details);
-        line.upstream_transport_failure_reason = record.transport_failure.as_deref();
+        line.upstream_transport_failure_reason = record.transport_failure.as_deref().map(|cause| &**cause);
         line.bytes_received = record.body_bytes_received;
         line.bytes_sent = record.body_bytes_sent;
         line.duration = duration;

@@ -14,7 +14,12 @@ const ACCEPT: &str = "sec-websocket-accept";
 
 /// Makes the handshake of the client one of the endpoint's protocol. `key` keeps what the answer is proved with, on the side
 /// that has a key.
-pub(crate) fn translate(connection: &Connection, head: &mut RequestHead, to: Protocol, key: &mut Option<Box<[u8]>>) {
+pub(crate) fn translate(
+    connection: &Connection,
+    head: &mut RequestHead,
+    to: Protocol,
+    key: &mut Option<Box<Box<[u8]>>>,
+) {
     let Some(protocol) = head.upgrade.as_deref().filter(|protocol| is_websocket(protocol)) else { return };
     match (head.version, to) {
         (Version::Http2, Protocol::Http1) => {
@@ -22,10 +27,10 @@ pub(crate) fn translate(connection: &Connection, head: &mut RequestHead, to: Pro
             connection.worker.rng.borrow_mut().fill(&mut random);
             let made = WebSocketKey::from_random(random);
             head.headers.set(KEY, made.as_bytes());
-            *key = Some(made.as_bytes().into());
+            *key = Some(Box::new(made.as_bytes().into()));
         }
         (Version::Http10 | Version::Http11, Protocol::Http2) => {
-            *key = head.headers.get(KEY).map(Into::into);
+            *key = head.headers.get(KEY).map(|key| Box::new(key.into()));
             head.headers.remove(KEY.as_bytes());
             debug_assert!(!protocol.is_empty(), "an upgrade names a protocol");
         }

@@ -88,6 +88,8 @@ closed_set! {
         RateLimited,
         /// Another destination was asked instead.
         FallbackDestination,
+        /// The last good answer was given instead.
+        FallbackLastGood,
         /// A fixed answer was given instead.
         FallbackResponse,
         /// The route's timeout ended a request.

@@ -251,6 +251,10 @@ pub(crate) const fn of_cluster_counter(which: ClusterCounter) -> Family {
             "meshwright_cluster_fallback_destination_total",
             "Requests sent to the fallback destination because the service had no good answer.",
         ),
+        ClusterCounter::FallbackLastGood => counter(
+            "meshwright_cluster_fallback_last_good_total",
+            "Requests answered with the last good answer because the service had none.",
+        ),
         ClusterCounter::FallbackResponse => counter(
             "meshwright_cluster_fallback_response_total",
             "Requests answered with the fallback response because the service had no good answer.",

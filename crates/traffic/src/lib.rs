@@ -14,6 +14,7 @@
 //! - [`Backoff`]: the pause before a retry; [`ActiveBudget`], [`RetryBudget`]: how many retries there may be.
 //! - [`AdaptiveLimit`]: a limit of concurrency that learns from latency; [`ShedPolicy`]: who is refused first.
 //! - [`TokenBucket`], [`KeyedBuckets`]: so many per time, for all or for each. [`LatencyQuantile`], [`HedgeDelay`]: when a call is late enough to be hedged.
+//! - [`KeptAnswers`]: the last good answers, the least recently used goes first.
 //!
 //! Read next: `balance/mod.rs` and `outlier/mod.rs`.
 
@@ -28,6 +29,7 @@ mod hash;
 mod hedge;
 mod host;
 mod host_set;
+mod kept;
 mod keyed_rate;
 mod latency;
 mod limits;
@@ -58,6 +60,7 @@ pub use hash::{TableKind, hash_key};
 pub use hedge::HedgeDelay;
 pub use host::{AdminState, Host, HostState};
 pub use host_set::{HostSet, InFlight};
+pub use kept::{KeptAnswer, KeptAnswers, KeptBounds};
 pub use keyed_rate::{KeyedBuckets, Taken};
 pub use latency::LatencyQuantile;
 pub use limits::{Limits, Usage};

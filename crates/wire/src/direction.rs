@@ -4,7 +4,9 @@
 //! read, so that a slow reader slows the sender. Framing is never copied: a body that came chunked leaves with chunk
 //! sizes of our own, and extensions and forbidden trailers stay behind.
 
+mod copy;
 mod discard;
+mod rewind;
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -16,6 +18,7 @@ use meshwright_codec::{
 };
 use meshwright_message::{BodyLength, HeaderList};
 
+use self::copy::BodyCopy;
 use crate::http2::Stream;
 use crate::splice::{Splice, Step};
 use crate::{Buffers, Link, Side};
@@ -65,6 +68,8 @@ pub struct Direction {
     splice: Option<Splice>,
     /// The destination failed. What the source still sends is decoded all the same, so that its end is known.
     broken: Option<io::Error>,
+    /// What came of the body, where somebody wants to keep it.
+    copy: Option<Box<BodyCopy>>,
     /// Body bytes taken from the source so far.
     pub moved: u64,
     /// Grows with every byte that moves; a stall is no change of it.
@@ -88,6 +93,7 @@ impl Direction {
             held_open: false,
             splice: splice(from, to),
             broken: None,
+            copy: None,
             moved: 0,
             progress: 0,
         }
@@ -137,26 +143,6 @@ impl Direction {
         self.ended = from.is_empty();
     }
 
-    /// Sends everything retained once more.
-    pub fn rewind(&mut self) {
-        debug_assert!(self.retain, "only a retained direction can start again");
-        self.sent = 0;
-        self.touched = false;
-        self.flushing = false;
-        self.broken = None;
-    }
-
-    /// Replaces a value in the head, which is the first `head` retained bytes, before it is sent again: what stands between
-    /// `name` (with its colon) and the end of the line. Returns the length of the head as it is now.
-    pub fn replace_value(&mut self, head: usize, name: &[u8], value: &[u8]) -> usize {
-        debug_assert!(self.sent == 0, "only before the first byte is sent");
-        let found = self.out[..head].windows(name.len()).position(|window| window == name);
-        let Some(start) = found.map(|at| at + name.len()) else { return head };
-        let length = self.out[start..head].iter().take_while(|byte| **byte != b'\r').count();
-        self.out.splice(start..start + length, value.iter().copied());
-        head + value.len() - length
-    }
-
     /// Stops keeping what was sent, and its memory, which an answer that is slow to be taken would hold to its end.
     pub fn release(&mut self, buffers: &Buffers) {
         if self.retain {
@@ -203,6 +189,7 @@ impl Direction {
         self.retain = false;
         self.flushing = false;
         self.splice = None;
+        self.copy = None;
     }
 
     /// Moves as much as possible. Ready when the body is complete and sent.
@@ -299,7 +286,7 @@ impl Direction {
             match source.poll_data(cx) {
                 Poll::Ready(Some(data)) => {
                     let data = data.map_err(closed)?;
-                    self.moved += data.len() as u64;
+                    self.note(&data);
                     self.progress += data.len() as u64;
                     self.forward(cx, data, destination, buffers);
                     self.check_destination()?;
@@ -385,7 +372,7 @@ impl Direction {
             let data = &input[position + step.data.start..position + step.data.end];
             position += step.consumed;
             if !data.is_empty() {
-                self.moved += data.len() as u64;
+                self.note(data);
                 self.send(cx, data, destination, buffers);
             }
             if step.done {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use meshwright_model::{
     BreakerPreset, BreakerScope, BreakerWindow, ConcurrencyAlgorithm, Destination, Enforcement, FallbackResponse,
-    Hedging, IdentityCriticality, IdentityName, RateLimit, RateLimitKey, RetryBudget, RetryMethods, RetryOn,
+    Hedging, IdentityCriticality, IdentityName, LastGood, RateLimit, RateLimitKey, RetryBudget, RetryMethods, RetryOn,
     RetryPolicy, Severity,
 };
 
@@ -62,6 +62,7 @@ rateLimit: {requests: 50, per: 10s, burst: 5, key: {header: X-User, route: true}
 fallback:
   statuses: [503, 502, 503]
   destination: {host: Backup, port: {number: 8080}, subset: v1}
+  lastGood: {staleIfError: 10s, maxAnswerBytes: 5, maxBytes: 60, maxEntries: 7}
   response: {status: 203, headers: {X-Stale: 'yes'}, body: {string: later}}",
     );
     let mesh = mesh(&text);
@@ -104,6 +105,9 @@ fallback:
     let fallback = policy.settings.fallback.as_ref().expect("a fallback");
     let backup = Destination { host: "backup".to_owned(), subset: Some("v1".to_owned()), port: Some(8080) };
     assert_eq!((fallback.statuses.as_slice(), &fallback.destination), (&[502, 503][..], &Some(backup)));
+    let last_good =
+        LastGood { stale_if_error: Duration::from_secs(10), max_answer_bytes: 5, max_bytes: 60, max_entries: 7 };
+    assert_eq!(fallback.last_good, Some(last_good));
     let headers = vec![("x-stale".to_owned(), "yes".to_owned())];
     let response = FallbackResponse { status: 203, headers, body: b"later".to_vec() };
     assert_eq!(fallback.response, Some(response));
@@ -163,6 +167,10 @@ fn every_mistake_is_named_at_its_place() {
             error("range", "spec.circuitBreaker.maxTimeout", "maxTimeout is less than timeout"),
         ),
         (fallback("§statuses: [503]"), error("empty-block", "spec.fallback", "says what is answered")),
+        (
+            fallback("lastGood: {maxBytes: §100}"),
+            error("range", "spec.fallback.lastGood.maxBytes", "maxBytes is less than maxAnswerBytes"),
+        ),
         (fallback("statuses: [§200], response: {}"), error("wrong-type", "spec.fallback.statuses[0]", "200")),
         (
             fallback("destination: {host: §'*.x'}"),

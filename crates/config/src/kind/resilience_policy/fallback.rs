@@ -1,6 +1,8 @@
-//! `fallback`: another destination, a fixed answer.
+//! `fallback`: another destination, the last good answer, a fixed answer.
 
-use meshwright_model::{Diagnostic, Fallback, FallbackResponse};
+use std::time::Duration;
+
+use meshwright_model::{Diagnostic, Fallback, FallbackResponse, LastGood};
 
 use super::super::virtual_service::{read_body, read_destination};
 use crate::finding::Reporter;
@@ -10,12 +12,21 @@ use crate::record::Record;
 /// Bytes of a body at most.
 const MAX_BODY: usize = 64 * 1024;
 
+/// How long a stale answer may stand in that does not say so.
+const STALE_IF_ERROR: Duration = Duration::from_secs(5 * 60);
+/// Bytes of one answer.
+const MAX_ANSWER_BYTES: u32 = 256 * 1024;
+/// Bytes of all answers.
+const MAX_BYTES: u32 = 16 * 1024 * 1024;
+/// Answers.
+const MAX_ENTRIES: u32 = 1000;
+
 /// Fields that are written from what is true of the answer.
 const FRAMING: [&str; 5] = ["content-length", "transfer-encoding", "connection", "trailer", "upgrade"];
 
 /// Reads the block.
 pub(super) fn read(record: &Record, reporter: &mut Reporter<'_>) -> Fallback {
-    let options = ["destination", "response"];
+    let options = ["destination", "lastGood", "response"];
     if !options.iter().any(|option| record.has(option)) {
         let finding = Diagnostic::error("empty-block", "a fallback says what is answered")
             .with_allowed(crate::text::listed(&options))
@@ -28,7 +39,26 @@ pub(super) fn read(record: &Record, reporter: &mut Reporter<'_>) -> Fallback {
     statuses.sort_unstable();
     statuses.dedup();
     let destination = record.has("destination").then(|| read_destination(record, reporter)).flatten();
-    Fallback { statuses, destination, response: record.record("response").map(|block| read_response(block, reporter)) }
+    Fallback {
+        statuses,
+        destination,
+        last_good: record.record("lastGood").map(|block| read_last_good(block, reporter)),
+        response: record.record("response").map(|block| read_response(block, reporter)),
+    }
+}
+
+fn read_last_good(record: &Record, reporter: &mut Reporter<'_>) -> LastGood {
+    let of = |field: &str, default: u32| super::number(record, field).unwrap_or(default);
+    let last_good = LastGood {
+        stale_if_error: record.duration("staleIfError").unwrap_or(STALE_IF_ERROR),
+        max_answer_bytes: of("maxAnswerBytes", MAX_ANSWER_BYTES),
+        max_bytes: of("maxBytes", MAX_BYTES),
+        max_entries: of("maxEntries", MAX_ENTRIES),
+    };
+    if last_good.max_bytes < last_good.max_answer_bytes {
+        super::at_least("maxBytes", "maxAnswerBytes", record, reporter);
+    }
+    last_good
 }
 
 fn read_response(record: &Record, reporter: &mut Reporter<'_>) -> FallbackResponse {

@@ -182,7 +182,26 @@ static FALLBACK: Message = message(
             "Statuses of the service that are replaced too; without them only having no answer counts.",
         ),
         full("destination", Type::Message(&DESTINATION), "A service that is asked instead."),
-        full("response", Type::Message(&RESPONSE), "A fixed answer, where no other destination has one."),
+        full(
+            "lastGood",
+            Type::Message(&LAST_GOOD),
+            "Answers to GET are kept and given again, where no other destination has one.",
+        ),
+        full("response", Type::Message(&RESPONSE), "A fixed answer, where there is nothing else."),
+    ],
+);
+
+static LAST_GOOD: Message = message(
+    "ResiliencePolicy.LastGood",
+    &[
+        full(
+            "staleIfError",
+            Type::Duration,
+            "How long an answer that is stale may stand in, where it has no `stale-if-error`; 5m by default.",
+        ),
+        full("maxAnswerBytes", Type::Whole(1, 16 << 20), "Longer answers are not kept; 262144 by default."),
+        full("maxBytes", Type::Whole(1, 1 << 30), "All kept answers with their heads; 16777216 by default."),
+        full("maxEntries", COUNT, "Answers that are kept; 1000 by default. The least recently used goes."),
     ],
 );
 

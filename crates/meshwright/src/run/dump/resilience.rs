@@ -97,6 +97,14 @@ pub(super) fn of_fallback(fallback: &Fallback) -> Value {
         "destination": fallback.destination.as_ref().map(|of| {
             json!({ "host": of.host, "port": of.port, "subset": of.subset })
         }),
+        "last_good": fallback.last_good.map(|of| {
+            json!({
+                "stale_if_error": seconds(of.stale_if_error),
+                "max_answer_bytes": of.max_answer_bytes,
+                "max_bytes": of.max_bytes,
+                "max_entries": of.max_entries,
+            })
+        }),
         "response": fallback.response.as_ref().map(|response| {
             json!({ "status": response.status, "headers": response.headers, "body_bytes": response.body.len() })
         }),

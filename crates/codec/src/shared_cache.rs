@@ -1,0 +1,230 @@
+//! What a shared cache may keep and for how long it may be used (RFC 9111, RFC 5861); stricter than the RFCs where being wrong would
+//! show one client the answer of another. Nothing is kept here, and there is no clock.
+//!
+//! Read next: `crates/traffic/src/kept.rs`, where answers are kept.
+
+use std::time::Duration;
+
+use meshwright_message::{HeaderName, Method, RequestHead, ResponseHead};
+
+/// Times beyond this are read as this (RFC 9111, section 1.2.2).
+const LONGEST: u64 = 1 << 31;
+
+/// How long an answer may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// How old the answer was when it came: its `Age`.
+    pub age: Duration,
+    /// It is fresh up to this age: `s-maxage`, else `max-age`, else nothing. `Expires` is not looked at.
+    pub fresh: Duration,
+    /// How much longer it may stand in for an error: `stale-if-error`, nothing where the answer has to be validated once it is
+    /// stale; `None` when it says nothing.
+    pub stale_if_error: Option<Duration>,
+}
+
+impl Lifetime {
+    /// For how long after it came the answer may stand in for an error; `unsaid` holds where it does not say how long when stale.
+    pub fn in_errors(&self, unsaid: Duration) -> Duration {
+        self.fresh.saturating_add(self.stale_if_error.unwrap_or(unsaid)).saturating_sub(self.age)
+    }
+}
+
+/// Whether the answer to this request may be one for everybody: a GET of a whole thing, without a body and without anything that
+/// says who asks.
+pub fn is_shareable(request: &RequestHead) -> bool {
+    let headers = &request.headers;
+    let is_personal = headers.has(HeaderName::Authorization)
+        || headers.has(HeaderName::ProxyAuthorization)
+        || headers.has(HeaderName::Cookie)
+        || headers.get("x-forwarded-client-cert").is_some();
+    let mut forbidden = false;
+    let understood = each_directive(headers.values("cache-control"), |name, _| {
+        forbidden |= name.eq_ignore_ascii_case(b"no-store");
+    });
+    request.method == Method::Get
+        && request.body.is_empty()
+        && request.upgrade.is_none()
+        && !is_personal
+        && headers.get("range").is_none()
+        && understood
+        && !forbidden
+}
+
+/// Whether the client takes an answer that was kept: it does not ask for one that is validated or of some freshness.
+pub fn takes_kept(request: &RequestHead) -> bool {
+    let mut refused = request.headers.get("pragma").is_some();
+    let understood = each_directive(request.headers.values("cache-control"), |name, _| {
+        let words: [&[u8]; 4] = [b"no-cache", b"no-store", b"max-age", b"min-fresh"];
+        refused |= words.iter().any(|word| name.eq_ignore_ascii_case(word));
+    });
+    understood && !refused
+}
+
+/// How long the answer to a shareable request may be used; `None` when it may not be kept. Answers that have a `Vary`, a coding or
+/// trailers are not kept, whatever the request was.
+pub fn lifetime(response: &ResponseHead) -> Option<Lifetime> {
+    let headers = &response.headers;
+    let differs = ["vary", "content-encoding", "content-range"].iter().any(|name| headers.get(name).is_some());
+    if response.status != 200 || differs || headers.has(HeaderName::SetCookie) || headers.has(HeaderName::Trailer) {
+        return None;
+    }
+    let (mut max_age, mut shared_max_age, mut stale_if_error) = (None, None, None);
+    let (mut forbidden, mut validated) = (false, false);
+    let understood = each_directive(headers.values("cache-control"), |name, argument| {
+        let read = |into: &mut Option<Duration>| {
+            let time = seconds(argument).unwrap_or(Duration::ZERO);
+            *into = Some(into.map_or(time, |before| before.min(time)));
+        };
+        match name.to_ascii_lowercase().as_slice() {
+            b"no-store" | b"no-cache" | b"private" => forbidden = true,
+            b"must-revalidate" | b"proxy-revalidate" => validated = true,
+            // It stands for proxy-revalidate too (RFC 9111, section 5.2.2.10).
+            b"s-maxage" => {
+                validated = true;
+                read(&mut shared_max_age);
+            }
+            b"max-age" => read(&mut max_age),
+            b"stale-if-error" => read(&mut stale_if_error),
+            _ => {}
+        }
+    });
+    if forbidden || !understood {
+        return None;
+    }
+    let age = match headers.get("age") {
+        Some(value) => seconds(Some(value))?,
+        None => Duration::ZERO,
+    };
+    let stale_if_error = if validated { Some(Duration::ZERO) } else { stale_if_error };
+    Some(Lifetime { age, fresh: shared_max_age.or(max_age).unwrap_or_default(), stale_if_error })
+}
+
+fn seconds(argument: Option<&[u8]>) -> Option<Duration> {
+    let digits = argument?;
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let add = |sum: u64, digit: &u8| (sum * 10 + u64::from(digit - b'0')).min(LONGEST);
+    Some(Duration::from_secs(digits.iter().fold(0, add)))
+}
+
+/// Gives every directive with its argument, quotes taken off; false when a quote does not end.
+fn each_directive<'a>(
+    values: impl Iterator<Item = &'a [u8]>,
+    mut each: impl FnMut(&'a [u8], Option<&'a [u8]>),
+) -> bool {
+    for value in values {
+        let (mut quoted, mut escaped) = (false, false);
+        let mut parts = value.split(|byte| {
+            let was_escaped = std::mem::take(&mut escaped);
+            match byte {
+                _ if was_escaped => {}
+                b'\\' => escaped = quoted,
+                b'"' => quoted = !quoted,
+                b',' => return !quoted,
+                _ => {}
+            }
+            false
+        });
+        for part in &mut parts {
+            let mut sides = part.splitn(2, |byte| *byte == b'=');
+            let name = sides.next().unwrap_or_default().trim_ascii();
+            let argument = sides.next().map(<[u8]>::trim_ascii);
+            let unquoted =
+                argument.map(|text| text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text));
+            if !name.is_empty() {
+                each(name, unquoted);
+            }
+        }
+        if quoted {
+            return false;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn answer(fields: &[(&str, &str)]) -> ResponseHead {
+        let mut head = ResponseHead { status: 200, ..ResponseHead::default() };
+        for (name, value) in fields {
+            head.headers.push(name.as_bytes(), value.as_bytes());
+        }
+        head
+    }
+
+    fn request(fields: &[(&str, &str)]) -> RequestHead {
+        let mut head = RequestHead { method: Method::Get, ..RequestHead::default() };
+        for (name, value) in fields {
+            head.headers.push(name.as_bytes(), value.as_bytes());
+        }
+        head
+    }
+
+    #[test]
+    fn what_differs_from_client_to_client_is_not_kept() {
+        let fields = [
+            ("Vary", "accept"),
+            ("vary", "*"),
+            ("set-cookie", "a=b"),
+            ("content-encoding", "gzip"),
+            ("content-range", "bytes 0-1/2"),
+            ("trailer", "x"),
+            ("cache-control", "max-age=9, No-Store"),
+            ("cache-control", "private=\"x-a, x-b\""),
+            ("cache-control", "no-cache"),
+            ("cache-control", "max-age=9, x=\"open"),
+            ("age", "young"),
+        ];
+        for field in fields {
+            assert_eq!(lifetime(&answer(&[field])), None, "{field:?}");
+        }
+        assert_eq!(lifetime(&ResponseHead { status: 206, ..answer(&[]) }), None);
+        for name in ["authorization", "proxy-authorization", "cookie", "range", "x-forwarded-client-cert"] {
+            assert!(!is_shareable(&request(&[(name, "x")])), "{name}");
+        }
+        assert!(!is_shareable(&RequestHead { method: Method::Head, ..request(&[]) }));
+        assert!(is_shareable(&request(&[("accept", "*/*")])));
+    }
+
+    #[test]
+    fn times_are_those_of_the_directives() {
+        let of = |control: &str| {
+            lifetime(&answer(&[("cache-control", control)]))
+                .map(|life| life.in_errors(Duration::from_secs(1000)).as_secs())
+        };
+        assert_eq!(of("max-age=5"), Some(1005));
+        assert_eq!(of("max-age=\"5\", stale-if-error=7"), Some(12));
+        assert_eq!(of("max-age=5, max-age=3, stale-if-error=1"), Some(4));
+        assert_eq!(of("max-age=x, stale-if-error=1"), Some(1));
+        assert_eq!(of("max-age=5, s-maxage=2, stale-if-error=7"), Some(2));
+        assert_eq!(of("must-revalidate, max-age=5, stale-if-error=7"), Some(5));
+        assert_eq!(of("x=\"a,no-store\""), Some(1000), "a word in quotes is no directive");
+        let old = answer(&[("age", "4"), ("cache-control", "max-age=5, stale-if-error=0")]);
+        assert_eq!(lifetime(&old).map(|life| life.in_errors(Duration::ZERO).as_secs()), Some(1));
+    }
+
+    #[test]
+    fn a_client_that_asks_for_a_validated_answer_takes_none_that_was_kept() {
+        for value in ["no-cache", "max-age=0", "x, min-fresh=3"] {
+            assert!(!takes_kept(&request(&[("cache-control", value)])), "{value}");
+        }
+        assert!(takes_kept(&request(&[("cache-control", "max-stale=5")])));
+    }
+
+    proptest! {
+        #[test]
+        fn no_store_forbids_wherever_it_stands(
+            before in "[a-z=0-9, -]{0,20}", after in "[ -~]{0,20}", upper in any::<bool>(),
+        ) {
+            let word = if upper { "NO-STORE" } else { "no-store" };
+            let value = format!("{before},{word},{after}");
+            prop_assert_eq!(lifetime(&answer(&[("cache-control", &value)])), None);
+            prop_assert!(!is_shareable(&request(&[("cache-control", &value)])));
+        }
+    }
+}
