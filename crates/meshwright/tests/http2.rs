@@ -535,6 +535,8 @@ fn a_service_that_closes_idle_connections_loses_no_request() {
         assert_eq!(client.get("x", "/").status, 200, "round {round}");
         origin.close_connections();
     }
+    // What may be asked again meets the last of those ends; a POST might not survive it.
+    assert_eq!(client.get("x", "/").status, 200);
     for round in 0..30 {
         assert_eq!(client.request(&Ask::post("x", "/", "body")).text(), "body", "round {round}");
         origin.go_away();

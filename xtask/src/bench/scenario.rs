@@ -56,6 +56,7 @@ pub(crate) enum Scenario {
     /// resident memory per idle TLS connection
     IdleTls,
     /// resident memory per stream of HTTP/2 whose client takes nothing
+    #[value(name = "stalled-h2")]
     StalledHttp2,
     /// resident memory of `run` with the sample configuration
     Start,
