@@ -320,8 +320,9 @@ impl Session {
         for &peer in peers {
             let proxy = self.start(peer, scenario)?;
             // The allocator and the pools take what ordinary traffic needs first; only the growth belongs to idle connections.
-            self.run_load(self.load_words(scenario, proxy.listen, WARM_UP_CONNECTIONS)?, &proxy, WARM_UP)?;
-            std::thread::sleep(Duration::from_secs(1));
+            let connections = if scenario.streams().is_some() { 1 } else { WARM_UP_CONNECTIONS };
+            self.run_load(self.load_words(scenario, proxy.listen, connections)?, &proxy, WARM_UP)?;
+            std::thread::sleep(scenario.settles());
             let before = measure::memory(&proxy.processes)?;
             let mut words = self.load_words(scenario, proxy.listen, scenario.connections())?;
             words.push("--hold".to_owned());
