@@ -44,6 +44,17 @@ fn resident() -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
+/// Waits until memory no longer grows: a listener takes thousands of connections in its own time.
+async fn settled() {
+    let (mut before, mut quiet) = (resident(), 0);
+    while quiet < 6 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = resident();
+        quiet = if now == before { quiet + 1 } else { 0 };
+        before = now;
+    }
+}
+
 async fn fill(catalog: &Catalog) {
     let (before, began) = (resident(), Instant::now());
     let numbers: Vec<usize> = (0..INSTANCES).collect();
@@ -161,7 +172,7 @@ async fn idle(catalog: &Catalog, address: SocketAddr) {
             stream
         })
         .collect();
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    settled().await;
     println!("{} idle watches: {} bytes each", waiting.len(), resident().saturating_sub(before) / IDLE);
 }
 

@@ -31,7 +31,7 @@ const MOST_TRIES: usize = 32;
 const MOST_EVENTS: usize = 256;
 
 /// Pause between two looks at a store that is away.
-const STORE_AWAY: Duration = Duration::from_secs(1);
+pub(crate) const STORE_AWAY: Duration = Duration::from_secs(1);
 
 /// Why a write had no effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

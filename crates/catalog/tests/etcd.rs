@@ -3,15 +3,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod common;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use meshwright_catalog::{Catalog, EtcdSettings, WriteError};
+use common::connect;
+use meshwright_catalog::{Catalog, WriteError};
 use meshwright_registry::{
-    Action, Change, Check, Expected, Instance, InstanceKey, Lease, Limits, Outcome, Probe, Proposal, Reason, Refusal,
-    Scope, ServiceKey, Status,
+    Action, Change, Check, Expected, Instance, InstanceKey, Lease, Outcome, Probe, Proposal, Reason, Refusal, Scope,
+    ServiceKey, Status,
 };
 use meshwright_testkit::{Etcd, PATIENCE, Signal};
 use serde_json::json;
@@ -33,19 +36,6 @@ impl Process {
     fn kill(self) {
         self.clock.abort();
     }
-}
-
-async fn connect(address: SocketAddr) -> Catalog {
-    let settings = EtcdSettings {
-        endpoints: vec![address.to_string().parse().unwrap()],
-        tls: None,
-        login: None,
-        prefix: EtcdSettings::PREFIX.to_owned(),
-    };
-    let connect = move || Catalog::connect(settings, Limits::default(), PATIENCE);
-    let catalog = tokio::task::spawn_blocking(connect).await.unwrap();
-    assert!(catalog.is_synced(), "{:?}", catalog.trouble());
-    catalog
 }
 
 fn key(id: &str) -> InstanceKey {

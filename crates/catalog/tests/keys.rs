@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod common;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use meshwright_catalog::{Catalog, EtcdSettings, KeyError, Keyspace, OpenError};
+use common::connect;
+use meshwright_catalog::{Catalog, KeyError, Keyspace, OpenError};
 use meshwright_registry::{Behavior, KeyAction, KeyLimits, KeyRefusal, KeyScope, Keys, Limits, Lock, Session};
 use meshwright_testkit::{Etcd, PATIENCE};
 
@@ -100,15 +103,7 @@ async fn a_damaged_file_of_keys_is_refused_with_its_name_and_what_to_do() {
 
 /// A process that shares the keys of `etcd`, with its clocks.
 async fn process(address: SocketAddr) -> Keyspace {
-    let settings = EtcdSettings {
-        endpoints: vec![address.to_string().parse().unwrap()],
-        tls: None,
-        login: None,
-        prefix: EtcdSettings::PREFIX.to_owned(),
-    };
-    let connect = move || Catalog::connect(settings, Limits::default(), PATIENCE);
-    let catalog = tokio::task::spawn_blocking(connect).await.unwrap();
-    assert!(catalog.is_synced(), "{:?}", catalog.trouble());
+    let catalog = connect(address).await;
     let keys = Keyspace::shared(&catalog).unwrap();
     tokio::spawn(catalog.run(std::future::pending()));
     tokio::spawn(keys.clone().run(std::future::pending()));

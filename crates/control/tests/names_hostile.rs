@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use common::*;
 use meshwright_snapshot::Snapshot;
-use tempfile::tempdir;
+use tempfile::{TempDir, tempdir};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -203,13 +203,7 @@ async fn row_h13_whatever_a_name_server_says_the_last_good_addresses_stay_until_
     // Each against a server and a control plane of its own, all at one time.
     let one = |says: Says| async move {
         let server = NameServer::start().await;
-        let root = tempdir().unwrap();
-        let path = root.path().join("mesh.yaml");
-        fs::write(&path, named_service("db.test", "db.names.test", "DNS")).unwrap();
-        let mut settings = settings(&[path]);
-        settings.name_server = Some(server.address);
-        let running = Running::start(settings);
-        eventually("the address is there", || ips(&running) == ["10.0.0.1"]).await;
+        let (_root, running) = asks(&server).await;
         server.say(says);
         let before = server.asked.load(Ordering::SeqCst);
         eventually(&format!("{says:?} is asked for"), || server.asked.load(Ordering::SeqCst) > before).await;
@@ -234,6 +228,18 @@ async fn row_h13_whatever_a_name_server_says_the_last_good_addresses_stay_until_
     futures_of(all.map(one)).await;
 }
 
+/// A control plane that has had its first address from this server, and the folder of its file.
+async fn asks(server: &NameServer) -> (TempDir, Running) {
+    let root = tempdir().unwrap();
+    let path = root.path().join("mesh.yaml");
+    fs::write(&path, named_service("db.test", "db.names.test", "DNS")).unwrap();
+    let mut settings = settings(&[path]);
+    settings.name_server = Some(server.address);
+    let running = Running::start(settings);
+    eventually("the address is there", || ips(&running) == ["10.0.0.1"]).await;
+    (root, running)
+}
+
 /// Waits for all of them.
 async fn futures_of<const N: usize>(all: [impl Future<Output = ()> + 'static; N]) {
     let set = tokio::task::LocalSet::new();
@@ -254,13 +260,7 @@ async fn row_h13_times_to_live_of_nothing_and_of_an_age_are_times_that_a_name_is
     for ttl in [0, 1 << 31, u32::MAX] {
         let server = NameServer::start().await;
         server.say(Says::Address(1, ttl));
-        let root = tempdir().unwrap();
-        let path = root.path().join("mesh.yaml");
-        fs::write(&path, named_service("db.test", "db.names.test", "DNS")).unwrap();
-        let mut settings = settings(&[path]);
-        settings.name_server = Some(server.address);
-        let running = Running::start(settings);
-        eventually("the address is there", || ips(&running) == ["10.0.0.1"]).await;
+        let (_root, running) = asks(&server).await;
         let status = running.handle.status();
         assert_eq!((status.names[0].failures, status.names[0].addresses.len()), (0, 1), "{ttl}");
         if ttl == 0 {

@@ -9,7 +9,7 @@ mod support;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use meshwright_testkit::{Authority, Config, Launch, binary, gateway_to, service_entry};
+use meshwright_testkit::{Authority, Config, Launch, binary, gateway_with_https_to, service_entry};
 use support::Backend;
 
 /// Begins the suite. Arguments: the folder it is installed in, then its own. Its packages share a namespace, so the folder
@@ -36,13 +36,7 @@ const GOOD: [&str; 3] = ["OK", "NON-STRICT", "INFORMATIONAL"];
 #[ignore = "longer tier: it needs Python 2.7, which `cargo xtask test --long` looks for"]
 fn autobahns_cases_pass_through_the_gateway_in_clear_text_and_over_tls() {
     let echo = Backend::start(&[]);
-    let secure = "      hosts: ['*']
-    - port: {number: 443, name: https, protocol: HTTPS}
-      tls: {mode: SIMPLE, serverCertificate: edge.pem, privateKey: edge.key}
-      hosts: ['*']
----";
-    let routes = gateway_to("svc").replacen("      hosts: ['*']\n---", secure, 1);
-    let config = Config::new(&[&routes, &service_entry("svc", "HTTP", echo.address)]);
+    let config = Config::new(&[&gateway_with_https_to("svc"), &service_entry("svc", "HTTP", echo.address)]);
     Authority::new("ours").server(&["localhost"]).write(config.directory(), "edge");
     let gateway = Launch::run(binary!()).file(config.path()).args(&["--map-port", "443=0"]).start();
     let [plain, tls] = [80, 443].map(|port| gateway.listener(port).unwrap().port());

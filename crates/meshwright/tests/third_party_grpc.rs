@@ -8,7 +8,8 @@ mod support;
 use std::net::SocketAddr;
 
 use meshwright_testkit::{
-    Authority, Config, Launch, Meshwright, RefusingPort, binary, gateway_routes, gateway_to, service_entry,
+    Authority, Config, Launch, Meshwright, RefusingPort, binary, gateway_routes, gateway_to, https_gateway_to,
+    service_entry,
 };
 use support::{Backend, python, python_command};
 
@@ -285,12 +286,7 @@ assert code == "UNIMPLEMENTED" and "no route" in details, (code, details)
 fn calls_over_tls_reach_a_service_in_clear_text() {
     let origin = origin();
     let authority = Authority::new("ours");
-    let routes = gateway_to("svc").replacen(
-        "port: {number: 80, name: http, protocol: HTTP}",
-        "port: {number: 443, name: https, protocol: HTTPS}\n      tls: {mode: SIMPLE, serverCertificate: edge.pem, privateKey: edge.key}",
-        1,
-    );
-    let config = Config::new(&[&routes, &service_entry("svc", "GRPC", origin.address)]);
+    let config = Config::new(&[&https_gateway_to("svc", ""), &service_entry("svc", "GRPC", origin.address)]);
     authority.server(&["localhost"]).write(config.directory(), "edge");
     let root = authority.write(config.directory(), "root.pem");
     let process = Launch::run(binary!()).file(config.path()).args(&["--map-port", "443=0"]).start();

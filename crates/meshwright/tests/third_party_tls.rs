@@ -7,7 +7,7 @@ mod support;
 use std::process::Stdio;
 use std::time::Duration;
 
-use meshwright_testkit::{Authority, Config, Launch, Leaf, Meshwright, Origin, binary, gateway_to};
+use meshwright_testkit::{Authority, Config, Launch, Leaf, Meshwright, Origin, binary, https_gateway_to};
 use support::installed_command;
 
 const NAME: &str = "edge.example.com";
@@ -17,15 +17,7 @@ const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 /// A gateway for HTTPS with these further fields of `tls`.
 fn gateway(tls: &str) -> (Config, Origin, Meshwright) {
     let origin = Origin::echoes();
-    let routes = gateway_to("svc").replacen(
-        "port: {number: 80, name: http, protocol: HTTP}",
-        &format!(
-            "port: {{number: 443, name: https, protocol: HTTPS}}
-      tls: {{mode: SIMPLE, serverCertificate: edge.pem, privateKey: edge.key{tls}}}"
-        ),
-        1,
-    );
-    let config = Config::new(&[&routes]);
+    let config = Config::new(&[&https_gateway_to("svc", tls)]);
     let leaf = Leaf::server(&[NAME]).lifetime(LIFETIME);
     let root = Authority::new("ours");
     root.write(config.directory(), "root.pem");

@@ -5,7 +5,7 @@
 
 mod support;
 
-use meshwright_testkit::{Authority, Config, Launch, Meshwright, binary, gateway_to, service_entry};
+use meshwright_testkit::{Authority, Config, Launch, Meshwright, binary, gateway_with_https_to, service_entry};
 use support::{Backend, python, python_command};
 
 /// A service that sends messages back and closes as its path asks for; its pings are counted.
@@ -64,13 +64,7 @@ struct Mesh {
 impl Mesh {
     fn start() -> Self {
         let origin = Backend::spawn(&mut python_command(ORIGIN, &[]));
-        let secure = "      hosts: ['*']
-    - port: {number: 443, name: https, protocol: HTTPS}
-      tls: {mode: SIMPLE, serverCertificate: edge.pem, privateKey: edge.key}
-      hosts: ['*']
----";
-        let routes = gateway_to("svc").replacen("      hosts: ['*']\n---", secure, 1);
-        let documents = [routes, service_entry("svc", "HTTP", origin.address)];
+        let documents = [gateway_with_https_to("svc"), service_entry("svc", "HTTP", origin.address)];
         let config = Config::new(&[&documents[0], &documents[1]]);
         let authority = Authority::new("ours");
         authority.server(&["localhost"]).write(config.directory(), "edge");

@@ -61,6 +61,27 @@ pub fn gateway_to(service: &str) -> String {
     gateway_routes(&format!("- route: [{{destination: {{host: {service}}}}}]"))
 }
 
+/// As [`gateway_to`], with the certificate `edge.pem` and its key beside the file; `tls` is what else stands in its `tls`, with a comma
+/// before it.
+pub fn https_gateway_to(service: &str, tls: &str) -> String {
+    let plain = "port: {number: 80, name: http, protocol: HTTP}";
+    gateway_to(service).replacen(plain, &https_server(tls), 1)
+}
+
+/// As [`gateway_to`], and the same over TLS with the certificate `edge.pem` and its key beside the file.
+pub fn gateway_with_https_to(service: &str) -> String {
+    let hosts = "      hosts: ['*']\n";
+    let both = format!("{hosts}    - {}\n{hosts}---", https_server(""));
+    gateway_to(service).replacen(&format!("{hosts}---"), &both, 1)
+}
+
+fn https_server(tls: &str) -> String {
+    format!(
+        "port: {{number: 443, name: https, protocol: HTTPS}}
+      tls: {{mode: SIMPLE, serverCertificate: edge.pem, privateKey: edge.key{tls}}}"
+    )
+}
+
 /// A virtual service for calls between services to `host`, with the entries of `http`, not indented.
 pub fn mesh_routes(host: &str, http: &str) -> String {
     format!(

@@ -37,8 +37,8 @@ pub use ask::{Ask, Client, Speaks};
 pub use certificates::{Authority, Issued, Leaf};
 pub use client::{RawClient, ReadError};
 pub use config::{
-    Config, GATEWAY, GATEWAY_FOR_BYTES, destination_rule, gateway_routes, gateway_to, indent, mesh_routes,
-    resilience_policy, service_entry,
+    Config, GATEWAY, GATEWAY_FOR_BYTES, destination_rule, gateway_routes, gateway_to, gateway_with_https_to,
+    https_gateway_to, indent, mesh_routes, resilience_policy, service_entry,
 };
 pub use etcd::Etcd;
 pub use grpc::{Grpc, GrpcCall, GrpcEnd};

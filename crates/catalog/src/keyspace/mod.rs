@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, error, info};
 
 use crate::Catalog;
+use crate::catalog::STORE_AWAY;
 use crate::disk::{DiskOf, OpenError};
 use crate::etcd::KeyPath;
 use crate::store::Memory;
@@ -37,8 +38,6 @@ use writer::{Job, KeyStore};
 const MOST_AT_ONCE: usize = 64;
 /// Keys of a prefix that are deleted in one transaction where processes share them.
 const MOST_DELETED: usize = 64;
-/// Pause between two looks at a store that is away.
-const STORE_AWAY: Duration = Duration::from_secs(1);
 
 /// Why a change of keys or sessions had no effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
