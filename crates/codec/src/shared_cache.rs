@@ -3,7 +3,7 @@
 //!
 //! Read next: `crates/traffic/src/kept.rs`, where answers are kept.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use meshwright_message::{HeaderName, Method, RequestHead, ResponseHead};
 
@@ -15,8 +15,8 @@ const LONGEST: u64 = 1 << 31;
 pub struct Lifetime {
     /// How old the answer was when it came: its `Age`.
     pub age: Duration,
-    /// It is fresh up to this age: `s-maxage`, else `max-age`, else nothing. `Expires` is not looked at.
-    pub fresh: Duration,
+    /// It is fresh up to this age: `s-maxage`, else `max-age`, else `Expires` less `Date`; `None` when it says nothing.
+    pub fresh: Option<Duration>,
     /// How much longer it may stand in for an error: `stale-if-error`, nothing where the answer has to be validated once it is
     /// stale; `None` when it says nothing.
     pub stale_if_error: Option<Duration>,
@@ -25,7 +25,8 @@ pub struct Lifetime {
 impl Lifetime {
     /// For how long after it came the answer may stand in for an error; `unsaid` holds where it does not say how long when stale.
     pub fn in_errors(&self, unsaid: Duration) -> Duration {
-        self.fresh.saturating_add(self.stale_if_error.unwrap_or(unsaid)).saturating_sub(self.age)
+        let fresh = self.fresh.unwrap_or_default();
+        fresh.saturating_add(self.stale_if_error.unwrap_or(unsaid)).saturating_sub(self.age)
     }
 }
 
@@ -61,8 +62,9 @@ pub fn takes_kept(request: &RequestHead) -> bool {
 }
 
 /// How long the answer to a shareable request may be used; `None` when it may not be kept. Answers that have a `Vary`, a coding or
-/// trailers are not kept, whatever the request was.
-pub fn lifetime(response: &ResponseHead) -> Option<Lifetime> {
+/// trailers are not kept, whatever the request was. `came` is the time of day when it came, which stands for a `Date` that is
+/// missing; else the clock of whoever answered is not compared with ours.
+pub fn lifetime(response: &ResponseHead, came: SystemTime) -> Option<Lifetime> {
     let headers = &response.headers;
     let differs = ["vary", "content-encoding", "content-range"].iter().any(|name| headers.get(name).is_some());
     if response.status != 200 || differs || headers.has(HeaderName::SetCookie) || headers.has(HeaderName::Trailer) {
@@ -96,7 +98,57 @@ pub fn lifetime(response: &ResponseHead) -> Option<Lifetime> {
         None => Duration::ZERO,
     };
     let stale_if_error = if validated { Some(Duration::ZERO) } else { stale_if_error };
-    Some(Lifetime { age, fresh: shared_max_age.or(max_age).unwrap_or_default(), stale_if_error })
+    let fresh = shared_max_age.or(max_age).or_else(|| expires(response, came));
+    Some(Lifetime { age, fresh, stale_if_error })
+}
+
+/// The time from `Date` to `Expires`, where there is one (RFC 9111, section 5.3): nothing when it is no date, or said twice.
+fn expires(response: &ResponseHead, came: SystemTime) -> Option<Duration> {
+    let mut values = response.headers.values("expires");
+    let until = date(values.next()?).filter(|_| values.next().is_none());
+    let from = response.headers.known(HeaderName::Date).and_then(date).unwrap_or(came);
+    Some(until.and_then(|until| until.duration_since(from).ok()).unwrap_or_default())
+}
+
+fn date(value: &[u8]) -> Option<SystemTime> {
+    httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()
+}
+
+/// Whether a 304 answer speaks of the answer whose fields these are (RFC 9111, section 4.3.4): it has the same strong `ETag`;
+/// without one, every validator that it has is the same. One without validators speaks of none.
+pub fn is_about(not_modified: &ResponseHead, kept: &[(Vec<u8>, Vec<u8>)]) -> bool {
+    let of_kept = |name: &str| {
+        kept.iter().find(|field| field.0.eq_ignore_ascii_case(name.as_bytes())).map(|field| field.1.as_slice())
+    };
+    let tag = not_modified.headers.get("etag");
+    let modified = not_modified.headers.get("last-modified");
+    match (tag, modified) {
+        (Some(tag), _) if !tag.starts_with(b"W/") => of_kept("etag") == Some(tag),
+        (None, None) => false,
+        (tag, modified) => {
+            tag.is_none_or(|tag| of_kept("etag").is_some_and(|kept| opaque(kept) == opaque(tag)))
+                && modified.is_none_or(|modified| of_kept("last-modified") == Some(modified))
+        }
+    }
+}
+
+/// An `ETag` without the mark of a weak one.
+fn opaque(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
+/// The head of an answer with these fields after a 304 that speaks of it: every field that the 304 has takes the place of those
+/// of that name (RFC 9111, section 3.2).
+pub fn freshened(kept: &[(Vec<u8>, Vec<u8>)], not_modified: &ResponseHead) -> ResponseHead {
+    let mut head = ResponseHead { status: 200, ..ResponseHead::default() };
+    let stays = |name: &[u8]| !not_modified.headers.iter().any(|(_, new, _)| new.eq_ignore_ascii_case(name));
+    for (name, value) in kept.iter().filter(|field| stays(&field.0)) {
+        head.headers.push(name, value);
+    }
+    for (id, name, value) in not_modified.headers.iter() {
+        head.headers.push_field(id, name, value);
+    }
+    head
 }
 
 fn seconds(argument: Option<&[u8]>) -> Option<Duration> {
@@ -157,6 +209,15 @@ mod tests {
         head
     }
 
+    /// An answer that came at the time of RFC 9110's examples.
+    fn came() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777)
+    }
+
+    fn life(fields: &[(&str, &str)]) -> Option<Lifetime> {
+        lifetime(&answer(fields), came())
+    }
+
     fn request(fields: &[(&str, &str)]) -> RequestHead {
         let mut head = RequestHead { method: Method::Get, ..RequestHead::default() };
         for (name, value) in fields {
@@ -181,9 +242,9 @@ mod tests {
             ("age", "young"),
         ];
         for field in fields {
-            assert_eq!(lifetime(&answer(&[field])), None, "{field:?}");
+            assert_eq!(life(&[field]), None, "{field:?}");
         }
-        assert_eq!(lifetime(&ResponseHead { status: 206, ..answer(&[]) }), None);
+        assert_eq!(lifetime(&ResponseHead { status: 206, ..answer(&[]) }, came()), None);
         for name in ["authorization", "proxy-authorization", "cookie", "range", "x-forwarded-client-cert"] {
             assert!(!is_shareable(&request(&[(name, "x")])), "{name}");
         }
@@ -194,8 +255,7 @@ mod tests {
     #[test]
     fn times_are_those_of_the_directives() {
         let of = |control: &str| {
-            lifetime(&answer(&[("cache-control", control)]))
-                .map(|life| life.in_errors(Duration::from_secs(1000)).as_secs())
+            life(&[("cache-control", control)]).map(|life| life.in_errors(Duration::from_secs(1000)).as_secs())
         };
         assert_eq!(of("max-age=5"), Some(1005));
         assert_eq!(of("max-age=\"5\", stale-if-error=7"), Some(12));
@@ -204,8 +264,52 @@ mod tests {
         assert_eq!(of("max-age=5, s-maxage=2, stale-if-error=7"), Some(2));
         assert_eq!(of("must-revalidate, max-age=5, stale-if-error=7"), Some(5));
         assert_eq!(of("x=\"a,no-store\""), Some(1000), "a word in quotes is no directive");
-        let old = answer(&[("age", "4"), ("cache-control", "max-age=5, stale-if-error=0")]);
-        assert_eq!(lifetime(&old).map(|life| life.in_errors(Duration::ZERO).as_secs()), Some(1));
+        let old = life(&[("age", "4"), ("cache-control", "max-age=5, stale-if-error=0")]);
+        assert_eq!(old.map(|life| life.in_errors(Duration::ZERO).as_secs()), Some(1));
+    }
+
+    #[test]
+    fn expires_counts_from_the_date_where_nothing_else_is_said() {
+        let fresh = |fields: &[(&str, &str)]| life(fields).map(|life| life.fresh.map(|fresh| fresh.as_secs()));
+        let expires = ("expires", "Sun, 06 Nov 1994 08:49:47 GMT");
+        assert_eq!(fresh(&[]), Some(None));
+        assert_eq!(fresh(&[expires]), Some(Some(10)), "without a date it counts from when it came");
+        assert_eq!(fresh(&[expires, ("date", "Sun, 06 Nov 1994 08:49:00 GMT")]), Some(Some(47)));
+        assert_eq!(fresh(&[expires, ("date", "Mon, 07 Nov 1994 08:49:00 GMT")]), Some(Some(0)));
+        assert_eq!(fresh(&[("expires", "Sunday, 06-Nov-94 08:49:38 GMT")]), Some(Some(1)), "the old spelling");
+        for nothing in [&[("expires", "0")][..], &[expires, expires]] {
+            assert_eq!(fresh(nothing), Some(Some(0)), "{nothing:?}");
+        }
+        assert_eq!(fresh(&[expires, ("cache-control", "max-age=3")]), Some(Some(3)));
+        assert_eq!(fresh(&[expires, ("cache-control", "s-maxage=2")]), Some(Some(2)));
+        assert_eq!(fresh(&[expires, ("cache-control", "public")]), Some(Some(10)));
+    }
+
+    #[test]
+    fn a_304_speaks_of_the_answer_with_its_validator_and_of_no_other() {
+        let is_about = |of_304: &[(&str, &str)], kept: &[(&str, &str)]| {
+            let kept: Vec<_> = kept.iter().map(|(name, value)| (name.as_bytes().to_vec(), (*value).into())).collect();
+            is_about(&ResponseHead { status: 304, ..answer(of_304) }, &kept)
+        };
+        let (one, other, weak) = (("etag", "\"1\""), ("ETag", "\"2\""), ("etag", "W/\"1\""));
+        let (monday, tuesday) = (("last-modified", "Mon"), ("Last-Modified", "Tue"));
+        assert!(is_about(&[one], &[one]) && is_about(&[one, tuesday], &[one, monday]));
+        assert!(!is_about(&[one], &[other]) && !is_about(&[one], &[weak]) && !is_about(&[one], &[]));
+        assert!(is_about(&[weak], &[one]) && is_about(&[weak], &[weak]) && !is_about(&[weak], &[other]));
+        assert!(!is_about(&[weak, monday], &[one, tuesday]) && !is_about(&[weak, monday], &[one]));
+        assert!(is_about(&[monday], &[monday]) && !is_about(&[monday], &[tuesday]) && !is_about(&[monday], &[]));
+        assert!(!is_about(&[], &[]) && !is_about(&[], &[one]), "who names nothing speaks of nothing");
+    }
+
+    #[test]
+    fn what_a_304_says_takes_the_place_of_what_was_said_before() {
+        let kept = [("Cache-Control", "max-age=1"), ("x-a", "1"), ("x-b", "1"), ("X-A", "2")];
+        let kept = kept.map(|(name, value)| (name.into(), value.into()));
+        let head = freshened(&kept, &answer(&[("cache-control", "max-age=9"), ("X-a", "3")]));
+        let fields: Vec<_> = head.headers.iter().map(|(_, name, value)| (name, value)).collect();
+        assert_eq!(fields, [(&b"x-b"[..], &b"1"[..]), (b"cache-control", b"max-age=9"), (b"X-a", b"3")]);
+        assert_eq!(lifetime(&head, came()).and_then(|life| life.fresh), Some(Duration::from_secs(9)));
+        assert_eq!(lifetime(&freshened(&kept, &answer(&[("vary", "accept")])), came()), None);
     }
 
     #[test]
@@ -223,7 +327,7 @@ mod tests {
         ) {
             let word = if upper { "NO-STORE" } else { "no-store" };
             let value = format!("{before},{word},{after}");
-            prop_assert_eq!(lifetime(&answer(&[("cache-control", &value)])), None);
+            prop_assert_eq!(life(&[("cache-control", &value)]), None);
             prop_assert!(!is_shareable(&request(&[("cache-control", &value)])));
         }
     }

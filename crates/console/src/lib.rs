@@ -12,5 +12,5 @@ mod views;
 pub use pages::router;
 pub use views::{
     ActionError, AdaptiveConcurrencyView, AdminState, AuditEntry, BreakerAction, CircuitBreakerView, ClusterView,
-    EndpointAction, EndpointView, LimitsView, ListenerView, RateLimitView, Readiness, UsageView, Views,
+    EndpointAction, EndpointView, LastGoodView, LimitsView, ListenerView, RateLimitView, Readiness, UsageView, Views,
 };

@@ -5,8 +5,8 @@
 use std::fmt::Write as _;
 
 use crate::views::{
-    AdaptiveConcurrencyView, AdminState, CircuitBreakerView, ClusterView, EndpointView, ListenerView, RateLimitView,
-    Readiness,
+    AdaptiveConcurrencyView, AdminState, CircuitBreakerView, ClusterView, EndpointView, LastGoodView, ListenerView,
+    RateLimitView, Readiness,
 };
 
 /// Appends one line. Control characters become U+FFFD: names and reasons come from files, and a line stays a line.
@@ -63,6 +63,9 @@ pub(crate) fn clusters(clusters: &[ClusterView]) -> String {
         if let Some(rate) = &cluster.rate_limit {
             rate_limit(name, rate, &mut out);
         }
+        if let Some(kept) = &cluster.last_good {
+            last_good(name, kept, &mut out);
+        }
         for view in &cluster.endpoints {
             endpoint(name, view, &mut out);
         }
@@ -116,6 +119,17 @@ fn rate_limit(cluster: &str, view: &RateLimitView, out: &mut String) {
     push(out, format_args!("{cluster}::rate_limit::per_ms::{}", view.per.unwrap_or_default().as_millis()));
     push(out, format_args!("{cluster}::rate_limit::burst::{}", view.burst));
     push(out, format_args!("{cluster}::rate_limit::keys::{}", view.keys));
+}
+
+fn last_good(cluster: &str, view: &LastGoodView, out: &mut String) {
+    for (key, value) in [
+        ("entries", view.entries),
+        ("max_entries", view.max_entries),
+        ("bytes", view.bytes),
+        ("max_bytes", view.max_bytes),
+    ] {
+        push(out, format_args!("{cluster}::last_good::{key}::{value}"));
+    }
 }
 
 fn endpoint(cluster: &str, view: &EndpointView, out: &mut String) {

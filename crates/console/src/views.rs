@@ -82,6 +82,8 @@ pub struct ClusterView {
     pub adaptive_concurrency: Option<AdaptiveConcurrencyView>,
     /// Its rate limit; `None` (`null`) without one.
     pub rate_limit: Option<RateLimitView>,
+    /// Its last good answers; `None` (`null`) where none are kept.
+    pub last_good: Option<LastGoodView>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointView>,
 }
@@ -147,6 +149,19 @@ pub struct RateLimitView {
     pub burst: u32,
     /// Keys that have a bucket at this moment.
     pub keys: u64,
+}
+
+/// Answers that are kept to stand in for failures.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LastGoodView {
+    /// Answers.
+    pub entries: u64,
+    /// Answers at most.
+    pub max_entries: u64,
+    /// Bytes that they take, with heads and keys.
+    pub bytes: u64,
+    /// Bytes at most.
+    pub max_bytes: u64,
 }
 
 /// Limits of a cluster; `None` (`null`) is unlimited.

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use meshwright_console::{
     ActionError, AdaptiveConcurrencyView, AdminState, AuditEntry, BreakerAction, CircuitBreakerView, ClusterView,
-    EndpointAction, EndpointView, LimitsView, ListenerView, RateLimitView, Readiness, UsageView, Views, router,
+    EndpointAction, EndpointView, LastGoodView, LimitsView, ListenerView, RateLimitView, Readiness, UsageView, Views,
+    router,
 };
 use meshwright_site::serve;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,6 +62,7 @@ impl Views for Process {
                 keys: 7,
                 ..Default::default()
             }),
+            last_good: Some(LastGoodView { entries: 2, max_entries: 9, bytes: 600, max_bytes: 1000 }),
             endpoints: vec![
                 endpoint("127.0.0.1:9001"),
                 EndpointView {
@@ -311,6 +313,8 @@ async fn clusters_are_lines_like_envoys_or_json() {
         "rate_limit::mode::enforce",
         "rate_limit::per_ms::2000",
         "rate_limit::keys::7",
+        "last_good::entries::2",
+        "last_good::max_bytes::1000",
     ] {
         let line = format!("{CLUSTER}::{line}");
         assert!(text.lines().any(|found| found == line), "missing {line} in\n{text}");
@@ -328,6 +332,7 @@ async fn clusters_are_lines_like_envoys_or_json() {
     let breaker = &cluster["circuit_breakers"][0];
     assert_eq!((&breaker["state"], &breaker["for_ms"], &breaker["endpoint"]), (&"open".into(), &20.into(), &().into()));
     assert_eq!(cluster["adaptive_concurrency"]["limit"], 30);
+    assert_eq!(cluster["last_good"]["bytes"], 600);
     assert_eq!(cluster["endpoints"][0]["ejected_for_ms"], serde_json::Value::Null);
     assert_eq!(
         cluster["endpoints"][1],

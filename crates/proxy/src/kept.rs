@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use meshwright_codec::{Lifetime, is_shareable, lifetime, takes_kept};
+use meshwright_codec::{Lifetime, freshened, is_about, is_shareable, lifetime, takes_kept};
 use meshwright_message::{BodyLength, HeaderName, Method, ResponseHead, Scheme};
+use meshwright_model::LastGood;
 use meshwright_snapshot::{Action, Forward, WeightedCluster};
 use meshwright_telemetry::ClusterCounter;
 use meshwright_traffic::{KeptAnswer, KeptAnswers};
@@ -96,41 +97,83 @@ pub(crate) fn judge(connection: &Connection, exchange: &mut Exchange, response: 
     }
     if keeping.purpose == Purpose::Invalidate {
         if (200..400).contains(&response.status) {
-            keeping.answers.remove(&keeping.key);
+            keeping.answers.remove(&*keeping.key);
         }
         return;
     }
+    let Some(last_good) = exchange.record.cluster.as_ref().and_then(|cluster| policy(cluster)) else { return };
+    let at = exchange.answered_at.unwrap_or_else(Instant::now);
+    if response.status == 304 {
+        return refresh(connection, keeping, last_good, response, at);
+    }
     // The end of a body that ends with its connection is no proof that it is whole.
     let shows_its_end = is_stream || response.body != BodyLength::UntilClose;
-    let most = keeping.answers.bounds().answer_bytes;
-    let fits = !matches!(response.body, BodyLength::Sized(length) if length > most as u64);
-    match lifetime(response) {
+    let fits = !matches!(response.body, BodyLength::Sized(length) if length > last_good.max_answer_bytes.into());
+    match lifetime(response, connection.worker.clock.wall(at)) {
         Some(life) if shows_its_end && fits => {
-            let at = exchange.answered_at.unwrap_or_else(Instant::now);
-            let stays =
-                |name: &[u8]| !name.eq_ignore_ascii_case(b"age") && !name.eq_ignore_ascii_case(b"content-length");
-            let fields = response.headers.iter().filter(|(_, name, _)| stays(name));
-            let mut fields: Vec<_> = fields.map(|(_, name, value)| (name.to_vec(), value.to_vec())).collect();
-            if !response.headers.has(HeaderName::Date) {
-                let date = connection.worker.clock.http_date(at, <[u8]>::to_vec);
-                fields.push((b"date".to_vec(), date));
-            }
-            keeping.copied = Some(Box::new(Copied { fields, life, at }));
+            keeping.copied = Some(Box::new(Copied { fields: fields(connection, response, at), life, at }));
         }
         // What the service says now is no answer for everybody, or none any more.
-        _ if response.status < 500 && !matches!(response.status, 304 | 408 | 429) => {
-            keeping.answers.remove(&keeping.key);
+        _ if response.status < 500 && !matches!(response.status, 408 | 429) => {
+            keeping.answers.remove(&*keeping.key);
         }
         _ => {}
     }
+}
+
+fn policy(cluster: &WorkerCluster) -> Option<&LastGood> {
+    cluster.cluster.fallback.as_ref()?.last_good.as_ref()
+}
+
+/// The fields of a head that are kept: `Age` and framing are written anew, and a `Date` is always there.
+fn fields(connection: &Connection, head: &ResponseHead, at: Instant) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let stays = |name: &[u8]| !name.eq_ignore_ascii_case(b"age") && !name.eq_ignore_ascii_case(b"content-length");
+    let fields = head.headers.iter().filter(|(_, name, _)| stays(name));
+    let mut fields: Vec<_> = fields.map(|(_, name, value)| (name.to_vec(), value.to_vec())).collect();
+    if !head.headers.has(HeaderName::Date) {
+        fields.push((b"date".to_vec(), connection.worker.clock.http_date(at, <[u8]>::to_vec)));
+    }
+    fields
+}
+
+/// The service says that the answer which the client has is good still: where that is the one that is kept, by its validator, it is
+/// as good as new.
+fn refresh(connection: &Connection, keeping: &Keeping, of: &LastGood, not_modified: &ResponseHead, at: Instant) {
+    let Some(kept) = keeping.answers.find(&*keeping.key, at) else { return };
+    if !is_about(not_modified, &kept.fields) {
+        return;
+    }
+    let head = freshened(&kept.fields, not_modified);
+    match lifetime(&head, connection.worker.clock.wall(at)) {
+        Some(life) => put(keeping, of, fields(connection, &head, at), Arc::clone(&kept.body), (life, at)),
+        None => keeping.answers.remove(&*keeping.key),
+    }
+}
+
+/// Keeps an answer that came then, where it may ever be used.
+fn put(
+    keeping: &Keeping,
+    of: &LastGood,
+    fields: Vec<(Vec<u8>, Vec<u8>)>,
+    body: Arc<Vec<u8>>,
+    (life, at): (Lifetime, Instant),
+) {
+    let usable = life.in_errors(of.stale_if_error);
+    if usable.is_zero() {
+        return keeping.answers.remove(&*keeping.key);
+    }
+    let answer = KeptAnswer { fields, body, age: life.age, at };
+    let size = answer.size(&keeping.key);
+    keeping.answers.keep(keeping.key.as_slice().into(), Arc::new(answer), size, at.checked_add(usable));
 }
 
 /// Lets the body be copied on its way down, where the answer may be kept.
 pub(crate) fn copy(exchange: &mut Exchange) {
     if let (Some(keeping), Some(relay)) = (&exchange.keeping, &mut exchange.relay)
         && keeping.copied.is_some()
+        && let Some(last_good) = exchange.record.cluster.as_ref().and_then(|cluster| policy(cluster))
     {
-        relay.download.keep_copy(keeping.answers.bounds().answer_bytes);
+        relay.download.keep_copy(last_good.max_answer_bytes as usize);
     }
 }
 
@@ -138,16 +181,14 @@ pub(crate) fn copy(exchange: &mut Exchange) {
 pub(crate) fn keep(exchange: &mut Exchange) {
     let (Some(keeping), Some(relay)) = (&mut exchange.keeping, &mut exchange.relay) else { return };
     let Some(copied) = keeping.copied.take() else { return };
-    let of_policy = exchange.record.cluster.as_ref().and_then(|cluster| cluster.cluster.fallback.as_ref());
-    let Some(last_good) = of_policy.and_then(|fallback| fallback.last_good.as_ref()) else { return };
+    let Some(last_good) = exchange.record.cluster.as_ref().and_then(|cluster| policy(cluster)) else { return };
     match relay.download.take_copy() {
         Some(body) if relay.download.has_ended() && relay.download.trailers().is_none() => {
-            let usable = copied.life.in_errors(last_good.stale_if_error);
-            let answer = KeptAnswer { fields: copied.fields, body, age: copied.life.age, at: copied.at, usable };
-            keeping.answers.keep(&keeping.key, answer);
+            let Copied { fields, life, at } = *copied;
+            put(keeping, last_good, fields, Arc::new(body), (life, at));
         }
         // Longer than is kept, or with trailers: what was kept before is no longer the last good answer.
-        _ => keeping.answers.remove(&keeping.key),
+        _ => keeping.answers.remove(&*keeping.key),
     }
 }
 
@@ -155,7 +196,7 @@ pub(crate) fn keep(exchange: &mut Exchange) {
 pub(crate) fn find(exchange: &mut Exchange) -> bool {
     let Some(keeping) = &mut exchange.keeping else { return false };
     if keeping.purpose == Purpose::Share && keeping.takes_kept {
-        keeping.found = keeping.answers.find(&keeping.key, Instant::now());
+        keeping.found = keeping.answers.find(&*keeping.key, Instant::now());
     }
     keeping.found.is_some()
 }

@@ -242,11 +242,7 @@ pub(crate) fn last_good(
     {
         return Some(Arc::clone(kept));
     }
-    Some(Arc::new(KeptAnswers::new(KeptBounds {
-        entries: own.max_entries as usize,
-        bytes: own.max_bytes as usize,
-        answer_bytes: own.max_answer_bytes as usize,
-    })))
+    Some(Arc::new(KeptAnswers::new(KeptBounds { entries: own.max_entries as usize, bytes: own.max_bytes as usize })))
 }
 
 /// The adaptive limit; that of `previous` where its settings are the same.

@@ -160,6 +160,12 @@ pub(crate) const ADAPTIVE_REFUSED: Family = counter(
     "meshwright_cluster_adaptive_concurrency_refused_total",
     "Tries refused by the adaptive limit, or that it would have refused where it observes.",
 );
+pub(crate) const LAST_GOOD_ENTRIES: Family =
+    gauge("meshwright_cluster_fallback_last_good_entries", "Answers that are kept to stand in for failures.");
+pub(crate) const LAST_GOOD_BYTES: Family = gauge(
+    "meshwright_cluster_fallback_last_good_bytes",
+    "Bytes of the answers that are kept to stand in for failures, with heads and keys.",
+);
 
 /// Family of a worker's counter.
 pub(crate) const fn of_counter(which: Counter) -> Family {

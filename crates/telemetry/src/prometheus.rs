@@ -314,6 +314,8 @@ fn resilience(gauges: &[ClusterGauges], out: &mut String) {
         (names::ADAPTIVE_LIMIT, |of| Some(of.adaptive.as_ref()?.limit)),
         (names::ADAPTIVE_IN_FLIGHT, |of| Some(of.adaptive.as_ref()?.in_flight)),
         (names::ADAPTIVE_REFUSED, |of| Some(of.adaptive.as_ref()?.refused)),
+        (names::LAST_GOOD_ENTRIES, |of| Some(of.last_good.as_ref()?.entries)),
+        (names::LAST_GOOD_BYTES, |of| Some(of.last_good.as_ref()?.bytes)),
     ] {
         let mut values = gauges.iter().filter_map(|of| Some((cluster_label(&of.name), value(of)?))).peekable();
         if values.peek().is_some() {

@@ -59,6 +59,8 @@ pub struct ClusterGauges {
     pub breakers: Option<BreakerGauges>,
     /// Its adaptive limit, where it has one.
     pub adaptive: Option<AdaptiveGauges>,
+    /// Its last good answers, where some are kept.
+    pub last_good: Option<LastGoodGauges>,
 }
 
 /// Circuit breakers of a cluster, summed.
@@ -83,6 +85,15 @@ pub struct AdaptiveGauges {
     pub in_flight: u64,
     /// Requests refused, or that would have been.
     pub refused: u64,
+}
+
+/// The last good answers of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct LastGoodGauges {
+    /// Answers that are kept.
+    pub entries: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
 }
 
 /// Ejections by outlier detection, by what led to them.

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use meshwright_telemetry::{
     AdaptiveGauges, BreakerGauges, CertificateGauges, ClusterCounter, ClusterGauge, ClusterGauges, ConfigGauges,
-    Counter, DestinationLabels, Ending, Metrics, ProcessGauges, RefusalReason, SERIES_PER_CLUSTER, ScrapeGauges,
-    SourceLabels, VERSION,
+    Counter, DestinationLabels, Ending, LastGoodGauges, Metrics, ProcessGauges, RefusalReason, SERIES_PER_CLUSTER,
+    ScrapeGauges, SourceLabels, VERSION,
 };
 
 const V1: &str = "outbound|80|v1|user-service.default.svc.cluster.local";
@@ -176,6 +176,7 @@ fn gauges_of_the_caller_appear_as_given() {
             remaining_connections: 7,
             breakers: Some(BreakerGauges { open: 1, half_open: 0, openings: 4, refused: 77 }),
             adaptive: Some(AdaptiveGauges { limit: 40, in_flight: 12, refused: 5 }),
+            last_good: Some(LastGoodGauges { entries: 3, bytes: 999 }),
             ..ClusterGauges::default()
         }],
         certificates: vec![CertificateGauges {
@@ -219,6 +220,8 @@ fn gauges_of_the_caller_appear_as_given() {
         ("meshwright_cluster_adaptive_concurrency_limit", 40.0),
         ("meshwright_cluster_adaptive_concurrency_in_flight", 12.0),
         ("meshwright_cluster_adaptive_concurrency_refused_total", 5.0),
+        ("meshwright_cluster_fallback_last_good_entries", 3.0),
+        ("meshwright_cluster_fallback_last_good_bytes", 999.0),
     ] {
         assert_eq!(found[&format!("{name}{{cluster_name=\"{V1}\"}}")], value, "{name}");
     }

@@ -1,26 +1,136 @@
-//! The last good answers of a service, bounded in number and bytes: the least recently used goes first. Knows no HTTP: what may be kept
-//! and for how long is the caller's. Shared by threads: each call takes one lock, in which bytes are neither copied nor compared
-//! but those of the key.
+//! Values that are kept for when there is no better one, bounded in number and bytes: the least recently used goes first. Knows no
+//! HTTP: what may be kept and for how long is the caller's. Shared by threads: each call takes one lock, in which nothing is copied
+//! or compared but the key.
 //!
 //! Read next: `crates/codec/src/shared_cache.rs`.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes that an entry counts for beside its key, its fields and its body.
+/// Bytes that an answer counts for beside its key, its fields and its body.
 const OVERHEAD: usize = 256;
 
 /// How much is kept at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeptBounds {
-    /// Answers.
+    /// Values.
     pub entries: usize,
-    /// Bytes of all answers, their keys and heads included.
+    /// Bytes of all values, as their owners count them.
     pub bytes: usize,
-    /// Bytes of the body of one answer.
-    pub answer_bytes: usize,
 }
+
+/// Values by key. Both are cloned: let them be cheap to clone.
+pub struct Kept<K, V> {
+    bounds: KeptBounds,
+    state: Mutex<State<K, V>>,
+}
+
+struct State<K, V> {
+    entries: HashMap<K, Entry<V>>,
+    /// Keys by when they were used, the longest ago first.
+    order: BTreeMap<u64, K>,
+    bytes: usize,
+    uses: u64,
+}
+
+struct Entry<V> {
+    value: V,
+    size: usize,
+    used: u64,
+    until: Option<Instant>,
+}
+
+impl<K: Clone + Eq + Hash, V: Clone> Kept<K, V> {
+    /// Keeps nothing yet.
+    pub fn new(bounds: KeptBounds) -> Self {
+        let state = State { entries: HashMap::new(), order: BTreeMap::new(), bytes: 0, uses: 0 };
+        Self { bounds, state: Mutex::new(state) }
+    }
+
+    /// What it was made with.
+    pub fn bounds(&self) -> &KeptBounds {
+        &self.bounds
+    }
+
+    /// Values and bytes that are kept. What has had its time counts until it is looked for or makes room.
+    pub fn usage(&self) -> (usize, usize) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.entries.len(), state.bytes)
+    }
+
+    /// Keeps a value of `size` bytes until then (`None` is for ever) in the place of an earlier one of that key; one that is too large
+    /// only takes the earlier away.
+    pub fn keep(&self, key: K, value: V, size: usize, until: Option<Instant>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let _earlier = state.remove(&key);
+        if size > self.bounds.bytes || self.bounds.entries == 0 {
+            return;
+        }
+        while state.entries.len() >= self.bounds.entries || state.bytes + size > self.bounds.bytes {
+            let Some((_, oldest)) = state.order.pop_first() else { break };
+            state.remove(&oldest);
+        }
+        state.uses += 1;
+        let used = state.uses;
+        state.bytes += size;
+        state.order.insert(used, key.clone());
+        state.entries.insert(key, Entry { value, size, used, until });
+    }
+
+    /// The value of that key, while it may be used.
+    pub fn find<Q: Eq + Hash + ?Sized>(&self, key: &Q, now: Instant) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { entries, order, uses, .. } = &mut *state;
+        let entry = entries.get_mut(key)?;
+        if entry.until.is_some_and(|until| now >= until) {
+            state.remove(key);
+            return None;
+        }
+        if let Some(key) = order.remove(&entry.used) {
+            *uses += 1;
+            entry.used = *uses;
+            order.insert(*uses, key);
+        }
+        Some(entry.value.clone())
+    }
+
+    /// Forgets the value of that key.
+    pub fn remove<Q: Eq + Hash + ?Sized>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+    {
+        // What is forgotten is dropped when the lock is given back.
+        let _forgotten = self.state.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+impl<K: Clone + Eq + Hash, V> State<K, V> {
+    fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        let entry = self.entries.remove(key)?;
+        self.order.remove(&entry.used);
+        self.bytes -= entry.size;
+        Some(entry.value)
+    }
+}
+
+impl<K, V> fmt::Debug for Kept<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("bounds", &self.bounds).finish_non_exhaustive()
+    }
+}
+
+/// The last good answers of a service.
+pub type KeptAnswers = Kept<Arc<[u8]>, Arc<KeptAnswer>>;
 
 /// An answer that was kept.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,13 +138,11 @@ pub struct KeptAnswer {
     /// Names and values of its head.
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
     /// Its body.
-    pub body: Vec<u8>,
+    pub body: Arc<Vec<u8>>,
     /// How old it was when it came.
     pub age: Duration,
     /// When it came.
     pub at: Instant,
-    /// It may be used for so long after it came.
-    pub usable: Duration,
 }
 
 impl KeptAnswer {
@@ -43,104 +151,10 @@ impl KeptAnswer {
         self.age.saturating_add(now.saturating_duration_since(self.at))
     }
 
-    fn size(&self, key: &[u8]) -> usize {
+    /// Bytes that it takes, its key included.
+    pub fn size(&self, key: &[u8]) -> usize {
         let fields: usize = self.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
-        // The key is there twice.
-        OVERHEAD + 2 * key.len() + fields + self.body.len()
-    }
-}
-
-/// Answers by key.
-#[derive(Debug)]
-pub struct KeptAnswers {
-    bounds: KeptBounds,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    entries: HashMap<Arc<[u8]>, Entry>,
-    /// Keys by when they were used, the longest ago first.
-    order: BTreeMap<u64, Arc<[u8]>>,
-    bytes: usize,
-    uses: u64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    answer: Arc<KeptAnswer>,
-    size: usize,
-    used: u64,
-}
-
-impl KeptAnswers {
-    /// Keeps nothing yet.
-    pub fn new(bounds: KeptBounds) -> Self {
-        Self { bounds, state: Mutex::default() }
-    }
-
-    /// What it was made with.
-    pub fn bounds(&self) -> &KeptBounds {
-        &self.bounds
-    }
-
-    /// Answers and bytes that are kept.
-    pub fn usage(&self) -> (usize, usize) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.entries.len(), state.bytes)
-    }
-
-    /// Keeps an answer in the place of an earlier one of that key; one that is too large or of no use only takes the earlier away.
-    pub fn keep(&self, key: &[u8], answer: KeptAnswer) {
-        let size = answer.size(key);
-        let fits = answer.body.len() <= self.bounds.answer_bytes && size <= self.bounds.bytes;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.remove(key);
-        if !fits || answer.usable.is_zero() || self.bounds.entries == 0 {
-            return;
-        }
-        while state.entries.len() >= self.bounds.entries || state.bytes + size > self.bounds.bytes {
-            let Some((_, oldest)) = state.order.pop_first() else { break };
-            state.remove(&oldest);
-        }
-        state.uses += 1;
-        let (key, used): (Arc<[u8]>, u64) = (key.into(), state.uses);
-        state.bytes += size;
-        state.order.insert(used, Arc::clone(&key));
-        state.entries.insert(key, Entry { answer: Arc::new(answer), size, used });
-    }
-
-    /// The answer of that key, while it may be used.
-    pub fn find(&self, key: &[u8], now: Instant) -> Option<Arc<KeptAnswer>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = Arc::clone(&state.entries.get(key)?.answer);
-        if now.saturating_duration_since(answer.at) >= answer.usable {
-            state.remove(key);
-            return None;
-        }
-        let State { entries, order, uses, .. } = &mut *state;
-        if let Some(entry) = entries.get_mut(key)
-            && let Some(key) = order.remove(&entry.used)
-        {
-            *uses += 1;
-            entry.used = *uses;
-            order.insert(*uses, key);
-        }
-        Some(answer)
-    }
-
-    /// Forgets the answer of that key.
-    pub fn remove(&self, key: &[u8]) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-    }
-}
-
-impl State {
-    fn remove(&mut self, key: &[u8]) {
-        if let Some(entry) = self.entries.remove(key) {
-            self.order.remove(&entry.used);
-            self.bytes -= entry.size;
-        }
+        OVERHEAD + key.len() + fields + self.body.len()
     }
 }
 
@@ -155,22 +169,8 @@ mod tests {
         Instant::now()
     }
 
-    fn answer(at: Instant, body: usize, usable: u64) -> KeptAnswer {
-        KeptAnswer {
-            fields: Vec::new(),
-            body: vec![b'x'; body],
-            age: Duration::from_secs(3),
-            at,
-            usable: Duration::from_secs(usable),
-        }
-    }
-
     fn bounds() -> impl Strategy<Value = KeptBounds> {
-        (0..5_usize, 0..3000_usize, 0..800_usize).prop_map(|(entries, bytes, answer_bytes)| KeptBounds {
-            entries,
-            bytes,
-            answer_bytes,
-        })
+        (0..5_usize, 0..3000_usize).prop_map(|(entries, bytes)| KeptBounds { entries, bytes })
     }
 
     proptest! {
@@ -179,45 +179,40 @@ mod tests {
             bounds in bounds(),
             steps in prop::collection::vec((0..3_u8, 0..8_u8, 0..1000_usize, 0..40_u64, 0..10_u64), 0..80),
         ) {
-            let kept = KeptAnswers::new(bounds);
-            let begin = start();
-            let mut now = begin;
-            // The longest unused first: key, size of the body, when it came, for how long it may be used.
-            let mut list: Vec<(u8, usize, Instant, u64)> = Vec::new();
-            let size = |body: usize| OVERHEAD + 2 + body;
-            for (what, key, body, usable, passed) in steps {
+            let kept = Kept::new(bounds);
+            let mut now = start();
+            // The longest unused first: key, size (which is the value too), until when it may be used; 0 is for ever.
+            let mut list: Vec<(u8, usize, Option<Instant>)> = Vec::new();
+            for (what, key, size, usable, passed) in steps {
                 now += Duration::from_secs(passed);
                 let known = list.iter().position(|entry| entry.0 == key);
                 match what {
                     0 => {
-                        kept.keep(&[key], answer(now, body, usable));
+                        let until = (usable > 0).then(|| now + Duration::from_secs(usable));
+                        kept.keep(key, size, size, until);
                         known.map(|index| list.remove(index));
-                        let fits = body <= bounds.answer_bytes && size(body) <= bounds.bytes && bounds.entries > 0;
-                        if fits && usable > 0 {
-                            let total = |list: &[(u8, usize, Instant, u64)]| -> usize {
-                                list.iter().map(|entry| size(entry.1)).sum()
-                            };
-                            while list.len() >= bounds.entries || total(&list) + size(body) > bounds.bytes {
+                        if size <= bounds.bytes && bounds.entries > 0 {
+                            let total = |list: &[(u8, usize, _)]| -> usize { list.iter().map(|entry| entry.1).sum() };
+                            while list.len() >= bounds.entries || total(&list) + size > bounds.bytes {
                                 list.remove(0);
                             }
-                            list.push((key, body, now, usable));
+                            list.push((key, size, until));
                         }
                     }
                     1 => {
-                        let found = kept.find(&[key], now).map(|answer| answer.body.len());
                         let entry = known.map(|index| list.remove(index));
-                        let usable = entry.filter(|entry| now - entry.2 < Duration::from_secs(entry.3));
+                        let usable = entry.filter(|entry| entry.2.is_none_or(|until| now < until));
                         list.extend(usable);
-                        prop_assert_eq!(found, usable.map(|entry| entry.1));
+                        prop_assert_eq!(kept.find(&key, now), usable.map(|entry| entry.1));
                     }
                     _ => {
-                        kept.remove(&[key]);
+                        kept.remove(&key);
                         known.map(|index| list.remove(index));
                     }
                 }
                 let (entries, bytes) = kept.usage();
                 prop_assert_eq!(entries, list.len());
-                prop_assert_eq!(bytes, list.iter().map(|entry| size(entry.1)).sum::<usize>());
+                prop_assert_eq!(bytes, list.iter().map(|entry| entry.1).sum::<usize>());
                 prop_assert!(bytes <= bounds.bytes && entries <= bounds.entries);
             }
         }
@@ -225,7 +220,8 @@ mod tests {
 
     #[test]
     fn an_answer_gets_older_from_the_age_it_came_with() {
-        let now = start();
-        assert_eq!(answer(now, 0, 1).age_at(now + Duration::from_secs(4)), Duration::from_secs(7));
+        let at = start();
+        let answer = KeptAnswer { fields: Vec::new(), body: Arc::default(), age: Duration::from_secs(3), at };
+        assert_eq!(answer.age_at(at + Duration::from_secs(4)), Duration::from_secs(7));
     }
 }

@@ -14,7 +14,7 @@
 //! - [`Backoff`]: the pause before a retry; [`ActiveBudget`], [`RetryBudget`]: how many retries there may be.
 //! - [`AdaptiveLimit`]: a limit of concurrency that learns from latency; [`ShedPolicy`]: who is refused first.
 //! - [`TokenBucket`], [`KeyedBuckets`]: so many per time, for all or for each. [`LatencyQuantile`], [`HedgeDelay`]: when a call is late enough to be hedged.
-//! - [`KeptAnswers`]: the last good answers, the least recently used goes first.
+//! - [`Kept`]: values for when there is no better one, the least recently used goes first; [`KeptAnswers`]: those of a service.
 //!
 //! Read next: `balance/mod.rs` and `outlier/mod.rs`.
 
@@ -60,7 +60,7 @@ pub use hash::{TableKind, hash_key};
 pub use hedge::HedgeDelay;
 pub use host::{AdminState, Host, HostState};
 pub use host_set::{HostSet, InFlight};
-pub use kept::{KeptAnswer, KeptAnswers, KeptBounds};
+pub use kept::{Kept, KeptAnswer, KeptAnswers, KeptBounds};
 pub use keyed_rate::{KeyedBuckets, Taken};
 pub use latency::LatencyQuantile;
 pub use limits::{Limits, Usage};

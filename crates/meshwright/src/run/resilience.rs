@@ -1,4 +1,4 @@
-//! What the admin API and the metrics show of circuit breakers and adaptive limits. Read next: `views.rs`.
+//! What the admin API and the metrics show of circuit breakers, limits and kept answers. Read next: `views.rs`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Instant;
 use meshwright_console as console;
 use meshwright_model::Enforcement;
 use meshwright_snapshot::Cluster;
-use meshwright_telemetry::{AdaptiveGauges, BreakerGauges};
+use meshwright_telemetry::{AdaptiveGauges, BreakerGauges, LastGoodGauges};
 use meshwright_traffic::{BreakerState, CircuitBreaker};
 
 /// Every breaker of a cluster, with the endpoint that it is for.
@@ -57,6 +57,23 @@ pub(super) fn rate_limit(cluster: &Cluster) -> Option<console::RateLimitView> {
         burst: limit.burst,
         keys: limiter.buckets.keys() as u64,
     })
+}
+
+pub(super) fn last_good(cluster: &Cluster) -> Option<console::LastGoodView> {
+    let kept = cluster.last_good.as_ref()?;
+    let (entries, bytes) = kept.usage();
+    let bounds = kept.bounds();
+    Some(console::LastGoodView {
+        entries: entries as u64,
+        max_entries: bounds.entries as u64,
+        bytes: bytes as u64,
+        max_bytes: bounds.bytes as u64,
+    })
+}
+
+pub(super) fn last_good_gauges(cluster: &Cluster) -> Option<LastGoodGauges> {
+    let (entries, bytes) = cluster.last_good.as_ref()?.usage();
+    Some(LastGoodGauges { entries: entries as u64, bytes: bytes as u64 })
 }
 
 pub(super) fn breaker_gauges(cluster: &Cluster, now: Instant) -> Option<BreakerGauges> {

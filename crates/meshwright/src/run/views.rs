@@ -211,6 +211,7 @@ fn cluster_view(cluster: &Cluster, now: Instant) -> console::ClusterView {
         circuit_breakers: resilience::circuit_breakers(cluster, now),
         adaptive_concurrency: resilience::adaptive_concurrency(cluster),
         rate_limit: resilience::rate_limit(cluster),
+        last_good: resilience::last_good(cluster),
         endpoints: (0..cluster.addresses.len()).map(|index| endpoint_view(cluster, index, now)).collect(),
     }
 }
@@ -292,6 +293,7 @@ fn cluster_gauges(cluster: &Cluster, now: Instant) -> ClusterGauges {
         },
         breakers: resilience::breaker_gauges(cluster, now),
         adaptive: resilience::adaptive_gauges(cluster),
+        last_good: resilience::last_good_gauges(cluster),
     }
 }
 
