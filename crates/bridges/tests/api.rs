@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use meshwright_bridges::{Tokens, router};
-use meshwright_catalog::Catalog;
+use meshwright_catalog::{Catalog, EtcdSettings};
 use meshwright_registry::Limits;
-use meshwright_testkit::{RawClient, Response, eventually};
+use meshwright_testkit::{Etcd, PATIENCE, RawClient, Response, eventually};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -27,7 +27,10 @@ impl Server {
     }
 
     fn with(tokens: Tokens, limits: Limits) -> Self {
-        let catalog = Catalog::in_memory(limits, 0);
+        Self::of(Catalog::in_memory(limits, 0), tokens)
+    }
+
+    fn of(catalog: Catalog, tokens: Tokens) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
         let served = catalog.clone();
@@ -365,6 +368,28 @@ fn a_stream_begins_with_what_there_is_goes_on_with_changes_and_can_be_resumed() 
     drop(stream);
     let mut resumed = Stream::open(&server, "/v1/watch?service=users", "last-event-id: 1\r\n");
     assert_eq!((resumed.next().1.as_deref(), resumed.next().1.as_deref()), (Some("2"), Some("3")));
+}
+
+#[test]
+fn a_stream_can_be_resumed_within_changes_that_were_written_together() {
+    let etcd = Etcd::start();
+    let endpoints = vec![etcd.address().to_string().parse().unwrap()];
+    let settings = EtcdSettings { endpoints, tls: None, login: None, prefix: EtcdSettings::PREFIX.to_owned() };
+    let catalog = Catalog::connect(settings, Limits::default(), PATIENCE);
+    let before = catalog.read(|registry| registry.revision());
+    let server = Server::of(catalog, Tokens::default());
+    let mut stream = Stream::open(&server, "/v1/watch?service=users", "");
+    assert_eq!(stream.next().0, "ready");
+    let register = |id: &str| json!({ "op": "register", "service": "users", "instance": { "id": id, "port": 80 } });
+    let batch = json!({ "operations": [register("a"), register("b"), register("c")] });
+    let answer = server.post("/v1/batch", &batch.to_string()).json();
+    let revision = answer["results"][0]["instance"]["modified"].as_u64().unwrap();
+    assert!(answer["results"].as_array().unwrap().iter().all(|result| result["instance"]["modified"] == revision));
+    let ids: Vec<Option<String>> = (0..3).map(|_| stream.next().1).collect();
+    // A client that is cut off before the last one goes on from before all of them.
+    assert_eq!(ids, [None, None, Some(revision.to_string())]);
+    let mut resumed = Stream::open(&server, "/v1/watch?service=users", &format!("last-event-id: {before}\r\n"));
+    assert_eq!((0..3).map(|_| resumed.next().1).collect::<Vec<_>>(), ids);
 }
 
 #[test]

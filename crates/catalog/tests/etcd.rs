@@ -144,6 +144,44 @@ async fn changes_of_many_processes_at_once_are_all_made_and_a_batch_is_answered_
 }
 
 #[tokio::test]
+async fn changes_that_are_written_together_have_one_revision_and_no_reader_gets_half_of_them() {
+    let etcd = Etcd::start();
+    let (a, b) = (connect(etcd.address()).await, connect(etcd.address()).await);
+    let proposal =
+        |number: usize, action| Proposal { key: key(&format!("{number:04}")), expected: Expected::Any, action };
+    let register = |number| proposal(number, Action::Register(Box::new(instance(60))));
+    let remove = |number| proposal(number, Action::Remove(Reason::Deregistered));
+    let begun = b.read(|registry| registry.revision());
+    let answers = a.propose((0..600).map(register).collect()).await.unwrap();
+    let mut revisions: Vec<u64> = answers.iter().map(|answer| answer.as_ref().unwrap().entry.modified).collect();
+    revisions.sort_unstable();
+    revisions.dedup();
+    assert!(revisions.len() <= 6, "as few as etcd takes: {revisions:?}");
+    // One that is there twice and one that is not are answered for themselves.
+    let answers = a.propose(vec![remove(3), register(1), remove(9999), remove(4)]).await.unwrap();
+    let removed = |index: usize| answers[index].as_ref().is_ok_and(|outcome| outcome.changed);
+    assert!(removed(0) && removed(3) && answers[1].as_ref().is_ok_and(|outcome| !outcome.changed));
+    assert!(matches!(answers[2], Err(Refusal::NotFound(_))));
+    eventually("both have the same", || ids(&b).len() == 598 && ids(&a) == ids(&b)).await;
+    // Whoever reads by pages, and goes on from the revision of any, misses nothing.
+    let (mut at, mut known, mut pages) = (begun, std::collections::BTreeSet::new(), 0);
+    while known.len() < 598 || at < b.read(|registry| registry.revision()) {
+        let (events, next) = b.events(at, &Scope::All, Duration::ZERO).await.unwrap();
+        assert!(events.len() < 400 && !events.is_empty(), "{}", events.len());
+        assert!(events.iter().all(|event| event.revision <= next));
+        for event in events {
+            match event.change {
+                Change::Put(_) => known.insert(event.key.id().to_owned()),
+                Change::Remove { .. } => known.remove(event.key.id()),
+            };
+        }
+        (at, pages) = (next, pages + 1);
+    }
+    assert!(pages > 1);
+    assert_eq!(known.into_iter().collect::<Vec<_>>(), ids(&b));
+}
+
+#[tokio::test]
 async fn instances_of_a_process_that_is_gone_live_where_they_renew_and_leave_where_they_do_not() {
     let etcd = Etcd::start();
     let (a, b) = (Process::of(&etcd).await, Process::of(&etcd).await);

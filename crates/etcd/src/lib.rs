@@ -16,7 +16,7 @@ pub use client::{Client, Login, Watch};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use messages::{
     Compare, DeleteRangeRequest, Event, KeyValue, PutRequest, RangeRequest, RangeResponse, RequestOp, ResponseHeader,
-    TxnRequest, TxnResponse, WatchCreateRequest, WatchResponse, prefix_end,
+    ResponseOp, TxnRequest, TxnResponse, WatchCreateRequest, WatchResponse, prefix_end,
 };
 
 /// How to speak TLS to members: who may sign their certificates, and our own certificate. It must announce `h2` (ALPN).
@@ -65,5 +65,11 @@ impl Error {
     /// Whether a range asked for a revision that was compacted (gRPC status OUT_OF_RANGE).
     pub fn is_compacted(&self) -> bool {
         matches!(self, Self::Refused { code: 11, .. })
+    }
+
+    /// Whether a transaction has more operations or bytes than the member takes (gRPC status INVALID_ARGUMENT, which stands for other
+    /// mistakes, too). It had no effect.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::Refused { code: 3, .. })
     }
 }

@@ -94,7 +94,7 @@ pub struct DeleteRangeRequest {
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct RequestOp {
     /// Which.
-    #[prost(oneof = "Operation", tags = "2, 3")]
+    #[prost(oneof = "Operation", tags = "2, 3, 4")]
     pub(crate) request: Option<Operation>,
 }
 
@@ -104,6 +104,8 @@ pub(crate) enum Operation {
     Put(PutRequest),
     #[prost(message, tag = "3")]
     Delete(DeleteRangeRequest),
+    #[prost(message, tag = "4")]
+    Transaction(TxnRequest),
 }
 
 impl RequestOp {
@@ -121,6 +123,11 @@ impl RequestOp {
     pub fn delete(key: Vec<u8>) -> Self {
         Self { request: Some(Operation::Delete(DeleteRangeRequest { key, range_end: Vec::new() })) }
     }
+
+    /// A transaction within the transaction: it has an effect or not by its own comparisons. No key may be set by two of them.
+    pub fn transaction(request: TxnRequest) -> Self {
+        Self { request: Some(Operation::Transaction(request)) }
+    }
 }
 
 /// What a transaction asks for before it does anything.
@@ -137,6 +144,9 @@ pub struct Compare {
     pub(crate) key: Vec<u8>,
     #[prost(oneof = "Target", tags = "5, 6")]
     pub(crate) union: Option<Target>,
+    /// First key that is not compared any more; empty compares `key` alone.
+    #[prost(bytes = "vec", tag = "64")]
+    pub(crate) range_end: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Eq, Oneof)]
@@ -150,12 +160,19 @@ pub(crate) enum Target {
 impl Compare {
     /// The last change of `key` has this revision; 0 when there is no such key.
     pub fn modified(key: Vec<u8>, revision: i64) -> Self {
-        Self { result: 0, target: 2, key, union: Some(Target::Modified(revision)) }
+        Self { result: 0, target: 2, key, union: Some(Target::Modified(revision)), range_end: Vec::new() }
     }
 
     /// There is such a key.
     pub fn exists(key: Vec<u8>) -> Self {
-        Self { result: 1, target: 1, key, union: Some(Target::Created(0)) }
+        Self { result: 1, target: 1, key, union: Some(Target::Created(0)), range_end: Vec::new() }
+    }
+
+    /// No key that begins with `prefix` was set after `revision`. Those that are gone do not count.
+    pub fn none_since(prefix: Vec<u8>, revision: i64) -> Self {
+        let range_end = prefix_end(&prefix);
+        let after = Some(Target::Modified(revision.saturating_add(1)));
+        Self { result: 2, target: 2, key: prefix, union: after, range_end }
     }
 }
 
@@ -170,8 +187,15 @@ pub struct TxnRequest {
     pub success: Vec<RequestOp>,
 }
 
+impl TxnRequest {
+    /// Bytes that it has on the wire.
+    pub fn size(&self) -> usize {
+        self.encoded_len()
+    }
+}
+
 /// What came of a transaction.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Eq, Message)]
 pub struct TxnResponse {
     /// About the cluster; its revision is that of the transaction when it changed something.
     #[prost(message, optional, tag = "1")]
@@ -179,6 +203,24 @@ pub struct TxnResponse {
     /// Whether every comparison held.
     #[prost(bool, tag = "2")]
     pub succeeded: bool,
+    /// What came of each operation, in their order.
+    #[prost(message, repeated, tag = "3")]
+    pub responses: Vec<ResponseOp>,
+}
+
+/// What came of one operation of a transaction.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ResponseOp {
+    /// Of a transaction within the transaction.
+    #[prost(message, optional, tag = "4")]
+    pub transaction: Option<TxnResponse>,
+}
+
+impl ResponseOp {
+    /// Whether it was a transaction whose comparisons all held.
+    pub fn is_transaction_that_succeeded(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.succeeded)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -314,7 +356,12 @@ mod tests {
         let compare = [0x0a, 7, 0x10, 2, 0x1a, 1, b'k', 0x30, 7];
         let put = [0x12, 8, 0x12, 6, 0x0a, 1, b'k', 0x12, 1, b'v'];
         let delete = [0x12, 5, 0x1a, 3, 0x0a, 1, b'd'];
-        assert_eq!(request.encode_to_vec(), [&compare[..], &put, &delete].concat());
+        let whole = [&compare[..], &put, &delete].concat();
+        assert_eq!(request.encode_to_vec(), whole);
+        assert_eq!(request.size(), whole.len());
+        let outer = TxnRequest { compare: Vec::new(), success: vec![RequestOp::transaction(request)] };
+        let length = whole.len() as u8;
+        assert_eq!(outer.encode_to_vec(), [&[0x12, length + 2, 0x22, length], &whole[..]].concat());
     }
 
     #[test]

@@ -47,6 +47,16 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Why the instance is gone, when it is.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Put(_) => None,
+            Self::Remove { reason, .. } => Some(*reason),
+        }
+    }
+}
+
 /// A service with at least one instance.
 #[derive(Clone, Debug, Default)]
 pub struct Service {

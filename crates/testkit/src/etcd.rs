@@ -53,7 +53,17 @@ impl Etcd {
             format!("--trusted-ca-file={}", text(authority)),
             "--client-cert-auth".to_owned(),
         ];
-        Self::start_all(1, &tls).remove(0)
+        Self::start_all(1, true, &tls).remove(0)
+    }
+
+    /// A cluster of one with these further flags.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[track_caller]
+    pub fn start_with(flags: &[&str]) -> Self {
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        Self::start_all(1, false, &flags).remove(0)
     }
 
     /// A cluster of this many members that serves.
@@ -62,11 +72,11 @@ impl Etcd {
     /// It does not start.
     #[track_caller]
     pub fn cluster(members: usize) -> Vec<Self> {
-        Self::start_all(members, &[])
+        Self::start_all(members, false, &[])
     }
 
     #[track_caller]
-    fn start_all(members: usize, more: &[String]) -> Vec<Self> {
+    fn start_all(members: usize, tls: bool, more: &[String]) -> Vec<Self> {
         for _ in 0..MOST_STARTS {
             let ports = free_ports(2 * members);
             let (clients, peers) = ports.split_at(members);
@@ -74,7 +84,9 @@ impl Etcd {
             let cluster: Vec<String> =
                 peers.iter().enumerate().map(|(number, port)| format!("m{number}={}", url(port))).collect();
             let mut started: Vec<Self> = (0..members)
-                .map(|number| Self::member(number, clients[number], &url(&peers[number]), &cluster.join(","), more))
+                .map(|number| {
+                    Self::member(number, clients[number], &url(&peers[number]), (&cluster.join(","), tls), more)
+                })
                 .collect();
             let mut ended = false;
             let serves = holds_within(crate::PATIENCE, || {
@@ -90,9 +102,8 @@ impl Etcd {
         panic!("etcd does not start");
     }
 
-    fn member(number: usize, port: u16, peer: &str, cluster: &str, more: &[String]) -> Self {
+    fn member(number: usize, port: u16, peer: &str, (cluster, tls): (&str, bool), more: &[String]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let tls = !more.is_empty();
         let client = format!("http{}://127.0.0.1:{port}", if tls { "s" } else { "" });
         let mut arguments = vec![
             format!("--name=m{number}"),

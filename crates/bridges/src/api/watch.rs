@@ -138,17 +138,17 @@ impl Following {
                 return Some(event("ready", Some(revision), &json!({ "revision": revision })));
             }
             if let Some(change) = self.changes.pop_front() {
-                if self.access.may_read(&change.key.service) {
-                    let shape = EventShape::of(&change);
-                    return Some(event(shape.kind, Some(change.revision), &shape));
-                }
-                continue;
+                let shape = EventShape::of(&change);
+                // Whoever goes on from an id has all changes of that revision.
+                let last = self.changes.front().is_none_or(|next| next.revision != change.revision);
+                return Some(event(shape.kind, last.then_some(change.revision), &shape));
             }
             self.changes = VecDeque::new();
             match self.catalog.events(self.at, &self.scope, Duration::from_secs(3600)).await {
                 Ok((events, at)) => {
                     self.at = at;
-                    self.changes.extend(events);
+                    let access = &self.access;
+                    self.changes.extend(events.into_iter().filter(|event| access.may_read(&event.key.service)));
                 }
                 Err(compacted) => {
                     self.ended = true;

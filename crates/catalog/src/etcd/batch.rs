@@ -1,19 +1,20 @@
 //! Proposals on their way through etcd: what is decided about each, which transactions that means, and what is answered.
 //!
-//! Several changes of one instance in a batch are one transaction with what comes of all of them; what changes nothing is a
-//! transaction that only compares, so that nothing is said on the ground of what is over. A proposal is open until its
-//! transaction was kept; one that met somebody else's change is decided again. It sends nothing: that is `writer.rs`.
+//! Several changes of one instance in a batch are one part of a transaction with what comes of all of them; what changes nothing is a
+//! part that only compares, so that nothing is said on the ground of what is over. A proposal is open until its
+//! part was kept; one that met somebody else's change is decided again. It sends nothing: that is `writer.rs`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use meshwright_etcd::{Compare, Error, RequestOp, TxnRequest, TxnResponse};
+use meshwright_etcd::{Compare, RequestOp, TxnRequest};
 use meshwright_registry::{
     Action, Care, Change, Entry, Expected, InstanceKey, Outcome, Proposal, Reason, Refusal, Registry, Stage,
 };
 use tokio::sync::oneshot;
 
 use super::layout::Layout;
+use super::transaction::{Committed, Part, Transaction, pack};
 use crate::StoreError;
 use crate::record;
 use crate::shared::Shared;
@@ -24,7 +25,7 @@ pub(super) struct Batch {
     items: Vec<Item>,
     /// Where the answers of each job go, and how many there are.
     replies: Vec<(oneshot::Sender<Answers>, usize)>,
-    /// Transactions of this round: the instance, and which proposals wait for it.
+    /// What is to be written in this round: the instance, and which proposals wait for it.
     writes: Vec<Write>,
     /// Instances that are evicted.
     evicted: Vec<Arc<Entry>>,
@@ -54,42 +55,6 @@ struct Write {
     items: Vec<usize>,
 }
 
-/// What came of a transaction.
-pub(super) struct Committed {
-    write: usize,
-    changes: bool,
-    result: Result<TxnResponse, Error>,
-}
-
-/// A transaction to carry out.
-pub(super) struct Transaction {
-    /// Which of the batch.
-    write: usize,
-    /// Whether it changes the instance, so that the watch brings its revision.
-    changes: bool,
-    pub(super) request: TxnRequest,
-}
-
-impl Transaction {
-    /// What came of it.
-    pub(super) fn committed(&self, result: Result<TxnResponse, Error>) -> Committed {
-        Committed { write: self.write, changes: self.changes, result }
-    }
-}
-
-impl Committed {
-    /// The revision that it made, when every comparison held; 0 when the instance stays as it is.
-    pub(super) fn revision(&self) -> Option<u64> {
-        let answer = self.result.as_ref().ok().filter(|answer| answer.succeeded)?;
-        if self.changes { u64::try_from(answer.header?.revision).ok() } else { Some(0) }
-    }
-
-    /// Why nobody knows what came of it.
-    pub(super) fn failure(&self) -> Option<String> {
-        self.result.as_ref().err().map(ToString::to_string)
-    }
-}
-
 impl Batch {
     pub(super) fn new(jobs: Vec<Job>) -> Self {
         let mut batch = Self { items: Vec::new(), replies: Vec::new(), writes: Vec::new(), evicted: Vec::new() };
@@ -101,11 +66,11 @@ impl Batch {
         batch
     }
 
-    /// Decides about everything that is open, on the ground of what is registered now. The transactions that follow, by number.
+    /// Decides about everything that is open, on the ground of what is registered now. The transactions that follow.
     pub(super) fn decide(&mut self, shared: &Shared, layout: &Layout, me: &str) -> Vec<Transaction> {
         self.writes.clear();
         let mut heard = Vec::new();
-        let transactions = shared.read(|registry| {
+        let parts = shared.read(|registry| {
             let mut stage = Stage::new(registry);
             let mut registered = HashSet::new();
             for item in self.items.iter_mut().filter(|item| matches!(item.state, State::Open)) {
@@ -135,12 +100,15 @@ impl Batch {
                 changes.insert(event.key, event.change);
             }
             self.group(registry);
-            let mut transactions = Vec::with_capacity(self.writes.len());
+            let mut parts = Vec::with_capacity(self.writes.len());
             for (number, write) in self.writes.iter_mut().enumerate() {
                 let change = changes.get(&write.key);
                 let owner = registered.contains(&write.key).then_some(me);
-                match transaction(registry, shared, layout, (&write.key, change), owner) {
-                    Ok((changes, request)) => transactions.push(Transaction { write: number, changes, request }),
+                match request(registry, shared, layout, (&write.key, change), owner) {
+                    Ok((changes, request)) => {
+                        let removed = change.filter(|_| changes).and_then(Change::reason);
+                        parts.push(Part { write: number, changes, reason: removed, request });
+                    }
                     Err(_) => {
                         for index in std::mem::take(&mut write.items) {
                             self.items[index].state = State::Lost;
@@ -148,11 +116,11 @@ impl Batch {
                     }
                 }
             }
-            transactions
+            parts
         });
         // Who registers as it is known has its lease from this moment on.
         shared.change_hands(heard);
-        transactions
+        pack(parts)
     }
 
     /// Which proposals wait for which instance. Those that could not be made whatever is registered wait for none.
@@ -184,7 +152,7 @@ impl Batch {
     pub(super) fn settle(&mut self, committed: Vec<Committed>) -> bool {
         for result in committed {
             let revision = result.revision();
-            let failed = result.result.is_err();
+            let failed = result.failure().is_some();
             let Write { created, items, .. } = &mut self.writes[result.write];
             for index in std::mem::take(items) {
                 self.items[index].settle(revision, *created, failed);
@@ -240,9 +208,9 @@ fn outcome_at(outcome: Outcome, revision: u64, created: Option<u64>) -> Outcome 
     Outcome { entry: Arc::new(entry), changed: true }
 }
 
-/// The transaction about one instance, on the ground of what is registered, with its change if there is one, and whether it
+/// What is asked of etcd about one instance, on the ground of what is registered, with its change if there is one, and whether it
 /// changes the instance. `owner` is who is to own it from now on.
-fn transaction(
+fn request(
     registry: &Registry,
     shared: &Shared,
     layout: &Layout,
@@ -265,8 +233,7 @@ fn transaction(
                 let revision = shared.ownership().map_or(0, |ownership| ownership.owners().revision(key));
                 compare.push(Compare::modified(layout.owner(key), number(revision)));
             }
-            let reason = RequestOp::put(layout.removal(), reason.as_str().as_bytes().to_vec());
-            vec![reason, RequestOp::delete(place), RequestOp::delete(layout.owner(key))]
+            vec![RequestOp::delete(place), RequestOp::delete(layout.owner(key))]
         }
         Some(Change::Remove { .. }) => return Ok((false, TxnRequest { compare, success: Vec::new() })),
         // Who registers here as it is known elsewhere is ours from now on, before anybody evicts it.

@@ -1,35 +1,30 @@
-//! Makes this process the owner of instances that were heard of here: a transaction each, which fails when the instance is
-//! gone or changed hands meanwhile. A claim that fails is made again when the instance is heard of again.
+//! Makes this process the owner of instances that were heard of here: a part of a transaction each, which has no effect when the
+//! instance is gone or changed hands meanwhile. A claim that fails is made again when the instance is heard of again.
 
 use meshwright_etcd::{Compare, RequestOp, TxnRequest};
 use meshwright_registry::InstanceKey;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::Link;
 use super::layout::Layout;
+use super::transaction::{Committed, Part, pack};
+use super::writer::commit;
 use crate::shared::Ownership;
-
-/// Transactions at one time.
-const MOST_AT_ONCE: usize = 128;
 
 /// Works until it is dropped.
 pub(super) async fn run(ownership: &Ownership, link: watch::Receiver<Link>, layout: &Layout, me: &str) {
     loop {
         let keys = ownership.claims().await;
-        for keys in keys.chunks(MOST_AT_ONCE) {
-            let Link::Here(client) = link.borrow().clone() else { break };
-            let mut running = JoinSet::new();
-            for key in keys {
-                let (client, request) = (client.clone(), claim(layout, key, ownership.owners().revision(key), me));
-                running.spawn(async move { client.transaction(&request).await });
-            }
-            while let Some(ended) = running.join_next().await {
-                if let Ok(Err(error)) = ended {
-                    debug!(%error, "an instance could not be claimed");
-                }
-            }
+        let Link::Here(client) = link.borrow().clone() else { continue };
+        let parts = {
+            let owners = ownership.owners();
+            let requests = keys.iter().map(|key| claim(layout, key, owners.revision(key), me)).enumerate();
+            requests.map(|(write, request)| Part { write, changes: false, reason: None, request }).collect()
+        };
+        let committed = commit(&client, layout, pack(parts)).await;
+        if let Some(error) = committed.iter().find_map(Committed::failure) {
+            debug!(%error, "instances could not be claimed");
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The registry in etcd: several processes share it, and each may die.
 //!
 //! ```text
-//!  writer: batch ─▶ Stage ─▶ one transaction per instance, on the ground of its revision ─▶ etcd
-//!                     ▲                                                                      │ watch
-//!                     └──── conflict: decide again        Registry::apply ◀── follower ◀─────┘
-//!                                                             └─▶ acknowledged, watchers wake
+//!  writer: batch ─▶ Stage ─▶ one transaction, a part per instance on the ground of its revision ─▶ etcd
+//!                     ▲                                                                          │ watch
+//!                     └──── conflict: decide again            Registry::apply ◀── follower ◀─────┘
+//!                                                                 └─▶ acknowledged, watchers wake
 //! ```
 //!
 //! etcd sequences: a change has the revision of its transaction, and is applied and acknowledged when the watch brings it,
@@ -12,13 +12,15 @@
 //! of them at once. Renewals stay in the process that hears them (`meshwright_registry::Owners`). With etcd away reading goes
 //! on, writing fails, and nobody is evicted.
 //! Keys and sessions go the same way (`keys.rs`).
-//! Read next: `layout.rs` (what is where), `follower.rs` (session and watch), `writer.rs`, `batch.rs`, `claims.rs`.
+//! Read next: `layout.rs` (what is where), `follower.rs` (session and watch), `writer.rs`, `batch.rs`,
+//! `transaction.rs`, `claims.rs`.
 
 mod batch;
 mod claims;
 mod follower;
 mod keys;
 mod layout;
+mod transaction;
 mod writer;
 
 use std::sync::{Arc, mpsc as thread_channel};

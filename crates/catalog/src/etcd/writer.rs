@@ -1,5 +1,5 @@
-//! The writer: takes what waits as one batch, decides, commits an instance per transaction, waits until the watch has brought
-//! what was committed, answers. What somebody else changed meanwhile is decided again.
+//! The writer: takes what waits as one batch, decides, commits as many instances as fit into a transaction, waits until the watch has
+//! brought what was committed, answers. What somebody else changed meanwhile is decided again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,8 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::{timeout, timeout_at};
 
 use super::Link;
-use super::batch::{Batch, Committed, Transaction};
+use super::batch::Batch;
 use super::layout::Layout;
+use super::transaction::{Committed, Transaction};
 use crate::shared::Shared;
 use crate::writer::{Job, gather};
 
@@ -20,8 +21,8 @@ use crate::writer::{Job, gather};
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// What somebody else changed is known here after this time at the latest, usually.
 pub(super) const NEWS: Duration = Duration::from_millis(50);
-/// Transactions at one time.
-const MOST_AT_ONCE: usize = 512;
+/// Transactions at one time; a batch has hardly more.
+const MOST_AT_ONCE: usize = 64;
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -56,7 +57,7 @@ impl Writer {
             };
             revisions.mark_unchanged();
             let transactions = batch.decide(&self.shared, &self.layout, &self.me);
-            let committed = commit(&client, transactions).await;
+            let committed = commit(&client, &self.layout, transactions).await;
             if let Some(reason) = committed.iter().find_map(Committed::failure) {
                 failure = reason;
             }
@@ -89,24 +90,21 @@ pub(super) async fn reach(link: &mut watch::Receiver<Link>, deadline: Instant) -
     }
 }
 
-/// Carries transactions out, many at one time; what came of each, in any order.
-async fn commit(client: &Client, transactions: Vec<Transaction>) -> Vec<Committed> {
-    let mut results = Vec::with_capacity(transactions.len());
-    let mut running: JoinSet<Committed> = JoinSet::new();
+/// Carries transactions out, many at one time; what came of each part, in any order.
+pub(super) async fn commit(client: &Client, layout: &Layout, transactions: Vec<Transaction>) -> Vec<Committed> {
+    let mut results = Vec::new();
+    let mut running: JoinSet<Vec<Committed>> = JoinSet::new();
     for transaction in transactions {
         if running.len() >= MOST_AT_ONCE
-            && let Some(Ok(result)) = running.join_next().await
+            && let Some(Ok(committed)) = running.join_next().await
         {
-            results.push(result);
+            results.extend(committed);
         }
-        let client = client.clone();
-        running.spawn(async move {
-            let result = client.transaction(&transaction.request).await;
-            transaction.committed(result)
-        });
+        let (client, layout) = (client.clone(), layout.clone());
+        running.spawn(async move { transaction.carry_out(&client, &layout).await });
     }
-    while let Some(result) = running.join_next().await {
-        results.extend(result);
+    while let Some(committed) = running.join_next().await {
+        results.extend(committed.into_iter().flatten());
     }
     results
 }
