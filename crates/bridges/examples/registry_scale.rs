@@ -135,7 +135,7 @@ async fn watch(address: SocketAddr, at: u64) -> Instant {
 
 /// The API on a thread of its own.
 async fn serve(catalog: &Catalog) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = meshwright_site::listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let router = router(catalog.clone(), Tokens::default());
     std::thread::spawn(move || {

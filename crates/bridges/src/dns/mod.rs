@@ -54,7 +54,7 @@ impl Server {
     pub async fn bind(address: SocketAddr, catalog: Catalog, forward: Option<SocketAddr>) -> io::Result<Self> {
         let mut tries = 16;
         let (udp, tcp) = loop {
-            let tcp = TcpListener::bind(address).await?;
+            let tcp = meshwright_site::listen(address)?;
             match UdpSocket::bind(tcp.local_addr()?).await {
                 Ok(udp) => break (udp, tcp),
                 Err(error) if address.port() != 0 || tries == 0 => return Err(error),

@@ -9,7 +9,6 @@ use meshwright_bridges::{Tokens, dns};
 use meshwright_catalog::{Catalog, Keyspace, OpenError};
 use meshwright_registry::{KeyLimits, Limits};
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::running::told;
@@ -52,7 +51,7 @@ impl RegistrySettings {
     pub async fn start(self, connections: usize, stopped: &watch::Receiver<bool>) -> Result<Faces> {
         let mut faces = Faces::default();
         if let Some((address, keys)) = self.consul {
-            let listener = TcpListener::bind(address).await;
+            let listener = meshwright_site::listen(address);
             let listener =
                 listener.with_context(|| format!("cannot listen on {address} for Consul's API (--consul)"))?;
             faces.consul = Some(listener.local_addr()?);

@@ -106,7 +106,7 @@ impl Running {
     /// with every finding.
     pub async fn start(settings: Settings) -> anyhow::Result<Result<Self, Vec<Diagnostic>>> {
         let metrics = Metrics::new();
-        let admin = bind_admin(settings.admin).await?;
+        let admin = bind_admin(settings.admin)?;
         let fleet = Fleet::start(&FleetSettings {
             workers: settings.workers,
             limits: settings.limits,
@@ -237,18 +237,18 @@ impl Running {
     }
 }
 
-async fn bind_admin(face: Face) -> anyhow::Result<Option<TcpListener>> {
+fn bind_admin(face: Face) -> anyhow::Result<Option<TcpListener>> {
     let bound = match face {
         Face::Off => return Ok(None),
         Face::Explicit(address) => {
-            let bound = TcpListener::bind(address).await;
+            let bound = meshwright_site::listen(address);
             bound.with_context(|| format!("cannot listen on {address} for the admin API; choose another --admin"))?
         }
-        Face::Default(address) => match TcpListener::bind(address).await {
+        Face::Default(address) => match meshwright_site::listen(address) {
             Ok(bound) => bound,
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 tracing::warn!(busy = %address, "the default address of the admin API is in use; it moves to a free port, which client commands need as --admin");
-                TcpListener::bind(SocketAddr::new(address.ip(), 0)).await?
+                meshwright_site::listen(SocketAddr::new(address.ip(), 0))?
             }
             Err(error) => return Err(error).with_context(|| format!("cannot listen on {address} for the admin API")),
         },
