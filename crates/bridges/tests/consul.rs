@@ -150,7 +150,6 @@ fn what_cannot_be_done_is_refused_by_name() {
         ("PUT", "/v1/agent/check/pass/nobody", 404),
         ("PUT", "/v1/agent/service/maintenance/nobody", 400),
         ("GET", "/v1/agent/service/nobody", 404),
-        ("PUT", "/v1/txn", 501),
         ("PUT", "/v1/event/fire/a", 501),
         ("GET", "/v1/health/service/a?filter=x", 400),
         ("GET", "/v1/health/state/odd", 400),

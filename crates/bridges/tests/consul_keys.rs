@@ -61,6 +61,98 @@ fn keys_are_put_listed_and_deleted_in_consuls_shapes() {
     assert_eq!(get(&server, "/v1/kv/?keys").json(), json!([]));
 }
 
+fn transact(server: &Server, operations: Value) -> Response {
+    server.send("PUT", "/v1/txn", &[], &operations.to_string())
+}
+
+#[test]
+fn a_transaction_does_all_of_its_operations_or_none_and_answers_in_consuls_shapes() {
+    let server = server();
+    let id = session(&server, json!({ "Name": "s" }));
+    assert_eq!(put(&server, "/v1/kv/t/old", "x"), "true");
+    let old = get(&server, "/v1/kv/t/old").json()[0]["ModifyIndex"].clone();
+    let kv = |verb: &str, key: &str, more: Value| {
+        let mut fields = json!({ "Verb": verb, "Key": key });
+        fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "KV": fields })
+    };
+    let answer = transact(
+        &server,
+        json!([
+            kv("set", "t/a", json!({ "Value": "dHdv", "Flags": 7 })),
+            kv("lock", "t/lock", json!({ "Value": "", "Session": id })),
+            kv("check-index", "t/old", json!({ "Index": old })),
+            kv("check-session", "t/lock", json!({ "Session": id })),
+            kv("check-not-exists", "t/none", json!({})),
+            kv("get-or-empty", "t/none", json!({})),
+            kv("delete-cas", "t/old", json!({ "Index": old })),
+            kv("get-tree", "t/", json!({})),
+        ]),
+    );
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer = answer.json();
+    assert_eq!(answer["Errors"], Value::Null);
+    let results: Vec<&Value> = answer["Results"].as_array().unwrap().iter().map(|result| &result["KV"]).collect();
+    let names: Vec<&str> = results.iter().map(|result| result["Key"].as_str().unwrap()).collect();
+    assert_eq!(names, ["t/a", "t/lock", "t/old", "t/lock", "t/none", "t/a", "t/lock"]);
+    let index = results[0]["ModifyIndex"].clone();
+    let value = |value| json!({ "LockIndex": 0, "Key": "t/a", "Flags": 7, "Value": value, "CreateIndex": index, "ModifyIndex": index });
+    assert_eq!((results[0], results[5]), (&value(Value::Null), &value(json!("dHdv"))));
+    assert_eq!(get(&server, "/v1/kv/t/?recurse").json(), json!([results[5], results[6]]), "all have one index");
+
+    // What does not hold is named, each by its number, and nothing is done.
+    let answer = transact(
+        &server,
+        json!([
+            kv("set", "t/b", json!({ "Value": "eA==" })),
+            kv("cas", "t/a", json!({ "Index": 1 })),
+            kv("get", "t/none", json!({})),
+            kv("unlock", "t/a", json!({ "Session": id })),
+            kv("delete-tree", "t/", json!({})),
+        ]),
+    );
+    assert_eq!(answer.status, 409);
+    let answer = answer.json();
+    assert_eq!(answer["Results"], Value::Null);
+    let numbers: Vec<&Value> = answer["Errors"].as_array().unwrap().iter().map(|error| &error["OpIndex"]).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    assert_eq!(answer["Errors"][0]["What"], "failed to set key \"t/a\", index is stale");
+    assert_eq!(get(&server, "/v1/kv/t/?keys").json(), json!(["t/a", "t/lock"]));
+    assert_eq!(transact(&server, json!([kv("delete-tree", "", json!({}))])).json()["Results"], json!([]));
+    assert_eq!(get(&server, "/v1/kv/?keys").json(), json!([]));
+}
+
+#[test]
+fn what_is_no_transaction_is_refused_before_anything_is_done() {
+    let server = server();
+    let set = |key: &str| json!({ "KV": { "Verb": "set", "Key": key, "Value": "eA==" } });
+    for (wrong, status, part) in [
+        (json!({ "Verb": "set" }), 400, "\"KV\""),
+        (json!({}), 400, "one member"),
+        (json!({ "KV": [] }), 400, "must be an object"),
+        (json!({ "Service": { "Verb": "set" } }), 400, "\"Service\" is not served"),
+        (json!({ "KV": { "Verb": "steal", "Key": "a" } }), 400, "unknown KV verb \"steal\""),
+        (json!({ "KV": { "Verb": "set", "Key": "a", "Value": "%" } }), 400, "no base64"),
+        (json!({ "KV": { "Verb": "cas", "Key": "a" } }), 400, "needs an Index"),
+        (json!({ "KV": { "Verb": "lock", "Key": "a" } }), 400, "needs a Session"),
+        (json!({ "KV": { "Verb": "get" } }), 400, "Missing key"),
+        (json!({ "KV": { "Verb": "set", "Key": "a", "Flags": -1 } }), 400, "operation 1"),
+        (json!({ "KV": { "Verb": "set", "Key": "x".repeat(1025) } }), 409, "1 to 1,024 bytes"),
+        (json!({ "KV": { "Verb": "lock", "Key": "a", "Session": "nobody" } }), 409, "invalid session"),
+    ] {
+        let answer = transact(&server, json!([set("kept"), wrong]));
+        assert_eq!(answer.status, status, "{wrong}: {}", answer.text());
+        assert!(answer.text().contains(part), "{wrong}: {}", answer.text());
+    }
+    let many: Vec<Value> = (0..65).map(|number| set(&format!("k{number}"))).collect();
+    assert_eq!(transact(&server, json!(many)).status, 413);
+    assert_eq!(transact(&server, json!([set(&"x".repeat(600 << 10))])).status, 413);
+    assert_eq!(server.send("PUT", "/v1/txn", &[], "{").status, 400);
+    assert_eq!(get(&server, "/v1/txn").status, 404);
+    assert_eq!(transact(&server, json!([])).status, 200);
+    assert_eq!(get(&server, "/v1/kv/?keys").json(), json!([]));
+}
+
 #[test]
 fn a_write_with_a_condition_happens_on_the_revision_that_it_names_or_not_at_all() {
     let server = server();

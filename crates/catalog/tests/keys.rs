@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::connect;
 use meshwright_catalog::{Catalog, KeyError, Keyspace, OpenError};
-use meshwright_registry::{Behavior, KeyAction, KeyLimits, KeyRefusal, KeyScope, Keys, Limits, Lock, Session};
+use meshwright_registry::{Behavior, KeyAction, KeyLimits, KeyRefusal, KeyScope, KeyStep, Keys, Limits, Lock, Session};
 use meshwright_testkit::{Etcd, PATIENCE};
 
 fn put(key: &str, value: &[u8], cas: Option<u64>, lock: Lock) -> KeyAction {
@@ -88,6 +88,26 @@ async fn keys_sessions_locks_and_delays_survive_a_restart_and_one_process_has_th
     assert!(acquire(&keys, "new", "c").await);
 }
 
+fn set(key: &str, value: &[u8]) -> KeyStep {
+    KeyStep::Put { key: key.into(), value: value.into(), flags: 0, cas: None, lock: Lock::Keep }
+}
+
+#[tokio::test]
+async fn a_transaction_is_on_disk_whole_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = on_disk(directory.path()).unwrap();
+    let steps = vec![set("a", b"1"), set("b", b"2"), KeyStep::Delete { key: "a".into(), cas: None }, set("c", b"3")];
+    let shown = keys.transact(steps).await.unwrap().unwrap();
+    let revision = keys.read(Keys::revision);
+    assert!(shown.iter().all(|shown| shown.pair.modified == revision));
+    let failed = keys.transact(vec![set("d", b"4"), KeyStep::CheckAbsent("b".into())]).await.unwrap().unwrap_err();
+    assert_eq!(failed[0].step, 1);
+    drop(keys);
+    let keys = reopened(directory.path()).await;
+    let kept = keys.read(|keys| keys.with_prefix("").map(|pair| pair.key.to_string()).collect::<Vec<_>>());
+    assert_eq!((kept, keys.read(Keys::revision)), (vec!["b".to_owned(), "c".to_owned()], revision));
+}
+
 #[tokio::test]
 async fn a_damaged_file_of_keys_is_refused_with_its_name_and_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
@@ -108,6 +128,45 @@ async fn process(address: SocketAddr) -> Keyspace {
     tokio::spawn(catalog.run(std::future::pending()));
     tokio::spawn(keys.clone().run(std::future::pending()));
     keys
+}
+
+#[tokio::test]
+async fn transactions_of_processes_on_one_etcd_see_all_that_was_before_them_and_nothing_that_comes_after() {
+    let etcd = Etcd::start();
+    let (one, two) = (process(etcd.address()).await, process(etcd.address()).await);
+    // Each sees how many there are and adds one: whoever misses one that came meanwhile sees as many as another.
+    let mut running = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        let at = if number % 2 == 0 { one.clone() } else { two.clone() };
+        running.spawn(async move {
+            let steps = vec![KeyStep::List("t/".into()), set(&format!("t/{number}"), b"x")];
+            let shown = at.transact(steps).await.unwrap().unwrap();
+            let own = shown.last().unwrap().pair.clone();
+            let kept = at.read(|keys| keys.pair(&own.key).cloned());
+            assert_eq!(kept, Some(own), "with the revision that etcd gave it");
+            shown.len() - 1
+        });
+    }
+    let mut seen = running.join_all().await;
+    seen.sort_unstable();
+    assert_eq!(seen, (0..8).collect::<Vec<_>>());
+    // A condition is judged by what etcd has, also where that was not heard of yet.
+    assert!(one.propose(put("a", b"1", Some(0), Lock::Keep)).await.unwrap());
+    let failed = two.transact(vec![KeyStep::CheckAbsent("a".into()), set("b", b"2")]).await.unwrap().unwrap_err();
+    assert_eq!((failed[0].step, value(&two, "b")), (0, None));
+    let modified = one.read(|keys| keys.pair("a").unwrap().modified);
+    let steps = vec![KeyStep::CheckIndex("a".into(), modified), KeyStep::DeletePrefix("t/".into()), set("t/9", b"")];
+    assert_eq!(two.transact(steps).await.unwrap().unwrap().len(), 2);
+    one.wait(PATIENCE, |keys| keys.with_prefix("t/").count() == 1).await;
+    assert_eq!(one.read(|keys| keys.with_prefix("t/").map(|pair| pair.key.to_string()).collect::<Vec<_>>()), ["t/9"]);
+    for part in 0..3 {
+        one.transact((0..50).map(|number| set(&format!("many/{part}/{number}"), b"")).collect())
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    let too_many = one.transact(vec![KeyStep::DeletePrefix("many/".into())]).await;
+    assert!(matches!(too_many, Err(KeyError::Refused(KeyRefusal::Full { limit: 128, .. }))), "{too_many:?}");
 }
 
 #[tokio::test]

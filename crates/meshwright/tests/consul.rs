@@ -83,6 +83,17 @@ assert 'Session' not in data, data
 assert not c.kv.put('lock', 'first', acquire=first)   # the lock delay
 _, sessions = c.session.list()
 assert [session['ID'] for session in sessions] == [first], sessions
+if hasattr(c, 'txn'):
+    kv = lambda verb, key, **more: {'KV': dict(Verb=verb, Key=key, **more)}
+    done = c.txn.put([kv('set', 'app/three', Value='ZHJlaQ=='), kv('get', 'app/three'), kv('delete-tree', 'app/two/')])
+    assert done['Errors'] is None and [part['KV']['Key'] for part in done['Results']] == ['app/three'] * 2, done
+    assert c.kv.get('app/', keys=True)[1] == ['app/one', 'app/three']
+    try:
+        c.txn.put([kv('set', 'app/four', Value=''), kv('check-index', 'app/one', Index=1)])
+        assert False, 'the index is another one'
+    except consul.ConsulException as error:
+        assert '409' in str(error) and 'failed index check' in str(error), error
+    assert c.kv.get('app/four')[1] is None
 assert c.kv.delete('app/', recurse=True)
 _, data = c.kv.get('app/', recurse=True)
 assert data is None, data

@@ -27,8 +27,8 @@ mod stage;
 pub use check::{Check, Probe};
 pub use instance::{Instance, Lease, LeaseKind, Override, Source, Status, is_of_an_instance};
 pub use keys::{
-    Behavior, Decision, Ground, KeyAction, KeyChange, KeyLimits, KeyRefusal, KeyScope, Keys, Lock, Pair, Session,
-    SessionCheck, SessionClock, decide,
+    Behavior, Decision, Failure, Ground, KeyAction, KeyAnswer, KeyChange, KeyLimits, KeyRefusal, KeyScope, KeyStep,
+    Keys, Lock, Pair, Session, SessionCheck, SessionClock, Shown, decide,
 };
 pub use leases::{Leases, Preservation, Renewal};
 pub use limits::Limits;

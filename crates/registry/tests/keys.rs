@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meshwright_registry::{
-    Behavior, KeyAction, KeyChange, KeyLimits, KeyRefusal, KeyScope, Keys, Lock, Pair, Session, SessionClock, decide,
+    Behavior, KeyAction, KeyAnswer, KeyChange, KeyLimits, KeyRefusal, KeyScope, KeyStep, Keys, Lock, Pair, Session,
+    SessionClock, decide,
 };
 use proptest::prelude::*;
 
@@ -39,6 +40,10 @@ impl World {
     }
 
     fn act(&mut self, action: &KeyAction) -> Result<bool, KeyRefusal> {
+        Ok(self.answer(action)?.is_done())
+    }
+
+    fn answer(&mut self, action: &KeyAction) -> Result<KeyAnswer, KeyRefusal> {
         let decision = decide(&self.keys, &self.clock, action, self.now)?;
         for change in &decision.changes {
             self.clock.observe(&self.keys, change, self.now);
@@ -46,7 +51,7 @@ impl World {
         if !decision.changes.is_empty() {
             self.keys.apply(self.keys.revision() + 1, &decision.changes);
         }
-        Ok(decision.done)
+        Ok(decision.answer)
     }
 
     fn put(&mut self, key: &str, value: &[u8], cas: Option<u64>, lock: Lock) -> Result<bool, KeyRefusal> {
@@ -228,6 +233,64 @@ fn an_index_moves_with_every_change_of_its_scope_and_with_no_other() {
     assert!(index(&world, KeyScope::Key("a/1")) > one && world.keys.changed_since(before, KeyScope::Prefix("a")));
 }
 
+fn set(key: &str, value: &[u8], cas: Option<u64>, lock: Lock) -> KeyStep {
+    KeyStep::Put { key: key.into(), value: value.into(), flags: 0, cas, lock }
+}
+
+#[test]
+fn a_transaction_shows_what_its_steps_ask_for_or_says_which_of_them_do_not_hold() {
+    let mut world = World::new(KeyLimits::default());
+    world.act(&session("a", None, 15, Behavior::Release)).unwrap();
+    world.put("t/1", b"one", None, Lock::Keep).unwrap();
+    let known = world.pair("t/1").modified;
+    let steps = vec![
+        KeyStep::CheckIndex("t/1".into(), known),
+        set("t/1", b"new", Some(known), Lock::Keep),
+        set("t/2", b"two", Some(0), Lock::Acquire("a".into())),
+        KeyStep::CheckSession("t/2".into(), "a".to_owned()),
+        KeyStep::List("t/".into()),
+        KeyStep::Delete { key: "t/1".into(), cas: None },
+        KeyStep::CheckAbsent("t/1".into()),
+        KeyStep::Get { key: "t/1".into(), required: false },
+    ];
+    let KeyAnswer::Shown(shown) = world.answer(&KeyAction::Transaction(steps)).unwrap() else { panic!("it holds") };
+    let values = shown.iter().map(|shown| (&*shown.pair.key, &*shown.pair.value, shown.value)).collect::<Vec<_>>();
+    let value = |key: &'static str, value: &'static str, is_shown| (key, value.as_bytes(), is_shown);
+    let expected = [
+        value("t/1", "one", false),
+        value("t/1", "new", false),
+        value("t/2", "two", false),
+        value("t/2", "two", false),
+        value("t/1", "new", true),
+        value("t/2", "two", true),
+        value("t/1", "", true),
+    ];
+    assert_eq!(values, expected);
+    assert!(world.keys.pair("t/1").is_none());
+    assert_eq!((world.pair("t/2").session.as_deref(), world.keys.revision()), (Some("a"), known + 1));
+
+    let before = world.keys.revision();
+    let steps = vec![
+        set("t/3", b"", None, Lock::Keep),
+        set("t/3", b"", Some(0), Lock::Keep),
+        set("t/2", b"", None, Lock::Release("b".into())),
+        set("t/2", b"", None, Lock::Acquire("b".into())),
+        KeyStep::Get { key: "nobody".into(), required: true },
+        KeyStep::CheckIndex("t/2".into(), 1),
+        KeyStep::CheckIndex("nobody".into(), 1),
+        KeyStep::CheckSession("t/2".into(), "b".to_owned()),
+        KeyStep::CheckAbsent("t/2".into()),
+        KeyStep::Delete { key: "t/2".into(), cas: Some(1) },
+        set("", b"", None, Lock::Keep),
+        KeyStep::DeletePrefix("t/".into()),
+    ];
+    let KeyAnswer::Failed(failures) = world.answer(&KeyAction::Transaction(steps)).unwrap() else { panic!("it fails") };
+    assert_eq!(failures.iter().map(|failure| failure.step).collect::<Vec<_>>(), (1..=10).collect::<Vec<_>>());
+    assert_eq!(failures[0].reason, "failed to set key \"t/3\", index is stale");
+    assert_eq!(failures[2].reason, "invalid session \"b\"");
+    assert_eq!((world.keys.len(), world.keys.revision()), (1, before), "nothing is half done");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Put(u8, u8, Option<bool>),
@@ -343,6 +406,76 @@ proptest! {
             let held: usize = model.sessions.keys().map(|id| world.keys.locked_by(id).count()).sum();
             prop_assert_eq!(held, model.pairs.values().filter(|pair| pair.1.is_some()).count());
             prop_assert_eq!(world.keys.bytes(), world.keys.with_prefix("").map(|pair| pair.size()).sum::<usize>());
+        }
+    }
+}
+
+/// A step as an action of its own; the revision is that of the key before all of them.
+fn as_action(step: &Step, modified: impl Fn(&str) -> u64) -> KeyAction {
+    let put = |key: &u8, value: u8, cas, lock| {
+        let key = name(*key);
+        KeyAction::Put { key: key.as_str().into(), value: [value][..].into(), flags: 0, cas, lock }
+    };
+    match step {
+        Step::Put(key, value, cas) => {
+            put(key, *value, cas.map(|right| if right { modified(&name(*key)) } else { 999_999 }), Lock::Keep)
+        }
+        Step::Acquire(key, id) => put(key, 7, None, Lock::Acquire(id.to_string().as_str().into())),
+        Step::Release(key, id) => put(key, 8, None, Lock::Release(id.to_string().as_str().into())),
+        Step::Delete(key) => KeyAction::Delete { key: name(*key).as_str().into(), cas: None },
+        Step::Prefix(prefix) | Step::Open(prefix, _) | Step::Close(prefix) => {
+            KeyAction::DeletePrefix { prefix: format!("{prefix}/").as_str().into(), most: usize::MAX }
+        }
+    }
+}
+
+fn as_step(action: &KeyAction) -> KeyStep {
+    match action.clone() {
+        KeyAction::Put { key, value, flags, cas, lock } => KeyStep::Put { key, value, flags, cas, lock },
+        KeyAction::Delete { key, cas } => KeyStep::Delete { key, cas },
+        KeyAction::DeletePrefix { prefix, .. } => KeyStep::DeletePrefix(prefix),
+        action => panic!("{action:?} is no step"),
+    }
+}
+
+proptest! {
+    /// A transaction is what its steps are one after the other, in one revision, or nothing when one of them does not hold.
+    #[test]
+    fn a_transaction_is_all_of_its_steps_or_none(
+        before in prop::collection::vec(step(), 0..20),
+        steps in prop::collection::vec(step(), 1..12),
+    ) {
+        let mut world = World::new(KeyLimits::default());
+        for id in ["0", "1", "2"] {
+            world.act(&session(id, None, 0, Behavior::Release)).unwrap();
+        }
+        for step in &before {
+            let _ = world.act(&as_action(step, |_| 0));
+        }
+        let modified = |key: &str| world.keys.pair(key).map_or(0, |pair| pair.modified);
+        let actions: Vec<KeyAction> = steps.iter().map(|step| as_action(step, modified)).collect();
+        let clock = SessionClock::new(&world.keys, world.now);
+        let mut alone = World { keys: world.keys.clone(), clock, now: world.now };
+        let state = |world: &World| -> Vec<_> {
+            let pairs = world.keys.with_prefix("");
+            pairs.map(|pair| (pair.key.clone(), pair.value.clone(), pair.session.clone(), pair.lock_index)).collect()
+        };
+        let (untouched, revision) = (state(&world), world.keys.revision());
+        let holds = actions.iter().map(|action| alone.act(action) == Ok(true)).collect::<Vec<_>>();
+        let answer = world.answer(&KeyAction::Transaction(actions.iter().map(as_step).collect())).unwrap();
+        match holds.iter().all(|holds| *holds) {
+            true => {
+                prop_assert!(matches!(answer, KeyAnswer::Shown(_)), "{:?}", answer);
+                prop_assert_eq!(state(&world), state(&alone));
+                prop_assert_eq!(world.keys.bytes(), alone.keys.bytes());
+                prop_assert!(world.keys.revision() <= revision + 1);
+            }
+            false => {
+                let KeyAnswer::Failed(failures) = answer else { return Err(TestCaseError::fail("it does not hold")) };
+                let first = holds.iter().position(|holds| !holds).unwrap();
+                prop_assert_eq!(failures[0].step, first);
+                prop_assert_eq!(state(&world), untouched);
+            }
         }
     }
 }

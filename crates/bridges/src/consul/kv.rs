@@ -107,7 +107,7 @@ fn listed(pairs: &[&Pair], prefix: &str, separator: Option<&str>) -> Vec<String>
     names
 }
 
-fn shape(pair: &Pair) -> Value {
+pub(super) fn shape(pair: &Pair) -> Value {
     let value = (!pair.value.is_empty()).then(|| STANDARD.encode(&pair.value));
     let mut shape = json!({
         "LockIndex": pair.lock_index, "Key": pair.key.as_ref(), "Flags": pair.flags, "Value": value,

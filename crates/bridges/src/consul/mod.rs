@@ -1,18 +1,18 @@
-//! Consul's HTTP API: agent, catalog, health and status, keys and sessions, with blocking queries. Transactions, events and Connect are
-//! not served, and say so.
+//! Consul's HTTP API: agent, catalog, health and status, keys, sessions and transactions of keys, with blocking queries. Events and
+//! Connect are not served, and say so.
 //!
 //! A service of Consul is a service of the namespace `default`; its id is unique over all services, as with an agent. The
 //! registry is one node; others are those that registrations by the catalog's API name. Services stay until they are deregistered,
 //! or a check of theirs was critical for too long.
 //! Read next: `definition.rs` (what registers), `view.rs` (what is read), `agent.rs` (what changes), `catalog.rs` (what
-//! others than agents register), `kv.rs` and
-//! `session.rs`.
+//! others than agents register), `kv.rs`, `txn.rs` and `session.rs`.
 
 mod agent;
 mod catalog;
 mod definition;
 mod kv;
 mod session;
+mod txn;
 mod view;
 
 use std::net::SocketAddr;
@@ -137,9 +137,10 @@ async fn serve(
         ("GET", ["v1", "status", rest @ ..]) => view::status(&call, rest),
         (_, ["v1", "kv", ..]) => kv::serve(&call, (&method, uri.path()), body).await,
         (_, ["v1", "session", rest @ ..]) => session::serve(&call, &method, rest, &body).await,
-        (_, ["v1", "txn" | "event" | "query" | "acl" | "connect" | "config" | "coordinate", ..]) => Err((
+        (_, ["v1", "txn"]) => txn::serve(&call, &method, &body).await,
+        (_, ["v1", "event" | "query" | "acl" | "connect" | "config" | "coordinate", ..]) => Err((
             StatusCode::NOT_IMPLEMENTED,
-            "this registry serves Consul's agent, catalog, health, status, kv and session; not this".to_owned(),
+            "this registry serves Consul's agent, catalog, health, status, kv, session and txn; not this".to_owned(),
         )),
         _ => Err(no_path()),
     };

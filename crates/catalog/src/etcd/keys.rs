@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use meshwright_etcd::{Compare, RequestOp, TxnRequest};
-use meshwright_registry::{Ground, KeyAction, KeyChange, KeyRefusal};
+use meshwright_registry::{Decision, Ground, KeyAction, KeyAnswer, KeyChange, KeyRefusal};
 use tokio::sync::watch;
 use tokio::time::{timeout, timeout_at};
 
@@ -17,6 +17,9 @@ use super::Link;
 use super::layout::Layout;
 use super::writer::{NEWS, PATIENCE, reach};
 use crate::keyspace::{KeyError, State, record};
+
+/// Keys and sessions that one transaction compares, and changes: etcd takes no more by default.
+const MOST_COMPARED: usize = 128;
 
 /// The way of a change of keys into etcd.
 #[derive(Clone)]
@@ -35,20 +38,24 @@ impl KeyPath {
         &self.state
     }
 
-    /// Whether what was wished for is so now.
-    pub(crate) async fn propose(&self, action: &KeyAction) -> Result<bool, KeyError> {
+    /// What is answered to the action, once it is kept.
+    pub(crate) async fn propose(&self, action: &KeyAction) -> Result<KeyAnswer, KeyError> {
         let deadline = Instant::now() + PATIENCE;
         let (mut link, mut revisions) = (self.link.clone(), self.state.revisions());
         let mut failure = "another process changes it all the time".to_owned();
         while Instant::now() < deadline {
             let client = reach(&mut link, deadline).await.map_err(KeyError::Unavailable)?;
             revisions.mark_unchanged();
-            let (grounds, changes, answer) = match self.state.decide(action) {
-                Ok(decision) => (decision.grounds, decision.changes, Ok(decision.done)),
+            let (grounds, changes, answer, decided) = match self.state.decide(action) {
+                Ok(Decision { grounds, changes, .. }) if grounds.len().max(changes.len()) > MOST_COMPARED => {
+                    let what = "keys in one transaction of a registry that processes share";
+                    return Err(KeyRefusal::Full { what, limit: MOST_COMPARED }.into());
+                }
+                Ok(decision) => (decision.grounds, decision.changes, Ok(decision.answer), decision.revision),
                 // Perhaps it is not known here yet.
                 Err(KeyRefusal::NoSession(id)) => {
                     let ground = Ground::Session(id.as_str().into(), 0);
-                    (vec![ground], Vec::new(), Err(KeyRefusal::NoSession(id)))
+                    (vec![ground], Vec::new(), Err(KeyRefusal::NoSession(id)), 0)
                 }
                 Err(refusal) => return Err(refusal.into()),
             };
@@ -63,7 +70,7 @@ impl KeyPath {
                             "it was written, and etcd's watch does not bring it".to_owned(),
                         ));
                     }
-                    return answer.map_err(KeyError::from);
+                    return answer.map(|answer| answer.at(decided, revision)).map_err(KeyError::from);
                 }
                 Ok(_) => {}
                 Err(error) if !action.is_repeatable() => return Err(KeyError::Unavailable(error.to_string())),
@@ -79,6 +86,7 @@ impl KeyPath {
         let compare = grounds.iter().map(|ground| match ground {
             Ground::Key(key, revision) => Compare::modified(self.layout.key(key), number(*revision)),
             Ground::Session(id, revision) => Compare::modified(self.layout.session(id), number(*revision)),
+            Ground::Prefix(prefix, revision) => Compare::none_since(self.layout.key(prefix), number(*revision)),
         });
         let success = changes.iter().map(|change| {
             Ok(match change {

@@ -20,7 +20,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use meshwright_registry::{KeyAction, KeyLimits, KeyRefusal, Keys, Session, SessionCheck, Status};
+use meshwright_registry::{
+    Failure, KeyAction, KeyAnswer, KeyLimits, KeyRefusal, KeyStep, Keys, Session, SessionCheck, Shown, Status,
+};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -122,21 +124,46 @@ impl Keyspace {
     ///
     /// It cannot be, or the store failed.
     pub async fn propose(&self, action: KeyAction) -> Result<bool, KeyError> {
-        let path = match &self.way {
-            Way::Shared(path) => path,
-            Way::Alone(jobs) => {
-                let gone = || KeyError::Unavailable("their writer has ended".to_owned());
-                let (reply, answer) = oneshot::channel();
-                jobs.send(Job { action, reply }).map_err(|_| gone())?;
-                return answer.await.map_err(|_| gone())?;
-            }
+        let (Way::Shared(path), KeyAction::DeletePrefix { prefix, .. }) = (&self.way, &action) else {
+            return self.carry_out(action).await.map(|answer| answer.is_done());
         };
-        let KeyAction::DeletePrefix { prefix, .. } = &action else { return path.propose(&action).await };
         // What is written meanwhile is not deleted: those that are there now, and no more.
         for _ in 0..self.read(|keys| keys.with_prefix(prefix).count()).div_ceil(MOST_DELETED) {
             path.propose(&KeyAction::DeletePrefix { prefix: Arc::clone(prefix), most: MOST_DELETED }).await?;
         }
         Ok(true)
+    }
+
+    /// Carries all of `steps` out, durable, in one revision, or none. What they show, or which of them do not hold. One that only reads
+    /// is answered from memory.
+    ///
+    /// # Errors
+    ///
+    /// It is too large for a store that processes share, or the store failed.
+    pub async fn transact(&self, steps: Vec<KeyStep>) -> Result<Result<Vec<Shown>, Vec<Failure>>, KeyError> {
+        let only_reads = steps.iter().all(KeyStep::only_reads);
+        let action = KeyAction::Transaction(steps);
+        let answer = match only_reads {
+            true => self.state.decide(&action)?.answer,
+            false => self.carry_out(action).await?,
+        };
+        Ok(match answer {
+            KeyAnswer::Shown(shown) => Ok(shown),
+            KeyAnswer::Failed(failures) => Err(failures),
+            KeyAnswer::Done(_) => Ok(Vec::new()),
+        })
+    }
+
+    async fn carry_out(&self, action: KeyAction) -> Result<KeyAnswer, KeyError> {
+        match &self.way {
+            Way::Shared(path) => path.propose(&action).await,
+            Way::Alone(jobs) => {
+                let gone = || KeyError::Unavailable("their writer has ended".to_owned());
+                let (reply, answer) = oneshot::channel();
+                jobs.send(Job { action, reply }).map_err(|_| gone())?;
+                answer.await.map_err(|_| gone())?
+            }
+        }
     }
 
     /// A session says that it lives; the session, or `None` when it is not there (any more).
@@ -151,7 +178,7 @@ impl Keyspace {
             _ if session.ttl.is_none() => true,
             Way::Alone(_) => self.state.clock().renew(id, Instant::now()),
             Way::Shared(path) => match path.propose(&KeyAction::Renew(Arc::clone(&session.id))).await {
-                Ok(done) => done,
+                Ok(answer) => answer.is_done(),
                 Err(KeyError::Refused(_)) => false,
                 Err(error) => return Err(error),
             },

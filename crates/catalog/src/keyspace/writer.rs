@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use meshwright_registry::{KeyAction, KeyChange, Keys, decide};
+use meshwright_registry::{KeyAction, KeyAnswer, KeyChange, KeyStep, Keys, decide};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tracing::{error, info};
@@ -26,13 +26,15 @@ pub(crate) struct KeyEvent {
 /// An action that somebody waits for.
 pub(super) struct Job {
     pub(super) action: KeyAction,
-    pub(super) reply: oneshot::Sender<Result<bool, KeyError>>,
+    pub(super) reply: oneshot::Sender<Result<KeyAnswer, KeyError>>,
 }
 
 impl Job {
     fn bytes(&self) -> usize {
+        let of_step = |step: &KeyStep| if let KeyStep::Put { value, .. } = step { value.len() } else { 0 };
         match &self.action {
             KeyAction::Put { value, .. } => value.len(),
+            KeyAction::Transaction(steps) => steps.iter().map(of_step).sum(),
             _ => 0,
         }
     }
@@ -89,7 +91,7 @@ fn work(state: &State, store: &mut dyn KeyStore, ahead: &mut Keys, batch: Vec<Jo
                 ahead.apply(revision, &decision.changes);
                 events.push(KeyEvent { revision, changes: decision.changes });
             }
-            decision.done
+            decision.answer
         });
         answers.push((reply, answer.map_err(KeyError::from)));
     }

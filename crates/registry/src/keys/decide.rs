@@ -1,12 +1,14 @@
 //! What may happen next to keys and sessions: an action is decided on the ground of what is, and becomes changes.
 //!
 //! A decision says what it was made on the ground of, so that a store that others write to as well can see to it that this still
-//! holds. Read next: `state.rs`.
+//! holds. Read next: `draft.rs`, `transaction.rs`, `state.rs`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Behavior, KeyChange, Keys, Pair, Session, SessionClock};
+use super::draft::Draft;
+use super::transaction;
+use super::{Behavior, Failure, KeyChange, KeyStep, Keys, Pair, Session, SessionClock, Shown};
 use crate::Invalid;
 
 /// What becomes of the lock of a key that is put.
@@ -61,6 +63,8 @@ pub enum KeyAction {
         /// Only when it was not renewed since this revision.
         unrenewed: Option<u64>,
     },
+    /// All of these steps, or none.
+    Transaction(Vec<KeyStep>),
 }
 
 /// What a decision was made on the ground of: the revision of the last change, 0 for what is not there.
@@ -70,14 +74,47 @@ pub enum Ground {
     Key(Arc<str>, u64),
     /// Of a session.
     Session(Arc<str>, u64),
+    /// Of the newest of all keys that begin so, at most.
+    Prefix(Arc<str>, u64),
+}
+
+/// What is answered to an action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyAnswer {
+    /// Whether what was wished for is so now: a condition that does not hold, or a lock that another has, makes it `false`.
+    Done(bool),
+    /// What the steps of a transaction show, in their order.
+    Shown(Vec<Shown>),
+    /// The steps that kept a transaction from being carried out.
+    Failed(Vec<Failure>),
+}
+
+impl KeyAnswer {
+    /// Whether what was wished for is so now.
+    pub fn is_done(&self) -> bool {
+        !matches!(self, Self::Done(false) | Self::Failed(_))
+    }
+
+    /// The answer with the revision `given` by a store in place of the one that was decided with.
+    pub fn at(mut self, decided: u64, given: u64) -> Self {
+        if let Self::Shown(shown) = &mut self {
+            for Shown { pair, .. } in shown.iter_mut().filter(|shown| shown.pair.modified == decided) {
+                let created = if pair.created == decided { given } else { pair.created };
+                *pair = Arc::new(Pair { created, modified: given, ..Pair::clone(pair) });
+            }
+        }
+        self
+    }
 }
 
 /// What came of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether what was wished for is so now.
-    pub done: bool,
-    /// What changes, in one revision; `modified` and `created` of it are the next one's.
+    /// What is answered once the changes are kept.
+    pub answer: KeyAnswer,
+    /// The next revision, which `modified` and `created` of what changes are; a store may give another one.
+    pub revision: u64,
+    /// What changes, in one revision.
     pub changes: Vec<KeyChange>,
     /// What must still be so for that.
     pub grounds: Vec<Ground>,
@@ -105,7 +142,7 @@ pub enum KeyRefusal {
 impl KeyAction {
     /// Whether it may be carried out twice with nobody noticing, when it is not known what came of it.
     pub fn is_repeatable(&self) -> bool {
-        !matches!(self, Self::Put { cas: Some(_), .. } | Self::Delete { cas: Some(_), .. })
+        !matches!(self, Self::Put { cas: Some(_), .. } | Self::Delete { cas: Some(_), .. } | Self::Transaction(_))
     }
 }
 
@@ -117,82 +154,86 @@ impl KeyAction {
 pub fn decide(keys: &Keys, clock: &SessionClock, action: &KeyAction, now: Instant) -> Result<Decision, KeyRefusal> {
     match action {
         KeyAction::Put { key, value, flags, cas, lock } => {
-            let limits = keys.limits();
-            if key.is_empty() || key.len() > limits.key_bytes || key.contains('\0') {
-                return Err(Invalid::new("key", key, "1 to 1,024 bytes without NUL").into());
-            }
-            if value.len() > limits.value_bytes {
-                return Err(KeyRefusal::Full { what: "bytes in a value", limit: limits.value_bytes });
-            }
-            put(keys, clock, (key, value, *flags), (*cas, lock), now)
+            let mut draft = Draft::new(keys);
+            let pair = put(&mut draft, clock, (key, value, *flags), (*cas, lock), now)?;
+            Ok(draft.decision(KeyAnswer::Done(pair.is_some())))
         }
         KeyAction::Delete { key, cas } => {
-            let current = keys.pair(key).map_or(0, |pair| pair.modified);
-            let grounds = vec![Ground::Key(Arc::clone(key), current)];
-            // What is not there is deleted, whatever it was expected to be.
-            let done = current == 0 || cas.is_none_or(|revision| revision == current);
-            let gone = (done && current > 0).then(|| KeyChange::Delete(Arc::clone(key)));
-            Ok(Decision { done, changes: gone.into_iter().collect(), grounds })
+            let mut draft = Draft::new(keys);
+            let done = delete(&mut draft, key, *cas);
+            Ok(draft.decision(KeyAnswer::Done(done)))
         }
         KeyAction::DeletePrefix { prefix, most } => {
             let pairs: Vec<_> = keys.with_prefix(prefix).take(*most).collect();
             let grounds = pairs.iter().map(|pair| Ground::Key(Arc::clone(&pair.key), pair.modified)).collect();
             let changes = pairs.iter().map(|pair| KeyChange::Delete(Arc::clone(&pair.key))).collect();
-            Ok(Decision { done: true, changes, grounds })
+            Ok(Decision { answer: KeyAnswer::Done(true), revision: keys.revision() + 1, changes, grounds })
         }
         KeyAction::Open(session) => open(keys, session),
         KeyAction::Renew(id) => {
             let session = keys.session(id).ok_or_else(|| KeyRefusal::NoSession(id.to_string()))?;
             let renewed = Session { modified: keys.revision() + 1, ..Session::clone(session) };
             let grounds = vec![Ground::Session(Arc::clone(id), session.modified)];
-            Ok(Decision { done: true, changes: vec![KeyChange::Open(Arc::new(renewed))], grounds })
+            Ok(Decision {
+                answer: KeyAnswer::Done(true),
+                revision: keys.revision() + 1,
+                changes: vec![KeyChange::Open(Arc::new(renewed))],
+                grounds,
+            })
         }
         KeyAction::Close { id, unrenewed } => Ok(close(keys, id, *unrenewed)),
+        KeyAction::Transaction(steps) => Ok(transaction::decide(keys, clock, steps, now)),
     }
 }
 
-fn refused(grounds: Vec<Ground>) -> Decision {
-    Decision { done: false, changes: Vec::new(), grounds }
+fn refused(keys: &Keys, grounds: Vec<Ground>) -> Decision {
+    Decision { answer: KeyAnswer::Done(false), revision: keys.revision() + 1, changes: Vec::new(), grounds }
 }
 
-fn put(
-    keys: &Keys,
+/// The key as it is then; none when a condition does not hold, or another has the lock.
+pub(super) fn put(
+    draft: &mut Draft<'_>,
     clock: &SessionClock,
     (key, value, flags): (&Arc<str>, &Arc<[u8]>, u64),
     (cas, lock): (Option<u64>, &Lock),
     now: Instant,
-) -> Result<Decision, KeyRefusal> {
-    let current = keys.pair(key);
-    let revision = keys.revision() + 1;
-    let mut grounds = vec![Ground::Key(Arc::clone(key), current.map_or(0, |pair| pair.modified))];
-    if cas.is_some_and(|cas| cas != current.map_or(0, |pair| pair.modified)) {
-        return Ok(refused(grounds));
+) -> Result<Option<Arc<Pair>>, KeyRefusal> {
+    let limits = draft.limits();
+    if key.is_empty() || key.len() > limits.key_bytes || key.contains('\0') {
+        return Err(Invalid::new("key", key, "1 to 1,024 bytes without NUL").into());
     }
+    if value.len() > limits.value_bytes {
+        return Err(KeyRefusal::Full { what: "bytes in a value", limit: limits.value_bytes });
+    }
+    let (current, revision) = (draft.pair(key), draft.revision());
+    if cas.is_some_and(|cas| cas != current.as_ref().map_or(0, |pair| pair.modified)) {
+        return Ok(None);
+    }
+    let before = current.as_deref();
     let mut pair = Pair {
-        key: current.map_or_else(|| Arc::clone(key), |pair| Arc::clone(&pair.key)),
+        key: before.map_or_else(|| Arc::clone(key), |pair| Arc::clone(&pair.key)),
         value: Arc::clone(value),
         flags,
-        session: current.and_then(|pair| pair.session.clone()),
-        lock_index: current.map_or(0, |pair| pair.lock_index),
-        lock_delay: current.map_or(Duration::ZERO, |pair| pair.lock_delay),
-        created: current.map_or(revision, |pair| pair.created),
-        modified: current.map_or(revision, |pair| pair.modified),
+        session: before.and_then(|pair| pair.session.clone()),
+        lock_index: before.map_or(0, |pair| pair.lock_index),
+        lock_delay: before.map_or(Duration::ZERO, |pair| pair.lock_delay),
+        created: before.map_or(revision, |pair| pair.created),
+        modified: before.map_or(revision, |pair| pair.modified),
     };
     match lock {
         Lock::Keep => {}
         Lock::Release(id) if pair.session.as_ref() == Some(id) => pair.session = None,
-        Lock::Release(_) => return Ok(refused(grounds)),
+        Lock::Release(_) => return Ok(None),
         Lock::Acquire(id) => {
-            let session = keys.session(id).ok_or_else(|| KeyRefusal::NoSession(id.to_string()))?;
-            grounds.push(Ground::Session(Arc::clone(id), session.modified));
+            let session = draft.session(id).ok_or_else(|| KeyRefusal::NoSession(id.to_string()))?;
             match &pair.session {
                 Some(owner) if owner == id => {}
                 // One that somebody took out of a shared store by hand has nothing locked any more.
-                Some(owner) if keys.session(owner).is_some() => return Ok(refused(grounds)),
-                _ if clock.is_delayed(key, now) => return Ok(refused(grounds)),
+                Some(owner) if draft.has_session(owner) => return Ok(None),
+                _ if clock.is_delayed(key, now) => return Ok(None),
                 _ => {
-                    let limit = keys.limits().locks_per_session;
-                    if keys.locked_by(id).count() >= limit {
+                    let limit = limits.locks_per_session;
+                    if draft.locks_of(id) >= limit {
                         return Err(KeyRefusal::Full { what: "keys locked by one session", limit });
                     }
                     pair.session = Some(Arc::clone(&session.id));
@@ -202,18 +243,29 @@ fn put(
             }
         }
     }
-    if current.is_some_and(|current| **current == pair) {
-        return Ok(Decision { done: true, changes: Vec::new(), grounds });
+    if let Some(current) = current.as_ref().filter(|current| ***current == pair) {
+        return Ok(Some(Arc::clone(current)));
     }
     pair.modified = revision;
-    let limits = keys.limits();
-    if current.is_none() && keys.len() >= limits.keys {
+    let (len, bytes) = draft.size();
+    if current.is_none() && len >= limits.keys {
         return Err(KeyRefusal::Full { what: "keys", limit: limits.keys });
     }
-    if keys.bytes() + pair.size() - current.map_or(0, |pair| pair.size()) > limits.bytes {
+    if bytes + pair.size() - current.as_ref().map_or(0, |pair| pair.size()) > limits.bytes {
         return Err(KeyRefusal::Full { what: "bytes of keys and values", limit: limits.bytes });
     }
-    Ok(Decision { done: true, changes: vec![KeyChange::Put(Arc::new(pair))], grounds })
+    Ok(Some(draft.put(pair)))
+}
+
+/// Whether the key is not there any more.
+pub(super) fn delete(draft: &mut Draft<'_>, key: &Arc<str>, cas: Option<u64>) -> bool {
+    // What is not there is deleted, whatever it was expected to be.
+    let Some(current) = draft.pair(key) else { return true };
+    let done = cas.is_none_or(|revision| revision == current.modified);
+    if done {
+        draft.delete(key);
+    }
+    done
 }
 
 fn open(keys: &Keys, session: &Session) -> Result<Decision, KeyRefusal> {
@@ -225,16 +277,26 @@ fn open(keys: &Keys, session: &Session) -> Result<Decision, KeyRefusal> {
     let revision = keys.revision() + 1;
     let session = Session { created: revision, modified: revision, ..session.clone() };
     let grounds = vec![Ground::Session(Arc::clone(&session.id), 0)];
-    Ok(Decision { done: true, changes: vec![KeyChange::Open(Arc::new(session))], grounds })
+    Ok(Decision {
+        answer: KeyAnswer::Done(true),
+        revision: keys.revision() + 1,
+        changes: vec![KeyChange::Open(Arc::new(session))],
+        grounds,
+    })
 }
 
 fn close(keys: &Keys, id: &Arc<str>, unrenewed: Option<u64>) -> Decision {
     let Some(session) = keys.session(id) else {
-        return Decision { done: true, changes: Vec::new(), grounds: vec![Ground::Session(Arc::clone(id), 0)] };
+        return Decision {
+            answer: KeyAnswer::Done(true),
+            revision: keys.revision() + 1,
+            changes: Vec::new(),
+            grounds: vec![Ground::Session(Arc::clone(id), 0)],
+        };
     };
     let mut grounds = vec![Ground::Session(Arc::clone(id), session.modified)];
     if unrenewed.is_some_and(|revision| revision != session.modified) {
-        return refused(grounds);
+        return refused(keys, grounds);
     }
     let mut changes = vec![KeyChange::Close(Arc::clone(id))];
     for pair in keys.locked_by(id).filter_map(|key| keys.pair(key)) {
@@ -247,5 +309,5 @@ fn close(keys: &Keys, id: &Arc<str>, unrenewed: Option<u64>) -> Decision {
             }
         });
     }
-    Decision { done: true, changes, grounds }
+    Decision { answer: KeyAnswer::Done(true), revision: keys.revision() + 1, changes, grounds }
 }

@@ -8,11 +8,13 @@
 //!
 //! Behaviour is that of Consul's KV store and sessions (its documentation, "Sessions and distributed locks"): a lock is a session in a key,
 //! advisory, and what becomes of it when the session ends is the session's behavior; nobody else gets the lock for the lock delay.
-//! Read next: `state.rs` (what is), `decide.rs` (what may be), `clock.rs` (time).
+//! Read next: `state.rs` (what is), `decide.rs` (what may be), `transaction.rs` (several at once), `clock.rs` (time).
 
 mod clock;
 mod decide;
+mod draft;
 mod state;
+mod transaction;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +22,9 @@ use std::time::Duration;
 use crate::{InstanceKey, Invalid};
 
 pub use clock::SessionClock;
-pub use decide::{Decision, Ground, KeyAction, KeyRefusal, Lock, decide};
+pub use decide::{Decision, Ground, KeyAction, KeyAnswer, KeyRefusal, Lock, decide};
 pub use state::{KeyChange, KeyScope, Keys};
+pub use transaction::{Failure, KeyStep, Shown};
 
 /// Limits of the keys. Every one refuses with its name; none drops what was there before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +78,20 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// How a key is shown that is not there.
+    pub fn absent(key: &Arc<str>) -> Self {
+        Self {
+            key: Arc::clone(key),
+            value: Arc::from([]),
+            flags: 0,
+            session: None,
+            lock_index: 0,
+            lock_delay: Duration::ZERO,
+            created: 0,
+            modified: 0,
+        }
+    }
+
     /// Bytes that count for [`KeyLimits::bytes`].
     pub fn size(&self) -> usize {
         self.key.len() + self.value.len()
