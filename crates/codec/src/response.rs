@@ -64,9 +64,13 @@ fn judge_status_line(line: &[u8], complete: bool) -> Result<(), HeadError> {
 
 /// Whether this can be the beginning of a status line.
 fn judge_beginning(line: &[u8]) -> Result<(), HeadError> {
-    const START: &[u8] = b"HTTP/";
-    let len = line.len().min(START.len());
-    if line[..len] == START[..len] { Ok(()) } else { Err(HeadError::BadStatusLine) }
+    const START: &[u8; 5] = b"HTTP/";
+    let fits = match line.first_chunk() {
+        // A comparison of a known length needs no call.
+        Some(start) => start == START,
+        None => START.starts_with(line),
+    };
+    if fits { Ok(()) } else { Err(HeadError::BadStatusLine) }
 }
 
 fn read_response(

@@ -93,15 +93,22 @@ impl Exchange {
         }
     }
 
-    /// Gives back everything but the memory of the heads.
-    fn release(&mut self, worker: &Worker) {
-        if let Some(lease) = self.upstream.take() {
+    /// Closes the connection to the endpoint, or ends the stream, where one is left.
+    pub(crate) fn discard_upstream(&mut self, worker: &Worker) {
+        if let Some(lease) = &mut self.upstream {
             lease.discard(&worker.buffers);
         }
-        if let Some(mut relay) = self.relay.take() {
+        self.upstream = None;
+    }
+
+    /// Gives back everything but the memory of the heads.
+    fn release(&mut self, worker: &Worker) {
+        self.discard_upstream(worker);
+        if let Some(relay) = &mut self.relay {
             relay.upload.dispose(&worker.buffers);
             relay.download.dispose(&worker.buffers);
         }
+        self.relay = None;
         self.permit = None;
         self.admission = None;
         self.affinity = Affinity::default();

@@ -76,9 +76,7 @@ pub(crate) async fn elsewhere(
             .because(format!("{} answered {}", cluster.cluster.name, exchange.answer.status)),
         Err(failure) => failure,
     };
-    if let Some(lease) = exchange.upstream.take() {
-        lease.discard(&connection.worker.buffers);
-    }
+    exchange.discard_upstream(&connection.worker);
     if let Some(other) = other {
         cluster.metrics.count(ClusterCounter::FallbackDestination);
         exchange.record.cluster = Some(other.clone());

@@ -181,12 +181,13 @@ pub(crate) fn begin_relay(
     protocol: Protocol,
     deadlines: Deadlines,
 ) -> usize {
-    let head = &exchange.request;
+    // Made where it stays: it is large enough for a copy to be seen.
+    let Exchange { request: head, relay, is_grpc, .. } = exchange;
     // A stream frames its body itself.
     let framing = if protocol == Protocol::Http2 { BodyLength::UntilClose } else { head.body };
-    let mut relay = Relay::new(head.body, framing, &connection.worker.limits);
+    let relay = relay.insert(Relay::new(head.body, framing, &connection.worker.limits));
     relay.deadlines = deadlines;
-    if exchange.is_grpc {
+    if *is_grpc {
         relay.allow_pauses();
     }
     relay.upload.retain();
@@ -197,7 +198,6 @@ pub(crate) fn begin_relay(
         write_request_head(head, out);
         head_length = out.len();
     }
-    exchange.relay = Some(relay);
     head_length
 }
 

@@ -139,7 +139,7 @@ pub(crate) async fn race(
     } else {
         relay.upload.dispose(&connection.worker.buffers);
         relay.download.dispose(&connection.worker.buffers);
-        if let Some(lease) = lease {
+        if let Some(mut lease) = lease {
             lease.discard(&connection.worker.buffers);
         }
     }
@@ -291,7 +291,7 @@ fn replace(connection: &Connection, exchange: &mut Exchange, (relay, lease): (Re
     {
         exchange.record.upstream_local = lease.local_address().map(Box::new);
     }
-    if let Some(first) = std::mem::replace(&mut exchange.upstream, lease) {
+    if let Some(mut first) = std::mem::replace(&mut exchange.upstream, lease) {
         first.discard(buffers);
     }
     exchange.permit = second.permit;

@@ -208,14 +208,12 @@ fn finish(
     moved: Result<(), RelayError>,
     closes: bool,
 ) -> Result<Option<After>, Failure> {
-    let (Some(relay), Some(mut lease)) = (&mut exchange.relay, exchange.upstream.take()) else {
-        return Ok(Some(After::Close));
-    };
+    let (Some(relay), Some(_)) = (&exchange.relay, &exchange.upstream) else { return Ok(Some(After::Close)) };
     exchange.record.body_bytes_received = relay.upload.moved;
     exchange.record.body_bytes_sent = relay.download.moved;
     let cluster = exchange.record.cluster.clone();
     if let Err(error) = moved {
-        lease.discard(&connection.worker.buffers);
+        exchange.discard_upstream(&connection.worker);
         if let (RelayError::RouteDeadline, Some(cluster)) = (&error, &cluster) {
             cluster.metrics.count(ClusterCounter::UpstreamRqTimeout);
         }
@@ -223,7 +221,7 @@ fn finish(
     }
     exchange.record.complete();
     kept::keep(exchange);
-    let Some(relay) = &mut exchange.relay else { return Ok(Some(After::Close)) };
+    let (Some(relay), Some(lease)) = (&exchange.relay, &mut exchange.upstream) else { return Ok(Some(After::Close)) };
     if exchange.is_grpc
         && let Some(status) = relay.download.trailers().and_then(grpc::status)
     {
@@ -245,6 +243,8 @@ fn finish(
         }
         _ => lease.discard(&connection.worker.buffers),
     }
+    // It ends where it lies: to move it out would copy it.
+    exchange.upstream = None;
     if closes {
         let is_done = !exchange.request.keep_alive && relay.upload.has_ended();
         return Ok(Some(if is_done { After::Done } else { After::Close }));
@@ -300,7 +300,7 @@ async fn tunnel(connection: &mut Connection, exchange: &mut Exchange, start: Res
     exchange.record.complete();
     match ended {
         Ok(()) => {
-            if let (Some(lease), Some(cluster)) = (exchange.upstream.take(), &exchange.record.cluster)
+            if let (Some(mut lease), Some(cluster)) = (exchange.upstream.take(), &exchange.record.cluster)
                 && lease.protocol() == Protocol::Http2
             {
                 lease.give_back(&cluster.pool_limits, None, Instant::now());

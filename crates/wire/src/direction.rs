@@ -78,6 +78,7 @@ pub struct Direction {
 
 impl Direction {
     /// A direction whose source frames its body as `from` and whose destination gets it framed as `to`.
+    #[inline]
     pub fn new(from: BodyLength, to: BodyLength, limits: &BodyLimits) -> Self {
         Self {
             decoder: BodyDecoder::new(from, limits),

@@ -78,8 +78,9 @@ impl Lease {
         }
     }
 
-    /// Keeps the connection for the next request, unless it is used up. `keep_alive` is what the endpoint announced.
-    pub fn give_back(mut self, limits: &PoolLimits, keep_alive: Option<Duration>, now: Instant) {
+    /// Keeps the connection for the next request, unless it is used up. `keep_alive` is what the endpoint announced. Nothing
+    /// can be done with the lease afterwards but to drop it, where it lies.
+    pub fn give_back(&mut self, limits: &PoolLimits, keep_alive: Option<Duration>, now: Instant) {
         if let Some(place) = &mut self.place {
             place.complete();
             drop(self.side.take());
@@ -105,7 +106,7 @@ impl Lease {
     }
 
     /// Closes the connection, or ends the stream, and gives its buffers back.
-    pub fn discard(mut self, buffers: &Buffers) {
+    pub fn discard(&mut self, buffers: &Buffers) {
         if let Some(side) = &mut self.side {
             side.dispose(buffers);
         }

@@ -115,6 +115,7 @@ pub struct Relay {
 
 impl Relay {
     /// A new exchange whose request body is framed `from` by the client and `to` towards the endpoint.
+    #[inline]
     pub fn new(from: BodyLength, to: BodyLength, limits: &Limits) -> Self {
         Self {
             upload: Direction::new(from, to, &limits.body),
