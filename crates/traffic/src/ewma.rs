@@ -28,7 +28,7 @@ impl PeakLatency {
     /// Takes note of a latency.
     pub(crate) fn observe(&self, latency: Duration, now: Instant) {
         let now = self.ticks(*self.anchor.get_or_init(|| now), now);
-        let latency = latency.as_nanos() as f32;
+        let latency = (latency.as_secs_f64() * 1e9) as f32;
         let mut seen = self.cell.load(Ordering::Relaxed);
         loop {
             let (cost, at) = unpack(seen);
@@ -64,14 +64,14 @@ impl PeakLatency {
     }
 }
 
-/// Ticks in which an observation loses all but 1/e of its weight.
-const DECAY_TICKS: f32 = DECAY.as_nanos() as f32 / (1u64 << TICK_BITS) as f32;
+/// What a tick is of the time in which an observation loses all but 1/e of its weight.
+const PART_OF_DECAY: f32 = (1u64 << TICK_BITS) as f32 / DECAY.as_nanos() as f32;
 /// Below this part of the decay time the first terms of the exponential are exact to a hundred-thousandth.
 const SMALL: f32 = 0.04;
 
 /// What is left of an observation's weight.
 fn remaining(ticks: u32) -> f32 {
-    let passed = ticks as f32 / DECAY_TICKS;
+    let passed = ticks as f32 * PART_OF_DECAY;
     if passed < SMALL { 1.0 - passed * (1.0 - passed * 0.5) } else { (-passed).exp() }
 }
 
