@@ -11,6 +11,7 @@ mod views;
 
 pub use pages::router;
 pub use views::{
-    ActionError, AdaptiveConcurrencyView, AdminState, AuditEntry, BreakerAction, CircuitBreakerView, ClusterView,
-    EndpointAction, EndpointView, LastGoodView, LimitsView, ListenerView, RateLimitView, Readiness, UsageView, Views,
+    ActionError, AdaptiveConcurrencyView, AdminState, AuditEntry, BreakerAction, BulkheadView, CircuitBreakerView,
+    ClusterView, EndpointAction, EndpointView, LastGoodView, LimitsView, ListenerView, RateLimitView, Readiness,
+    UsageView, Views,
 };

@@ -5,8 +5,8 @@
 use std::fmt::Write as _;
 
 use crate::views::{
-    AdaptiveConcurrencyView, AdminState, CircuitBreakerView, ClusterView, EndpointView, LastGoodView, ListenerView,
-    RateLimitView, Readiness,
+    AdaptiveConcurrencyView, AdminState, BulkheadView, CircuitBreakerView, ClusterView, EndpointView, LastGoodView,
+    ListenerView, RateLimitView, Readiness,
 };
 
 /// Appends one line. Control characters become U+FFFD: names and reasons come from files, and a line stays a line.
@@ -60,6 +60,9 @@ pub(crate) fn clusters(clusters: &[ClusterView]) -> String {
         if let Some(adaptive) = &cluster.adaptive_concurrency {
             adaptive_concurrency(name, adaptive, &mut out);
         }
+        if let Some(view) = &cluster.bulkhead {
+            bulkhead(name, view, &mut out);
+        }
         if let Some(rate) = &cluster.rate_limit {
             rate_limit(name, rate, &mut out);
         }
@@ -110,6 +113,14 @@ fn adaptive_concurrency(cluster: &str, view: &AdaptiveConcurrencyView, out: &mut
     if let Some(latency) = view.base_latency {
         push(out, format_args!("{cluster}::adaptive_concurrency::base_latency_us::{}", latency.as_micros()));
     }
+}
+
+fn bulkhead(cluster: &str, view: &BulkheadView, out: &mut String) {
+    let mode = if view.observes { "observe" } else { "enforce" };
+    push(out, format_args!("{cluster}::bulkhead::mode::{mode}"));
+    let most = view.max_requests_per_endpoint;
+    push(out, format_args!("{cluster}::bulkhead::max_requests_per_endpoint::{most}"));
+    push(out, format_args!("{cluster}::bulkhead::full_endpoints::{}", view.full_endpoints));
 }
 
 fn rate_limit(cluster: &str, view: &RateLimitView, out: &mut String) {

@@ -80,6 +80,8 @@ pub struct ClusterView {
     pub circuit_breakers: Vec<CircuitBreakerView>,
     /// Its adaptive limit; `None` (`null`) without one.
     pub adaptive_concurrency: Option<AdaptiveConcurrencyView>,
+    /// Its bulkhead; `None` (`null`) without one.
+    pub bulkhead: Option<BulkheadView>,
     /// Its rate limit; `None` (`null`) without one.
     pub rate_limit: Option<RateLimitView>,
     /// Its last good answers; `None` (`null`) where none are kept.
@@ -133,6 +135,17 @@ pub struct AdaptiveConcurrencyView {
     /// Latency without load, as it sees it; in JSON `base_latency_us`, whole microseconds.
     #[serde(rename = "base_latency_us", serialize_with = "as_micros")]
     pub base_latency: Option<Duration>,
+}
+
+/// A bound on the requests in flight at each endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BulkheadView {
+    /// It counts and leaves no endpoint out.
+    pub observes: bool,
+    /// Requests in flight at one endpoint at most.
+    pub max_requests_per_endpoint: u32,
+    /// Endpoints that have as many at this moment.
+    pub full_endpoints: u64,
 }
 
 /// A rate limit.

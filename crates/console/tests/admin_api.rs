@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use meshwright_console::{
-    ActionError, AdaptiveConcurrencyView, AdminState, AuditEntry, BreakerAction, CircuitBreakerView, ClusterView,
-    EndpointAction, EndpointView, LastGoodView, LimitsView, ListenerView, RateLimitView, Readiness, UsageView, Views,
-    router,
+    ActionError, AdaptiveConcurrencyView, AdminState, AuditEntry, BreakerAction, BulkheadView, CircuitBreakerView,
+    ClusterView, EndpointAction, EndpointView, LastGoodView, LimitsView, ListenerView, RateLimitView, Readiness,
+    UsageView, Views, router,
 };
 use meshwright_site::serve;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,6 +56,7 @@ impl Views for Process {
                 ..CircuitBreakerView::default()
             }],
             adaptive_concurrency: Some(AdaptiveConcurrencyView { observes: true, limit: 30, ..Default::default() }),
+            bulkhead: Some(BulkheadView { observes: false, max_requests_per_endpoint: 9, full_endpoints: 1 }),
             rate_limit: Some(RateLimitView {
                 requests: 5,
                 per: Some(Duration::from_secs(2)),
@@ -310,6 +311,9 @@ async fn clusters_are_lines_like_envoys_or_json() {
         "circuit_breaker::refused::7",
         "adaptive_concurrency::mode::observe",
         "adaptive_concurrency::limit::30",
+        "bulkhead::mode::enforce",
+        "bulkhead::max_requests_per_endpoint::9",
+        "bulkhead::full_endpoints::1",
         "rate_limit::mode::enforce",
         "rate_limit::per_ms::2000",
         "rate_limit::keys::7",

@@ -31,6 +31,8 @@ pub enum FailureKind {
     Overflow,
     /// A circuit breaker is open.
     CircuitOpen,
+    /// Every endpoint has as many requests in flight as one may have.
+    BulkheadFull,
     /// The adaptive limit of requests is reached.
     ConcurrencyLimit,
     /// The client has sent more requests than its rate allows.
@@ -106,7 +108,7 @@ pub struct Outcome {
 
 impl FailureKind {
     /// Every kind, in table order.
-    pub const ALL: [FailureKind; 27] = [
+    pub const ALL: [FailureKind; 28] = [
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeadersTooLarge,
@@ -121,6 +123,7 @@ impl FailureKind {
         Self::NoHealthyUpstream,
         Self::Overflow,
         Self::CircuitOpen,
+        Self::BulkheadFull,
         Self::ConcurrencyLimit,
         Self::RateLimited,
         Self::ConnectFailure,
@@ -294,6 +297,17 @@ impl FailureKind {
                 false,
                 Ignored,
                 "a circuit breaker of the service is open",
+            ),
+            Self::BulkheadFull => outcome(
+                503,
+                14,
+                "UO",
+                "bulkhead_full",
+                "bulkhead is full",
+                Us,
+                false,
+                Ignored,
+                "every endpoint of the service has as many requests in flight as one may have",
             ),
             Self::ConcurrencyLimit => outcome(
                 503,

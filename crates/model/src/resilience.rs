@@ -34,6 +34,8 @@ pub struct ResilienceSettings {
     pub hedging: Option<Hedging>,
     /// A limit of concurrency that learns.
     pub adaptive_concurrency: Option<AdaptiveConcurrency>,
+    /// How many requests each endpoint may have in flight.
+    pub bulkhead: Option<Bulkhead>,
     /// How many requests there may be in a time.
     pub rate_limit: Option<RateLimit>,
     /// What is answered when there is no good answer.
@@ -197,6 +199,15 @@ pub enum ConcurrencyAlgorithm {
     Vegas,
     /// Up one by one, down by a tenth.
     Aimd,
+}
+
+/// `bulkhead`: requests in flight at each endpoint, so that a slow one does not hold everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bulkhead {
+    /// Requests in flight at one endpoint at most; at least 1.
+    pub max_requests_per_endpoint: u32,
+    /// Whether full endpoints are left out.
+    pub enforcement: Enforcement,
 }
 
 /// `fallback`: what is answered when the service has no good answer. What comes first is tried first.

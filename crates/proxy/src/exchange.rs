@@ -85,6 +85,14 @@ impl Exchange {
         self.relay.as_ref().is_some_and(|relay| relay.upload.can_rewind())
     }
 
+    /// Gives back what the present try holds: its connection and its place at the endpoint.
+    pub(crate) fn end_try(&mut self) {
+        self.upstream = None;
+        if let Some(admission) = &mut self.admission {
+            admission.leave_host();
+        }
+    }
+
     /// Gives the memory of the request head back, once nobody needs authority, target and headers any more.
     pub(crate) fn release_head(&mut self, worker: &Worker) {
         let memory = self.request.take_memory();

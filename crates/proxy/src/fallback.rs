@@ -43,6 +43,7 @@ fn stands_for_no_answer(failure: &Failure) -> bool {
             FailureKind::NoHealthyUpstream
                 | FailureKind::Overflow
                 | FailureKind::CircuitOpen
+                | FailureKind::BulkheadFull
                 | FailureKind::ConcurrencyLimit
                 | FailureKind::ConnectFailure
                 | FailureKind::UpstreamClosed

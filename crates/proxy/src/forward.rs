@@ -11,14 +11,14 @@ use meshwright_message::{BodyLength, HeaderName, Method, RequestHead};
 use meshwright_model::{Failure, FailureKind, RetryPolicy, Stage};
 use meshwright_snapshot::{Forward, WeightedCluster};
 use meshwright_telemetry::ClusterCounter;
-use meshwright_traffic::{Criticality, Observation};
+use meshwright_traffic::{Criticality, NoHost, Observation};
 use meshwright_wire::{Deadlines, Ends, Lease, Protocol, Relay, RelayError, ResponseStart, Reuse};
 use smallvec::SmallVec;
 
 use crate::affinity::Affinity;
 use crate::connection::Connection;
 use crate::exchange::{Answered, Exchange};
-use crate::lease::{Admission, Wanted};
+use crate::lease::{Admission, Place, Wanted};
 use crate::listener::ListenerView;
 use crate::record::Record;
 use crate::request::Chosen;
@@ -30,6 +30,8 @@ use crate::{
 
 /// Requests that are sent again because a kept connection was closed try a kept one at most this often; then a new one.
 const STALE_TRIES: u32 = 2;
+/// Picks of an endpoint whose last place another worker takes at the same moment, until the service counts as full.
+const RACES: usize = 16;
 
 /// What the tries so far have taught.
 pub(crate) struct Tries<'a> {
@@ -116,12 +118,13 @@ pub(crate) async fn until_answered(
     loop {
         let ended = one_try(connection, exchange, cluster, tries).await;
         if ended.is_err() {
-            exchange.upstream = None;
+            exchange.end_try();
         }
         let again = match ended {
             Ok(start) => match again::after_answer(connection, exchange, cluster, tries) {
                 Some(again) => {
                     again::recycle(exchange, cluster, &start);
+                    exchange.end_try();
                     again
                 }
                 None => return Ok(start),
@@ -209,11 +212,12 @@ async fn one_try(
     tries: &mut Tries<'_>,
 ) -> Result<ResponseStart, TryFailure> {
     let picked = permit::pick(&connection.worker, cluster, exchange, &tries.tried, (tries.criticality, tries.began));
-    let mut host = picked.map_err(|failure| TryFailure::before_sending(failure, None))?;
-    load_probe::begin(cluster, tries.began);
+    let place = picked.map_err(|failure| TryFailure::before_sending(failure, None))?;
+    let mut host = place.host();
     if let Some(admission) = &mut exchange.admission {
-        admission.occupy(host);
+        admission.occupy(place);
     }
+    load_probe::begin(cluster, tries.began);
     let of_try = tries.policy.per_try_timeout.and_then(|time| tries.began.checked_add(time));
     let deadlines = match &mut exchange.relay {
         Some(relay) => {
@@ -330,23 +334,43 @@ async fn open_stream(exchange: &mut Exchange, cluster: &WorkerCluster) -> Result
     })
 }
 
-/// The host that the balancer chooses for the next try.
-pub(crate) fn pick(
+/// A place at the host that the balancer chooses for the next try.
+pub(crate) fn pick<'a>(
     worker: &Worker,
-    cluster: &WorkerCluster,
+    cluster: &'a WorkerCluster,
     affinity: &mut Affinity,
     tried: &[u32],
     now: Instant,
-) -> Result<usize, Failure> {
+) -> Result<Place<'a>, Failure> {
+    let of = &cluster.cluster;
     let ask = affinity.ask(tried, now);
-    let picked = cluster.balancer.borrow_mut().pick(&cluster.cluster.hosts, &ask, &mut worker.rng.borrow_mut());
-    affinity.host = picked.as_ref().ok().map(|host| *host as u32);
-    picked.map_err(|_| {
-        let of = &cluster.cluster;
-        let total = of.addresses.len();
-        Failure::new(Stage::Forward, FailureKind::NoHealthyUpstream)
-            .because(format!("{} has {total} endpoints, none of them available", of.name))
-    })
+    affinity.host = None;
+    if of.hosts.bulkhead().is_some_and(|bulkhead| bulkhead.observe) && of.hosts.is_full() {
+        cluster.metrics.count(ClusterCounter::BulkheadRefused);
+    }
+    for _ in 0..RACES {
+        match cluster.balancer.borrow_mut().pick(&of.hosts, &ask, &mut worker.rng.borrow_mut()) {
+            Ok(host) => {
+                // Another worker may have been faster.
+                if let Some(place) = cluster.place(host) {
+                    affinity.host = Some(host as u32);
+                    return Ok(place);
+                }
+            }
+            Err(NoHost::Full) => break,
+            Err(NoHost::Unhealthy) => {
+                return Err(Failure::new(Stage::Forward, FailureKind::NoHealthyUpstream).because(format!(
+                    "{} has {} endpoints, none of them available",
+                    of.name,
+                    of.addresses.len()
+                )));
+            }
+        }
+    }
+    cluster.metrics.count(ClusterCounter::BulkheadRefused);
+    let most = of.hosts.bulkhead().map_or(0, |bulkhead| bulkhead.max_requests);
+    Err(Failure::new(Stage::Forward, FailureKind::BulkheadFull)
+        .because(format!("every available endpoint of {} has {most} requests in flight", of.name)))
 }
 
 /// A request on its way to one endpoint.

@@ -21,7 +21,7 @@ use meshwright_wire::{Deadlines, Lease, Protocol, Relay, RelayError, ResponseSta
 use crate::connection::Connection;
 use crate::exchange::Exchange;
 use crate::forward::{self, Awaited, Tries};
-use crate::lease::{Admission, Wanted};
+use crate::lease::{Admission, Place, Wanted};
 use crate::outlier;
 use crate::permit::{self, TryPermit};
 use crate::view::WorkerCluster;
@@ -42,33 +42,11 @@ pub(crate) fn delay(exchange: &Exchange, cluster: &WorkerCluster, now: Instant) 
 }
 
 /// The other try.
-struct Second {
-    host: usize,
+struct Second<'a> {
+    place: Place<'a>,
     permit: Option<Box<TryPermit>>,
     /// The host that the answer's cookie would name.
     affine: Option<u32>,
-    _in_flight: InFlight,
-}
-
-/// Counts a request at a host while it lives.
-struct InFlight(Option<(Rc<WorkerCluster>, usize)>);
-
-impl InFlight {
-    fn new(cluster: &Rc<WorkerCluster>, host: usize) -> Self {
-        if !cluster.counts_in_flight {
-            return Self(None);
-        }
-        cluster.cluster.hosts.acquire(host);
-        Self(Some((cluster.clone(), host)))
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        if let Some((cluster, host)) = &self.0 {
-            cluster.cluster.hosts.release(*host);
-        }
-    }
 }
 
 /// Waits for the answer of a try that was sent, and after `delay` for that of another one too. `host` becomes the host of the
@@ -86,8 +64,9 @@ pub(crate) async fn race(
     let Some(second) = pick(connection, exchange, cluster, tries, *host) else {
         return forward::await_answer(connection, exchange).await;
     };
+    let second_host = second.place.host();
     let (mut relay, request) = begin(connection, exchange, cluster, tries.protocol);
-    let wanted = Wanted { host: second.host, protocol: tries.protocol, fresh_only: false, header: &[] };
+    let wanted = Wanted { host: second_host, protocol: tries.protocol, fresh_only: false, header: &[] };
     let mut other = Other { relay: &mut relay, lease: None, failed: false, is_to_blame: false };
     let deadlines = other.relay.deadlines;
     let ended = {
@@ -127,13 +106,13 @@ pub(crate) async fn race(
     let (ended, second_ended, first_failed) = ended;
     let lease = other.lease.take();
     if other.is_to_blame {
-        outlier::observe(&connection.worker, cluster, second.host, Observation::LocalOrigin, Instant::now());
+        outlier::observe(&connection.worker, cluster, second_host, Observation::LocalOrigin, Instant::now());
     }
     if second_ended && ended.is_ok() {
         if first_failed.is_some() {
             outlier::observe(&connection.worker, cluster, *host, Observation::LocalOrigin, Instant::now());
         }
-        *host = second.host;
+        *host = second_host;
         replace(connection, exchange, (relay, lease), second);
         cluster.metrics.count(ClusterCounter::HedgesWon);
     } else {
@@ -164,13 +143,13 @@ async fn within(
 
 /// Another host, and leave to send it the request; `None` when there is neither budget nor host. What the exchange holds for
 /// the first try stays.
-fn pick(
+fn pick<'a>(
     connection: &Connection,
     exchange: &mut Exchange,
-    cluster: &Rc<WorkerCluster>,
+    cluster: &'a Rc<WorkerCluster>,
     tries: &Tries<'_>,
     first: usize,
-) -> Option<Second> {
+) -> Option<Second<'a>> {
     let now = Instant::now();
     let held = (exchange.permit.take(), exchange.affinity);
     let mut tried = tries.tried.clone();
@@ -178,9 +157,9 @@ fn pick(
     let picked = permit::pick(&connection.worker, cluster, exchange, &tried, (tries.criticality, now));
     let (permit, affine) = (exchange.permit.take(), exchange.affinity.host);
     (exchange.permit, exchange.affinity) = held;
-    let host = picked.ok().filter(|host| *host != first)?;
+    let place = picked.ok().filter(|place| place.host() != first)?;
     let allowed = exchange.admission.as_mut().is_some_and(Admission::try_hedge);
-    allowed.then(|| Second { host, permit, affine, _in_flight: InFlight::new(cluster, host) })
+    allowed.then(|| Second { place, permit, affine })
 }
 
 /// What moves the request a second time: the same bytes, or the same head for a stream.
@@ -280,7 +259,12 @@ fn is_of_endpoint(error: &RelayError) -> bool {
 }
 
 /// The other try takes the place of the first, which is cancelled.
-fn replace(connection: &Connection, exchange: &mut Exchange, (relay, lease): (Relay, Option<Lease>), second: Second) {
+fn replace(
+    connection: &Connection,
+    exchange: &mut Exchange,
+    (relay, lease): (Relay, Option<Lease>),
+    second: Second<'_>,
+) {
     let buffers = &connection.worker.buffers;
     if let Some(mut first) = exchange.relay.replace(relay) {
         first.upload.dispose(buffers);
@@ -296,10 +280,10 @@ fn replace(connection: &Connection, exchange: &mut Exchange, (relay, lease): (Re
     }
     exchange.permit = second.permit;
     exchange.affinity.host = second.affine;
-    if let Some(admission) = &mut exchange.admission {
-        admission.occupy(second.host);
-    }
     if let Some(cluster) = &exchange.record.cluster {
-        exchange.record.upstream = Some(cluster.cluster.addresses[second.host]);
+        exchange.record.upstream = Some(cluster.cluster.addresses[second.place.host()]);
+    }
+    if let Some(admission) = &mut exchange.admission {
+        admission.occupy(second.place);
     }
 }

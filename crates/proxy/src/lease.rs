@@ -26,16 +26,14 @@ impl Admission {
         Self { cluster: cluster.clone(), host: None, in_flight: false, retrying: false }
     }
 
-    /// Counts the request at this host, and no longer at the one before.
-    pub(crate) fn occupy(&mut self, host: usize) {
+    /// Takes over a place at a host of its cluster, and leaves the host before.
+    pub(crate) fn occupy(&mut self, place: Place<'_>) {
         self.leave_host();
-        if self.cluster.counts_in_flight {
-            self.cluster.cluster.hosts.acquire(host);
-            self.host = Some(host as u32);
-        }
+        self.host = place.keep();
     }
 
-    fn leave_host(&mut self) {
+    /// Gives the place at the host back: the try is over.
+    pub(crate) fn leave_host(&mut self) {
         if let Some(host) = self.host.take() {
             self.cluster.cluster.hosts.release(host as usize);
         }
@@ -95,7 +93,42 @@ impl Drop for Admission {
     }
 }
 
+/// A request's place at a host, which was picked for it; given back when dropped.
+#[must_use = "the host has room again as soon as it is dropped"]
+pub(crate) struct Place<'a> {
+    cluster: &'a WorkerCluster,
+    host: usize,
+    /// Where nobody looks at requests in flight none is counted.
+    counted: bool,
+}
+
+impl Place<'_> {
+    pub(crate) fn host(&self) -> usize {
+        self.host
+    }
+
+    /// Leaves it to the caller to give the place back: the host, where a place is counted.
+    fn keep(mut self) -> Option<u32> {
+        let counted = std::mem::take(&mut self.counted);
+        counted.then_some(self.host as u32)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.counted {
+            self.cluster.cluster.hosts.release(self.host);
+        }
+    }
+}
+
 impl WorkerCluster {
+    /// A place at a host, unless it is full.
+    pub(crate) fn place(&self, host: usize) -> Option<Place<'_>> {
+        let counted = self.counts_in_flight;
+        (!counted || self.cluster.hosts.try_acquire(host)).then_some(Place { cluster: self, host, counted })
+    }
+
     /// A kept connection, unless others wait for one already.
     pub(crate) fn checkout(&self, host: usize, protocol: Protocol, now: Instant) -> Option<Lease> {
         let pool = &self.pools[host];

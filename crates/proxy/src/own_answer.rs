@@ -64,7 +64,13 @@ pub(crate) async fn fail(connection: &mut Connection, exchange: &mut Exchange, f
         } else {
             head.become_local(outcome.status, content_type, body.len());
         }
-        if matches!(failure.kind, FailureKind::Overflow | FailureKind::ConcurrencyLimit | FailureKind::MemoryShort) {
+        if matches!(
+            failure.kind,
+            FailureKind::Overflow
+                | FailureKind::BulkheadFull
+                | FailureKind::ConcurrencyLimit
+                | FailureKind::MemoryShort
+        ) {
             head.headers.push_known(HeaderName::XEnvoyOverloaded, b"true");
         }
     }

@@ -23,6 +23,7 @@ use crate::affinity::Affinity;
 use crate::connection::Client;
 use crate::exchange::Exchange;
 use crate::forward;
+use crate::lease::Place;
 use crate::view::WorkerCluster;
 use crate::worker::Worker;
 
@@ -33,14 +34,14 @@ pub(crate) struct TryPermit {
     slot: Option<Slot>,
 }
 
-/// A host for one try; the leave to send it there is put into the exchange where leave is needed.
-pub(crate) fn pick(
+/// A place at a host for one try; the leave to send it there is put into the exchange where leave is needed.
+pub(crate) fn pick<'a>(
     worker: &Worker,
-    cluster: &Rc<WorkerCluster>,
+    cluster: &'a Rc<WorkerCluster>,
     exchange: &mut Exchange,
     tried: &[u32],
     (criticality, now): (Criticality, Instant),
-) -> Result<usize, Failure> {
+) -> Result<Place<'a>, Failure> {
     let of = &cluster.cluster;
     if of.breakers.is_none() && of.adaptive.is_none() {
         return forward::pick(worker, cluster, &mut exchange.affinity, tried, now);
@@ -60,16 +61,16 @@ pub(crate) fn pick(
         };
         permit.slot = Some(slot);
     }
-    let host = match &of.breakers {
+    let place = match &of.breakers {
         Some(breakers) if !breakers.endpoints.is_empty() => {
-            let (host, asked) = pick_closed(worker, cluster, &mut exchange.affinity, tried, now)?;
-            permit.breaker = Some((Arc::clone(&breakers.endpoints[host]), asked));
-            host
+            let (place, asked) = pick_closed(worker, cluster, &mut exchange.affinity, tried, now)?;
+            permit.breaker = Some((Arc::clone(&breakers.endpoints[place.host()]), asked));
+            place
         }
         _ => forward::pick(worker, cluster, &mut exchange.affinity, tried, now)?,
     };
     exchange.permit = Some(permit);
-    Ok(host)
+    Ok(place)
 }
 
 /// How critical the request is: what its route says, else its header, but never more than the client's identity allows; where
@@ -86,20 +87,21 @@ pub(crate) fn criticality(head: &RequestHead, client: &Client, cluster: &WorkerC
 }
 
 /// A host whose breaker lets the try through; those that refuse are avoided like hosts that were tried.
-fn pick_closed(
+fn pick_closed<'a>(
     worker: &Worker,
-    cluster: &WorkerCluster,
+    cluster: &'a WorkerCluster,
     affinity: &mut Affinity,
     tried: &[u32],
     now: Instant,
-) -> Result<(usize, Permit), Failure> {
+) -> Result<(Place<'a>, Permit), Failure> {
     let of = &cluster.cluster;
     let breakers = of.breakers.as_ref().map_or(&[][..], |breakers| breakers.endpoints.as_slice());
     let mut avoided: SmallVec<[u32; 8]> = SmallVec::from_slice(tried);
     loop {
-        let host = forward::pick(worker, cluster, affinity, &avoided, now)?;
+        let place = forward::pick(worker, cluster, affinity, &avoided, now)?;
+        let host = place.host();
         match ask(worker, cluster, &breakers[host], now) {
-            Ok(permit) => return Ok((host, permit)),
+            Ok(permit) => return Ok((place, permit)),
             Err(refusal) => {
                 // A host that comes again though it refused is the sign that there is no other.
                 if avoided[tried.len()..].contains(&(host as u32)) {

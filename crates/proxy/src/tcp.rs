@@ -64,9 +64,10 @@ async fn connect(
         let began = Instant::now();
         let asked = (Criticality::default(), began);
         let picked = permit::pick(&connection.worker, &cluster, exchange, &tried, asked);
-        let host = picked?;
+        let place = picked?;
+        let host = place.host();
         if let Some(admission) = &mut exchange.admission {
-            admission.occupy(host);
+            admission.occupy(place);
         }
         exchange.record.upstream = Some(cluster.cluster.addresses[host]);
         let wanted = Wanted { host, protocol: Protocol::Bytes, fresh_only: true, header: &header };
@@ -80,6 +81,7 @@ async fn connect(
                 return Ok(lease);
             }
             Err(failure) => {
+                exchange.end_try();
                 let permit = exchange.permit.take();
                 if failure.kind == FailureKind::ConnectFailure {
                     let now = Instant::now();

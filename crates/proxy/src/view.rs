@@ -39,7 +39,7 @@ pub(crate) struct View {
 pub(crate) struct WorkerCluster {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) balancer: RefCell<Balancer>,
-    /// Whether requests in flight are counted per host: only where the policy looks at them.
+    /// Whether requests in flight are counted per host: only where the policy or a bulkhead looks at them.
     pub(crate) counts_in_flight: bool,
     /// Whether the time until answers begin is kept per host: only where the policy looks at it.
     pub(crate) measures_latency: bool,
@@ -145,7 +145,7 @@ impl WorkerCluster {
         old.into_values().for_each(|pool| pool.retire());
         Self {
             cluster: cluster.clone(),
-            counts_in_flight: cluster.policy.needs_in_flight(),
+            counts_in_flight: cluster.counts_in_flight(),
             measures_latency: cluster.policy.needs_latency(),
             balancer: RefCell::new(balancer),
             pools,

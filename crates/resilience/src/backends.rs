@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use meshwright_traffic::{Ask, Balancer, Host, HostSet, NoHost, Policy, Stagger, hash_key};
+use meshwright_traffic::{Ask, Balancer, Bulkhead, Host, HostSet, NoHost, Policy, Stagger, hash_key};
 
 use crate::clock::{dice, now};
 
@@ -24,7 +24,7 @@ pub struct Backends<T> {
     backends: Vec<T>,
     hosts: HostSet,
     policy: Policy,
-    /// Held for one choice.
+    /// Held for one choice and for taking its place.
     balancer: Mutex<Balancer>,
 }
 
@@ -44,6 +44,25 @@ impl<T> Backends<T> {
         Self { backends, hosts, policy, balancer }
     }
 
+    /// Lets at most so many calls be with each backend at one time (at least 1): a backend that is full is passed over, and
+    /// when all are full there is none to pick. Nobody waits. A lease that is dropped makes room, whatever came of the call.
+    ///
+    /// ```
+    /// use meshwright_resilience::{Backends, BalancingPolicy, NoHost};
+    ///
+    /// let backends = Backends::new(BalancingPolicy::Random, vec!["10.0.0.1:80", "10.0.0.2:80"]).with_bulkhead(1);
+    /// let (first, second) = (backends.pick().unwrap(), backends.pick().unwrap());
+    /// assert_ne!(first.backend(), second.backend());
+    /// assert_eq!(backends.pick().err(), Some(NoHost::Full));
+    /// drop(first);
+    /// assert!(backends.pick().is_ok());
+    /// ```
+    #[must_use]
+    pub fn with_bulkhead(self, max_concurrent: u32) -> Self {
+        let bulkhead = Bulkhead { max_requests: max_concurrent, observe: false };
+        Self { hosts: self.hosts.with_bulkhead(Some(bulkhead)), ..self }
+    }
+
     /// All backends, in their order.
     pub fn all(&self) -> &[T] {
         &self.backends
@@ -52,7 +71,7 @@ impl<T> Backends<T> {
     /// A backend for the next call.
     ///
     /// # Errors
-    /// There is no backend.
+    /// There is no backend, or all of them are full ([`Backends::with_bulkhead`]).
     pub fn pick(&self) -> Result<Lease<'_, T>, NoHost> {
         self.choose(&Ask::first(now()))
     }
@@ -60,7 +79,7 @@ impl<T> Backends<T> {
     /// The backend that owns `key`, with a consistent hash; any backend with other policies.
     ///
     /// # Errors
-    /// There is no backend.
+    /// There is no backend, or all of them are full ([`Backends::with_bulkhead`]).
     pub fn pick_for(&self, key: &[u8]) -> Result<Lease<'_, T>, NoHost> {
         self.choose(&Ask { hash: Some(hash_key(key)), ..Ask::first(now()) })
     }
@@ -68,19 +87,24 @@ impl<T> Backends<T> {
     /// A backend that is none of `tried` (places in the list), as long as there is another: for retries.
     ///
     /// # Errors
-    /// There is no backend.
+    /// There is no backend, or all of them are full ([`Backends::with_bulkhead`]).
     pub fn pick_other(&self, tried: &[u32]) -> Result<Lease<'_, T>, NoHost> {
         self.choose(&Ask { tried, ..Ask::first(now()) })
     }
 
     fn choose(&self, ask: &Ask<'_>) -> Result<Lease<'_, T>, NoHost> {
         let mut balancer = self.balancer.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = balancer.pick(&self.hosts, ask, &mut dice())?;
-        drop(balancer);
-        if self.policy.needs_in_flight() {
-            self.hosts.acquire(index);
+        loop {
+            let index = balancer.pick(&self.hosts, ask, &mut dice())?;
+            // Places are taken under the lock alone: one that was seen is there.
+            if !self.counts_in_flight() || self.hosts.try_acquire(index) {
+                return Ok(Lease { backends: self, index, began: ask.now });
+            }
         }
-        Ok(Lease { backends: self, index, began: ask.now })
+    }
+
+    fn counts_in_flight(&self) -> bool {
+        self.policy.needs_in_flight() || self.hosts.bulkhead().is_some()
     }
 }
 
@@ -124,7 +148,7 @@ impl<'a, T> Lease<'a, T> {
 
 impl<T> Drop for Lease<'_, T> {
     fn drop(&mut self) {
-        if self.backends.policy.needs_in_flight() {
+        if self.backends.counts_in_flight() {
             self.backends.hosts.release(self.index);
         }
     }

@@ -65,6 +65,7 @@ mod backends;
 mod breaker;
 mod breakers;
 mod bulkhead;
+mod bulkheads;
 mod clock;
 mod error;
 mod hedge;
@@ -81,6 +82,7 @@ pub use backends::{Backends, Lease};
 pub use breaker::{CallPermit, CircuitBreaker};
 pub use breakers::CircuitBreakers;
 pub use bulkhead::Bulkhead;
+pub use bulkheads::Bulkheads;
 pub use error::Error;
 pub use hedge::Hedge;
 pub use meshwright_traffic::{

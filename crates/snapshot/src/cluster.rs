@@ -143,6 +143,11 @@ impl Cluster {
         self.spec.resilience.hedging
     }
 
+    /// Whether requests in flight are counted at each host: where the policy or the bulkhead looks at them.
+    pub fn counts_in_flight(&self) -> bool {
+        self.policy.needs_in_flight() || self.hosts.bulkhead().is_some()
+    }
+
     /// The index of the host at `address`.
     pub fn host_at(&self, address: SocketAddr) -> Option<usize> {
         self.addresses.iter().position(|candidate| *candidate == address)
@@ -190,6 +195,7 @@ impl<'a> LiveFacts<'a> {
         let hosts = HostSet::new(hosts, min_health_percent);
         let before = previous.map(|cluster| &*cluster.hosts);
         let hosts = balancing::arrange(hosts, &spec, &members, before);
+        let hosts = hosts.with_bulkhead(resilience::bulkhead(&spec.resilience));
         let addresses: Vec<SocketAddr> = members.iter().map(|member| member.address).collect();
         let before = previous.map(|of| (&of.spec.resilience, of.addresses.as_slice(), of.breakers.as_ref()));
         let breakers = resilience::breakers(&spec.resilience, &spec.service_name, &addresses, before);

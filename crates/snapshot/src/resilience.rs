@@ -1,5 +1,5 @@
 //! What follows from the resilience policy of a service for one cluster: breakers, the retry budget, the
-//! adaptive limit, the rate limit.
+//! adaptive limit, the bulkhead, the rate limit.
 //!
 //! Which policy a service gets is decided in `assign.rs`. Breakers and limits are live facts: they go over to the next snapshot as long as
 //! their policy is the same. Read next: `cluster.rs`.
@@ -14,9 +14,9 @@ use meshwright_model::{
     ResiliencePolicy, ResilienceSettings, RetryBudget,
 };
 use meshwright_traffic::{
-    ActiveBudget, AdaptiveLimit, AdaptivePolicy, Aimd, BreakerChanges, BreakerMode, BreakerPolicy, CircuitBreaker,
-    Criticality, Gradient2, HedgeDelay, KeptAnswers, KeptBounds, KeyedBuckets, LimitAlgorithm, Rate, Recovery,
-    ShedPolicy, SlowCalls, Vegas, Window,
+    ActiveBudget, AdaptiveLimit, AdaptivePolicy, Aimd, BreakerChanges, BreakerMode, BreakerPolicy, Bulkhead,
+    CircuitBreaker, Criticality, Gradient2, HedgeDelay, KeptAnswers, KeptBounds, KeyedBuckets, LimitAlgorithm, Rate,
+    Recovery, ShedPolicy, SlowCalls, Vegas, Window,
 };
 
 use crate::assign::{Assigned, Words, object};
@@ -206,6 +206,12 @@ pub(crate) fn hedge(
         Hedging::Delay(delay) => HedgeDelay::fixed(delay),
         Hedging::Percentile(percent) => HedgeDelay::percentile(f64::from(percent)),
     }))
+}
+
+/// The bound on the requests in flight at each endpoint.
+pub(crate) fn bulkhead(settings: &ResilienceSettings) -> Option<Bulkhead> {
+    let own = settings.bulkhead?;
+    Some(Bulkhead { max_requests: own.max_requests_per_endpoint, observe: own.enforcement == Enforcement::Observe })
 }
 
 /// The rate limit of a cluster.

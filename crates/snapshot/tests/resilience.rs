@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshwright_model::{
-    AdaptiveConcurrency, BreakerPreset, BreakerScope, CircuitBreaker, ConcurrencyAlgorithm, Enforcement, Mesh, Origin,
-    ResiliencePolicy, ResilienceSettings, RetryBudget,
+    AdaptiveConcurrency, BreakerPreset, BreakerScope, Bulkhead, CircuitBreaker, ConcurrencyAlgorithm, Enforcement,
+    Mesh, Origin, ResiliencePolicy, ResilienceSettings, RetryBudget,
 };
 use meshwright_snapshot::{Cluster, CompileOptions, Snapshot, compile};
 use meshwright_traffic::ActiveBudget;
@@ -95,6 +95,24 @@ fn presets_are_laid_below_what_is_given() {
     let policy = breakers.cluster.as_ref().unwrap().policy();
     assert_eq!((policy.failure_percent, policy.minimum_calls), (Some(50), 20));
     assert_eq!(policy.open_time.base, Duration::from_secs(9));
+}
+
+#[test]
+fn a_bulkhead_makes_requests_in_flight_counted_at_endpoints_that_keep_their_counts() {
+    let settings = |max_requests_per_endpoint, enforcement| {
+        let bulkhead = Some(Bulkhead { max_requests_per_endpoint, enforcement });
+        vec![policy("p", "default", "users", ResilienceSettings { bulkhead, ..ResilienceSettings::default() })]
+    };
+    let (first, _) = compiled(mesh(&["10.0.0.1:9000"], settings(2, Enforcement::Enforce)), None);
+    let hosts = &only(&first).hosts;
+    assert!(only(&first).counts_in_flight());
+    assert!(hosts.try_acquire(0) && hosts.try_acquire(0) && !hosts.try_acquire(0));
+    let (second, _) = compiled(mesh(&["10.0.0.1:9000"], settings(3, Enforcement::Enforce)), Some(&first));
+    let hosts = &only(&second).hosts;
+    assert!(hosts.try_acquire(0) && !hosts.try_acquire(0), "two are there from before");
+    let (third, _) = compiled(mesh(&["10.0.0.1:9000"], settings(1, Enforcement::Observe)), Some(&second));
+    let hosts = &only(&third).hosts;
+    assert!(hosts.try_acquire(0) && hosts.is_full());
 }
 
 #[test]

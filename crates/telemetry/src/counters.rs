@@ -86,6 +86,8 @@ closed_set! {
         LoadProbesInVain,
         /// A request was more than the rate limit allows.
         RateLimited,
+        /// Every endpoint had as many requests as its bulkhead allows.
+        BulkheadRefused,
         /// Another destination was asked instead.
         FallbackDestination,
         /// The last good answer was given instead.
@@ -192,6 +194,7 @@ impl RefusalReason {
             | FailureKind::NoHealthyUpstream
             | FailureKind::Overflow
             | FailureKind::CircuitOpen
+            | FailureKind::BulkheadFull
             | FailureKind::ConcurrencyLimit
             | FailureKind::RateLimited
             | FailureKind::ConnectFailure

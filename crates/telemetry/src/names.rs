@@ -167,6 +167,11 @@ pub(crate) const LAST_GOOD_BYTES: Family = gauge(
     "Bytes of the answers that are kept to stand in for failures, with heads and keys.",
 );
 
+pub(crate) const BULKHEAD_FULL: Family = gauge(
+    "meshwright_cluster_bulkhead_full_endpoints",
+    "Endpoints that have as many requests in flight as the bulkhead allows.",
+);
+
 /// Family of a worker's counter.
 pub(crate) const fn of_counter(which: Counter) -> Family {
     match which {
@@ -252,6 +257,10 @@ pub(crate) const fn of_cluster_counter(which: ClusterCounter) -> Family {
         ClusterCounter::RateLimited => counter(
             "meshwright_cluster_rate_limited_total",
             "Requests refused by the rate limit, or that it would have refused where it observes.",
+        ),
+        ClusterCounter::BulkheadRefused => counter(
+            "meshwright_cluster_bulkhead_refused_total",
+            "Tries refused because every endpoint was full, or that would have been where the bulkhead observes.",
         ),
         ClusterCounter::FallbackDestination => counter(
             "meshwright_cluster_fallback_destination_total",

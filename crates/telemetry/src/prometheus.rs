@@ -316,6 +316,7 @@ fn resilience(gauges: &[ClusterGauges], out: &mut String) {
         (names::ADAPTIVE_REFUSED, |of| Some(of.adaptive.as_ref()?.refused)),
         (names::LAST_GOOD_ENTRIES, |of| Some(of.last_good.as_ref()?.entries)),
         (names::LAST_GOOD_BYTES, |of| Some(of.last_good.as_ref()?.bytes)),
+        (names::BULKHEAD_FULL, |of| of.bulkhead_full),
     ] {
         let mut values = gauges.iter().filter_map(|of| Some((cluster_label(&of.name), value(of)?))).peekable();
         if values.peek().is_some() {

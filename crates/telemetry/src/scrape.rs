@@ -61,6 +61,8 @@ pub struct ClusterGauges {
     pub adaptive: Option<AdaptiveGauges>,
     /// Its last good answers, where some are kept.
     pub last_good: Option<LastGoodGauges>,
+    /// Endpoints that are full, where it has a bulkhead.
+    pub bulkhead_full: Option<u64>,
 }
 
 /// Circuit breakers of a cluster, summed.

@@ -177,6 +177,7 @@ fn gauges_of_the_caller_appear_as_given() {
             breakers: Some(BreakerGauges { open: 1, half_open: 0, openings: 4, refused: 77 }),
             adaptive: Some(AdaptiveGauges { limit: 40, in_flight: 12, refused: 5 }),
             last_good: Some(LastGoodGauges { entries: 3, bytes: 999 }),
+            bulkhead_full: Some(2),
             ..ClusterGauges::default()
         }],
         certificates: vec![CertificateGauges {
@@ -222,6 +223,7 @@ fn gauges_of_the_caller_appear_as_given() {
         ("meshwright_cluster_adaptive_concurrency_refused_total", 5.0),
         ("meshwright_cluster_fallback_last_good_entries", 3.0),
         ("meshwright_cluster_fallback_last_good_bytes", 999.0),
+        ("meshwright_cluster_bulkhead_full_endpoints", 2.0),
     ] {
         assert_eq!(found[&format!("{name}{{cluster_name=\"{V1}\"}}")], value, "{name}");
     }

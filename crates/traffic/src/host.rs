@@ -9,6 +9,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::HostVerdict;
 use crate::ewma::PeakLatency;
+use crate::limits::take;
 use crate::report::{LoadSource, ProbeOutcome, Report};
 use crate::sync::{AtomicU8, AtomicU32, Ordering};
 
@@ -68,7 +69,8 @@ impl AdminState {
 /// Facts about one (service, address), shared by all workers and by every cluster of the service; they survive reloads.
 ///
 /// Requests in flight and latency have a cache line of their own, since they are what requests write. A data plane
-/// touches it only for clusters whose [`crate::Policy::needs_in_flight`] or [`crate::Policy::needs_latency`] says so:
+/// touches it only for clusters whose [`crate::Policy::needs_in_flight`] or [`crate::Policy::needs_latency`] says so, or that
+/// have a [`crate::Bulkhead`]:
 /// limits are counted in [`crate::Usage`], so round robin and random cost no shared write at all, and the counter of their
 /// hosts stays 0.
 #[derive(Debug, Default)]
@@ -94,6 +96,13 @@ impl HostState {
     /// cancelled; the caller's guard remembers that it acquired, because the policy may change in between.
     pub fn acquire(&self) {
         self.load.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one more request in flight unless there are `limit` already. Exact: two workers that race for the last place
+    /// never both get it. Whoever is answered `true` owes one [`HostState::release`]. `limit` is less than `u32::MAX`.
+    pub(crate) fn try_acquire(&self, limit: u32) -> bool {
+        debug_assert!(limit < u32::MAX, "what is unlimited is not counted");
+        take(&self.load.in_flight, limit)
     }
 
     /// Takes back one [`HostState::acquire`].

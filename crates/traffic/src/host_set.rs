@@ -9,7 +9,7 @@ use crossbeam_utils::CachePadded;
 use crate::group::GroupTables;
 use crate::hash::hash_key;
 use crate::sync::{AtomicU32, Ordering};
-use crate::{Group, Host, Policy, Warmup};
+use crate::{Bulkhead, Group, Host, Policy, Warmup};
 
 /// The hosts of a cluster. Members, weights and groups are fixed; facts and verdicts inside change while it is used.
 /// Shared by all workers; what balancers need to know about names and weights is computed once here.
@@ -21,6 +21,9 @@ pub struct HostSet {
     names: Names,
     warmup: Option<Warmup>,
     in_flight: Option<InFlight>,
+    bulkhead: Option<Bulkhead>,
+    /// Requests in flight with which a host is passed over; `u32::MAX` where none is.
+    full_at: u32,
 }
 
 /// Requests in flight at all hosts of a set, and of the sets that follow it.
@@ -43,7 +46,16 @@ impl HostSet {
             host.weight = host.weight.max(1);
         }
         let groups = Box::new([GroupTables::of_all(&hosts)]);
-        Self { hosts, min_health_percent, groups, names: Names::default(), warmup: None, in_flight: None }
+        Self {
+            hosts,
+            min_health_percent,
+            groups,
+            names: Names::default(),
+            warmup: None,
+            in_flight: None,
+            bulkhead: None,
+            full_at: u32::MAX,
+        }
     }
 
     /// The set with names, by index: what consistent hashing places on its tables, and what sessions name. Usually
@@ -80,6 +92,15 @@ impl HostSet {
     #[must_use]
     pub fn with_in_flight(mut self, in_flight: Option<InFlight>) -> Self {
         self.in_flight = in_flight;
+        self
+    }
+
+    /// The set with a bound on the requests in flight at each host. They must be counted then: with
+    /// [`HostSet::try_acquire`].
+    #[must_use]
+    pub fn with_bulkhead(mut self, bulkhead: Option<Bulkhead>) -> Self {
+        self.bulkhead = bulkhead;
+        self.full_at = bulkhead.filter(|of| !of.observe).map_or(u32::MAX, Bulkhead::full_at);
         self
     }
 
@@ -139,6 +160,11 @@ impl HostSet {
         self.in_flight.as_ref()
     }
 
+    /// The bound on the requests in flight at each host, when there is one.
+    pub fn bulkhead(&self) -> Option<Bulkhead> {
+        self.bulkhead
+    }
+
     /// The name of a host; empty when names were not given.
     pub fn name(&self, index: usize) -> &str {
         self.names.by_index.get(index).map_or("", String::as_str)
@@ -163,12 +189,32 @@ impl HostSet {
         }
     }
 
-    /// Takes back one [`HostSet::acquire`].
+    /// As [`HostSet::acquire`], unless the host is full by the set's bulkhead: then nothing is counted and nothing is owed.
+    /// A host that was picked may have become full since; another pick passes it over.
+    #[must_use = "only what was counted is released"]
+    pub fn try_acquire(&self, index: usize) -> bool {
+        if self.full_at == u32::MAX {
+            self.acquire(index);
+            return true;
+        }
+        let taken = self.hosts[index].state.try_acquire(self.full_at);
+        if taken && let Some(InFlight(total)) = &self.in_flight {
+            total.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// Takes back one [`HostSet::acquire`] or one [`HostSet::try_acquire`] that was granted.
     pub fn release(&self, index: usize) {
         self.hosts[index].state.release();
         if let Some(InFlight(total)) = &self.in_flight {
             total.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// The host is passed over because it is full. One comparison where no host ever is.
+    pub(crate) fn has_no_place(&self, index: usize) -> bool {
+        self.full_at != u32::MAX && self.hosts[index].state.in_flight() >= self.full_at
     }
 
     pub(crate) fn group_tables(&self) -> &[GroupTables] {

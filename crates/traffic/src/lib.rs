@@ -11,6 +11,7 @@
 //! - [`OutlierDetector`]: ejection of hosts that fail in a row, or more often than the others.
 //! - [`CircuitBreaker`]: stops calls to what fails or is slow. Its policy and presets are in `breaker/policy.rs`.
 //! - [`Limits`], [`Usage`]: how much may be open or in flight.
+//! - [`Bulkhead`]: how much of it at each host.
 //! - [`Backoff`]: the pause before a retry; [`ActiveBudget`], [`RetryBudget`]: how many retries there may be.
 //! - [`AdaptiveLimit`]: a limit of concurrency that learns from latency; [`ShedPolicy`]: who is refused first.
 //! - [`TokenBucket`], [`KeyedBuckets`]: so many per time, for all or for each. [`LatencyQuantile`], [`HedgeDelay`]: when a call is late enough to be hedged.
@@ -23,6 +24,7 @@ mod backoff;
 mod balance;
 mod breaker;
 mod budget;
+mod bulkhead;
 mod ewma;
 mod group;
 mod hash;
@@ -55,6 +57,7 @@ pub use breaker::{
     Counts, OpenTime, Outcome, Permit, ReadyToTrip, Recovery, SlowCalls, StateCause, StateChange, Window,
 };
 pub use budget::{ActiveBudget, BudgetPolicy, RetryBudget};
+pub use bulkhead::Bulkhead;
 pub use group::Group;
 pub use hash::{TableKind, hash_key};
 pub use hedge::HedgeDelay;

@@ -138,7 +138,8 @@ impl Usage {
     }
 }
 
-fn take(counter: &AtomicU32, limit: u32) -> bool {
+/// Takes one of `limit` places; `u32::MAX` is unlimited and not counted.
+pub(crate) fn take(counter: &AtomicU32, limit: u32) -> bool {
     if limit == u32::MAX {
         return true;
     }

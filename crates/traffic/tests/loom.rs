@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use loom::sync::Arc;
 use loom::thread;
 use meshwright_traffic::{
-    ActiveBudget, AdaptiveLimit, AdaptivePolicy, Criticality, EjectionKind, FailurePercentagePolicy, Host, HostSet,
-    HostState, InFlight, LimitSample, Limits, LoadMeter, Observation, OutlierDetector, OutlierEvent, OutlierPolicy,
-    Usage,
+    ActiveBudget, AdaptiveLimit, AdaptivePolicy, Bulkhead, Criticality, EjectionKind, FailurePercentagePolicy, Host,
+    HostSet, HostState, InFlight, LimitSample, Limits, LoadMeter, Observation, OutlierDetector, OutlierEvent,
+    OutlierPolicy, Usage,
 };
 
 fn rng() -> fastrand::Rng {
@@ -74,6 +74,20 @@ fn requests_in_flight_of_a_host_and_of_its_set_add_up() {
             }
         });
         assert_eq!(hosts.hosts()[0].state.in_flight(), 1);
+    });
+}
+
+#[test]
+fn the_last_place_at_a_host_is_given_once_and_comes_back() {
+    loom::model(|| {
+        let bulkhead = Bulkhead { max_requests: 1, observe: false };
+        let hosts = HostSet::new(vec![Host::new(1)], 0).with_in_flight(Some(InFlight::default()));
+        let hosts = Arc::new(hosts.with_bulkhead(Some(bulkhead)));
+        let got = both(&hosts, |hosts, _| hosts.try_acquire(0));
+        assert_eq!(got.iter().filter(|got| **got).count(), 1);
+        hosts.release(0);
+        assert_eq!((hosts.full(), hosts.in_flight().map(InFlight::count)), (0, Some(0)));
+        assert!(hosts.try_acquire(0));
     });
 }
 

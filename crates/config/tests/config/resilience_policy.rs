@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use meshwright_model::{
-    BreakerPreset, BreakerScope, BreakerWindow, ConcurrencyAlgorithm, Destination, Enforcement, FallbackResponse,
-    Hedging, IdentityCriticality, IdentityName, LastGood, RateLimit, RateLimitKey, RetryBudget, RetryMethods, RetryOn,
-    RetryPolicy, Severity,
+    BreakerPreset, BreakerScope, BreakerWindow, Bulkhead, ConcurrencyAlgorithm, Destination, Enforcement,
+    FallbackResponse, Hedging, IdentityCriticality, IdentityName, LastGood, RateLimit, RateLimitKey, RetryBudget,
+    RetryMethods, RetryOn, RetryPolicy, Severity,
 };
 
 use crate::case::{error, expect, expect_with, mesh, read_with, warning};
@@ -139,6 +139,15 @@ fn an_adaptive_limit_observes_and_a_breaker_decides_unless_told_otherwise() {
 }
 
 #[test]
+fn a_bulkhead_decides_unless_told_otherwise() {
+    for (text, enforcement) in [("", Enforcement::Enforce), (", mode: OBSERVE", Enforcement::Observe)] {
+        let mesh = mesh(&policy(&format!("host: users\nbulkhead: {{maxRequestsPerEndpoint: 7{text}}}")));
+        let bulkhead = mesh.resilience_policies[0].settings.bulkhead;
+        assert_eq!(bulkhead, Some(Bulkhead { max_requests_per_endpoint: 7, enforcement }));
+    }
+}
+
+#[test]
 fn every_mistake_is_named_at_its_place() {
     let breaker = |text: &str| format!("host: a\ncircuitBreaker: {{{text}}}");
     let adaptive = |text: &str| format!("host: a\nadaptiveConcurrency: {{{text}}}");
@@ -183,6 +192,18 @@ fn every_mistake_is_named_at_its_place() {
         (
             "host: a\nrateLimit: §{}".to_owned(),
             error("missing-field", "spec.rateLimit.requests", "the number of requests"),
+        ),
+        (
+            "host: a\nbulkhead: §{}".to_owned(),
+            error("missing-field", "spec.bulkhead.maxRequestsPerEndpoint", "the number of requests of one endpoint"),
+        ),
+        (
+            "host: a\nbulkhead: {maxRequestsPerEndpoint: §0}".to_owned(),
+            error("wrong-type", "spec.bulkhead.maxRequestsPerEndpoint", "0"),
+        ),
+        (
+            "host: a\nbulkhead: {maxRequestsPerEndpoint: 1, mode: §WATCH}".to_owned(),
+            error("unknown-value", "spec.bulkhead.mode", "WATCH"),
         ),
         ("host: a\nrateLimit: {requests: §0}".to_owned(), error("wrong-type", "spec.rateLimit.requests", "0")),
         (

@@ -47,6 +47,15 @@ pub(super) fn adaptive_concurrency(cluster: &Cluster) -> Option<console::Adaptiv
     })
 }
 
+pub(super) fn bulkhead(cluster: &Cluster) -> Option<console::BulkheadView> {
+    let bulkhead = cluster.hosts.bulkhead()?;
+    Some(console::BulkheadView {
+        observes: bulkhead.observe,
+        max_requests_per_endpoint: bulkhead.max_requests,
+        full_endpoints: cluster.hosts.full() as u64,
+    })
+}
+
 pub(super) fn rate_limit(cluster: &Cluster) -> Option<console::RateLimitView> {
     let limiter = cluster.rate_limit.as_ref()?;
     let limit = &limiter.limit;

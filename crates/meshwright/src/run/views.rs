@@ -210,6 +210,7 @@ fn cluster_view(cluster: &Cluster, now: Instant) -> console::ClusterView {
         },
         circuit_breakers: resilience::circuit_breakers(cluster, now),
         adaptive_concurrency: resilience::adaptive_concurrency(cluster),
+        bulkhead: resilience::bulkhead(cluster),
         rate_limit: resilience::rate_limit(cluster),
         last_good: resilience::last_good(cluster),
         endpoints: (0..cluster.addresses.len()).map(|index| endpoint_view(cluster, index, now)).collect(),
@@ -232,7 +233,7 @@ fn endpoint_view(cluster: &Cluster, index: usize, now: Instant) -> console::Endp
         priority: cluster.hosts.priority(index),
         latency: cluster.policy.needs_latency().then(|| host.state.latency(now)),
         load_source: cluster.policy.reads_reports().then(|| host.state.load_source(now).as_str().to_owned()),
-        in_flight: cluster.policy.needs_in_flight().then(|| host.state.in_flight()),
+        in_flight: cluster.counts_in_flight().then(|| host.state.in_flight()),
         admin,
         ejected: host.verdict.is_ejected(),
         ejected_for: host.verdict.ejected_since().map(|since| now.saturating_duration_since(since)),
@@ -294,6 +295,7 @@ fn cluster_gauges(cluster: &Cluster, now: Instant) -> ClusterGauges {
         breakers: resilience::breaker_gauges(cluster, now),
         adaptive: resilience::adaptive_gauges(cluster),
         last_good: resilience::last_good_gauges(cluster),
+        bulkhead_full: cluster.hosts.bulkhead().map(|_| cluster.hosts.full() as u64),
     }
 }
 

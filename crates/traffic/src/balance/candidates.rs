@@ -35,8 +35,18 @@ pub(super) struct Candidates<'a> {
 impl Candidates<'_> {
     /// The host may be picked, tried or not.
     pub(super) fn admits(&self, index: usize) -> bool {
+        self.takes_part(index) && !self.hosts.has_no_place(index)
+    }
+
+    /// The host may be picked as soon as it has a place.
+    fn takes_part(&self, index: usize) -> bool {
         let host = &self.hosts.hosts()[index];
         host.is_enabled() && (self.panic || !host.verdict.is_ejected())
+    }
+
+    /// A host that may be picked otherwise is full.
+    pub(super) fn lacks_a_place(&self) -> bool {
+        self.group.indices().any(|index| self.hosts.has_no_place(index) && self.takes_part(index))
     }
 
     /// The host may be picked in this tier and is not the one that is `excluded`.

@@ -8,7 +8,7 @@
 //!    group, then in the others by priority;
 //! 2. hosts that are available, tried or not, in the same order.
 //!
-//! In panic (fewer hosts healthy than the set's threshold) ejection is ignored in both. A host that an operator took
+//! A host that is full ([`crate::Bulkhead`]) is passed over in both. In panic (fewer hosts healthy than the set's threshold) ejection is ignored in both. A host that an operator took
 //! out is never picked, except that a host being drained still gets the requests of sessions that are with it.
 //!
 //! To add an algorithm: a file with its state and its `pick`, a variant of [`Policy`] and one of `Algorithm`. Tables
@@ -59,13 +59,21 @@ impl Stagger {
     }
 }
 
-/// No host may be picked: there is none, or all are ejected or taken out.
+/// No host may be picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoHost;
+pub enum NoHost {
+    /// There is none, or all are ejected or taken out.
+    Unhealthy,
+    /// Those that are not have as many requests in flight as their bulkhead allows.
+    Full,
+}
 
 impl fmt::Display for NoHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no healthy host")
+        f.write_str(match self {
+            Self::Unhealthy => "no healthy host",
+            Self::Full => "every healthy host is full",
+        })
     }
 }
 
@@ -171,7 +179,7 @@ impl Balancer {
     /// The index of the host that gets the next try of a request.
     pub fn pick(&mut self, hosts: &HostSet, ask: &Ask<'_>, rng: &mut fastrand::Rng) -> Result<usize, NoHost> {
         if hosts.hosts().is_empty() {
-            return Err(NoHost);
+            return Err(NoHost::Unhealthy);
         }
         self.outlook.refresh(hosts, ask.now);
         if let Some(index) = of_session(hosts, ask) {
@@ -187,7 +195,10 @@ impl Balancer {
                 }
             }
         }
-        Err(NoHost)
+        let full = (0..self.outlook.count()).any(|group| {
+            candidates(&self.outlook, hosts, (group, Tier::Any), ask).is_some_and(|group| group.lacks_a_place())
+        });
+        Err(if full { NoHost::Full } else { NoHost::Unhealthy })
     }
 
     fn pick_from(
@@ -198,15 +209,7 @@ impl Balancer {
         ask: &Ask<'_>,
         rng: &mut fastrand::Rng,
     ) -> Option<usize> {
-        let candidates = Candidates {
-            hosts,
-            group: hosts.group_tables().get(number)?,
-            tried: ask.tried,
-            tier,
-            panic: self.outlook.is_panicking(number),
-            warming: self.outlook.warming(number, ask.now),
-            now: ask.now,
-        };
+        let candidates = candidates(&self.outlook, hosts, (number, tier), ask)?;
         match (&mut self.algorithm, self.policy) {
             // A retry is drawn instead of taken in turn: the rotation of first tries must not depend on who fails.
             // Otherwise, of two hosts of which one fails, the failing one would get every first try.
@@ -232,11 +235,29 @@ impl Balancer {
     }
 }
 
+/// Who of a group may be picked; `None` when there is no such group.
+fn candidates<'a>(
+    outlook: &'a Outlook,
+    hosts: &'a HostSet,
+    (number, tier): (usize, Tier),
+    ask: &Ask<'a>,
+) -> Option<Candidates<'a>> {
+    Some(Candidates {
+        hosts,
+        group: hosts.group_tables().get(number)?,
+        tried: ask.tried,
+        tier,
+        panic: outlook.is_panicking(number),
+        warming: outlook.warming(number, ask.now),
+        now: ask.now,
+    })
+}
+
 /// The host of the request's session, when it may have the request: it is there, was not tried, is not ejected, and no
-/// operator disabled it. A host being drained keeps its sessions until they end.
+/// operator disabled it, and it has a place. A host being drained keeps its sessions until they end.
 fn of_session(hosts: &HostSet, ask: &Ask<'_>) -> Option<usize> {
     let index = hosts.index_of(ask.session?)?;
     let host = hosts.hosts().get(index)?;
-    let serves = host.state.admin() != AdminState::Disabled && !host.verdict.is_ejected();
+    let serves = host.state.admin() != AdminState::Disabled && !host.verdict.is_ejected() && !hosts.has_no_place(index);
     (serves && !ask.tried.contains(&(index as u32))).then_some(index)
 }

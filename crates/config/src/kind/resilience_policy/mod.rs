@@ -6,6 +6,7 @@
 
 mod adaptive;
 mod breaker;
+mod bulkhead;
 mod fallback;
 mod rate_limit;
 mod retries;
@@ -32,11 +33,20 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
         retry_budget: spec.record("retryBudget").map(retries::read_budget),
         hedging: spec.record("hedging").map(retries::read_hedging),
         adaptive_concurrency: spec.record("adaptiveConcurrency").map(|block| adaptive::read(block, reporter)),
+        bulkhead: spec.record("bulkhead").map(|block| bulkhead::read(block, reporter)),
         rate_limit: spec.record("rateLimit").map(|block| rate_limit::read(block, reporter)),
         fallback: spec.record("fallback").map(|block| fallback::read(block, reporter)),
     };
-    let blocks =
-        ["circuitBreaker", "retries", "retryBudget", "hedging", "adaptiveConcurrency", "rateLimit", "fallback"];
+    let blocks = [
+        "circuitBreaker",
+        "retries",
+        "retryBudget",
+        "hedging",
+        "adaptiveConcurrency",
+        "bulkhead",
+        "rateLimit",
+        "fallback",
+    ];
     if !blocks.iter().any(|block| spec.has(block)) {
         let finding = Diagnostic::error("empty-block", "the resilience policy says nothing")
             .with_allowed(crate::text::listed(&blocks))

@@ -22,6 +22,7 @@ pub(super) static SPEC: Message = message(
         full("retryBudget", Type::Message(&RETRY_BUDGET), "Retries as a share of the requests; replaces maxRetries."),
         full("hedging", Type::Message(&HEDGING), "Late requests that only read are sent to another endpoint too."),
         full("adaptiveConcurrency", Type::Message(&ADAPTIVE), "A limit of requests that learns from latency."),
+        full("bulkhead", Type::Message(&BULKHEAD), "How many requests each endpoint may have in flight."),
         full("rateLimit", Type::Message(&RATE_LIMIT), "How many requests there may be in a time."),
         full("fallback", Type::Message(&FALLBACK), "What is answered when the service has no good answer."),
     ],
@@ -150,6 +151,14 @@ static IDENTITY: Message = choice(
 );
 
 static ALGORITHMS: Words = Words { what: "algorithm", values: &[("GRADIENT2", 0), ("VEGAS", 1), ("AIMD", 2)] };
+
+static BULKHEAD: Message = message(
+    "ResiliencePolicy.Bulkhead",
+    &[
+        full("maxRequestsPerEndpoint", COUNT, "Requests in flight at one endpoint at most; required."),
+        full("mode", Type::Word(&MODES), "ENFORCE by default; OBSERVE counts and leaves no endpoint out."),
+    ],
+);
 
 static RATE_LIMIT: Message = message(
     "ResiliencePolicy.RateLimit",

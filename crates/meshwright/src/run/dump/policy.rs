@@ -36,6 +36,7 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Value {
         "circuit_breaker": cluster.breakers.as_ref().map(resilience::of_breakers),
         "adaptive_concurrency": cluster.adaptive.as_ref().map(resilience::of_adaptive),
         "hedging": cluster.hedging().map(resilience::of_hedging),
+        "bulkhead": cluster.hosts.bulkhead().map(resilience::of_bulkhead),
         "rate_limit": cluster.rate_limit.as_ref().map(resilience::of_rate_limit),
         "fallback": cluster.fallback.as_ref().map(resilience::of_fallback),
         "min_health_percent": cluster.hosts.min_health_percent(),

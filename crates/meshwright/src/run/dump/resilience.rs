@@ -2,7 +2,7 @@
 
 use meshwright_model::{Enforcement, Fallback, Hedging, IdentityName, ResiliencePolicy};
 use meshwright_snapshot::{Adaptive, Breakers, RateLimiter};
-use meshwright_traffic::{BreakerPolicy, Criticality, LimitAlgorithm, Recovery, Window};
+use meshwright_traffic::{BreakerPolicy, Bulkhead, Criticality, LimitAlgorithm, Recovery, Window};
 use serde_json::{Value, json};
 
 use super::{place, seconds};
@@ -71,6 +71,13 @@ fn of_identity((name, criticality): &(IdentityName, Criticality)) -> Value {
     }
 }
 
+pub(super) fn of_bulkhead(bulkhead: Bulkhead) -> Value {
+    json!({
+        "max_requests_per_endpoint": bulkhead.max_requests,
+        "mode": if bulkhead.observe { "OBSERVE" } else { "ENFORCE" },
+    })
+}
+
 pub(super) fn of_rate_limit(limiter: &RateLimiter) -> Value {
     let limit = &limiter.limit;
     json!({
@@ -123,6 +130,7 @@ pub(super) fn of_policy(policy: &ResiliencePolicy) -> Value {
         "retry_budget": policy.settings.retry_budget.is_some(),
         "adaptive_concurrency": policy.settings.adaptive_concurrency.is_some(),
         "hedging": policy.settings.hedging.is_some(),
+        "bulkhead": policy.settings.bulkhead.is_some(),
         "rate_limit": policy.settings.rate_limit.is_some(),
         "fallback": policy.settings.fallback.is_some(),
     })
