@@ -5,8 +5,8 @@
 use std::fmt::Write as _;
 
 use crate::views::{
-    AdaptiveConcurrencyView, AdminState, BulkheadView, CircuitBreakerView, ClusterView, EndpointView, LastGoodView,
-    ListenerView, RateLimitView, Readiness,
+    AdaptiveConcurrencyView, AdminState, BulkheadView, CircuitBreakerView, ClusterView, CoalescingView, EndpointView,
+    LastGoodView, ListenerView, RateLimitView, Readiness,
 };
 
 /// Appends one line. Control characters become U+FFFD: names and reasons come from files, and a line stays a line.
@@ -68,6 +68,9 @@ pub(crate) fn clusters(clusters: &[ClusterView]) -> String {
         }
         if let Some(kept) = &cluster.last_good {
             last_good(name, kept, &mut out);
+        }
+        if let Some(view) = &cluster.coalescing {
+            coalescing(name, view, &mut out);
         }
         for view in &cluster.endpoints {
             endpoint(name, view, &mut out);
@@ -140,6 +143,17 @@ fn last_good(cluster: &str, view: &LastGoodView, out: &mut String) {
         ("max_bytes", view.max_bytes),
     ] {
         push(out, format_args!("{cluster}::last_good::{key}::{value}"));
+    }
+}
+
+fn coalescing(cluster: &str, view: &CoalescingView, out: &mut String) {
+    for (key, value) in [
+        ("keys", view.keys),
+        ("max_keys", view.max_keys),
+        ("waiting", view.waiting.into()),
+        ("max_waiters", view.max_waiters.into()),
+    ] {
+        push(out, format_args!("{cluster}::coalescing::{key}::{value}"));
     }
 }
 

@@ -86,6 +86,8 @@ pub struct ClusterView {
     pub rate_limit: Option<RateLimitView>,
     /// Its last good answers; `None` (`null`) where none are kept.
     pub last_good: Option<LastGoodView>,
+    /// Its requests that wait for one answer; `None` (`null`) where none do.
+    pub coalescing: Option<CoalescingView>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointView>,
 }
@@ -175,6 +177,19 @@ pub struct LastGoodView {
     pub bytes: u64,
     /// Bytes at most.
     pub max_bytes: u64,
+}
+
+/// Identical requests that wait for one answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CoalescingView {
+    /// Requests under way that may be waited for.
+    pub keys: u64,
+    /// The most there may be.
+    pub max_keys: u64,
+    /// Requests that wait.
+    pub waiting: u32,
+    /// The most that may.
+    pub max_waiters: u32,
 }
 
 /// Limits of a cluster; `None` (`null`) is unlimited.

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use meshwright_console::{
     ActionError, AdaptiveConcurrencyView, AdminState, AuditEntry, BreakerAction, BulkheadView, CircuitBreakerView,
-    ClusterView, EndpointAction, EndpointView, LastGoodView, LimitsView, ListenerView, RateLimitView, Readiness,
-    UsageView, Views, router,
+    ClusterView, CoalescingView, EndpointAction, EndpointView, LastGoodView, LimitsView, ListenerView, RateLimitView,
+    Readiness, UsageView, Views, router,
 };
 use meshwright_site::serve;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -64,6 +64,7 @@ impl Views for Process {
                 ..Default::default()
             }),
             last_good: Some(LastGoodView { entries: 2, max_entries: 9, bytes: 600, max_bytes: 1000 }),
+            coalescing: Some(CoalescingView { keys: 1, max_keys: 9, waiting: 4, max_waiters: 8 }),
             endpoints: vec![
                 endpoint("127.0.0.1:9001"),
                 EndpointView {
@@ -319,6 +320,9 @@ async fn clusters_are_lines_like_envoys_or_json() {
         "rate_limit::keys::7",
         "last_good::entries::2",
         "last_good::max_bytes::1000",
+        "coalescing::keys::1",
+        "coalescing::waiting::4",
+        "coalescing::max_waiters::8",
     ] {
         let line = format!("{CLUSTER}::{line}");
         assert!(text.lines().any(|found| found == line), "missing {line} in\n{text}");
@@ -337,6 +341,7 @@ async fn clusters_are_lines_like_envoys_or_json() {
     assert_eq!((&breaker["state"], &breaker["for_ms"], &breaker["endpoint"]), (&"open".into(), &20.into(), &().into()));
     assert_eq!(cluster["adaptive_concurrency"]["limit"], 30);
     assert_eq!(cluster["last_good"]["bytes"], 600);
+    assert_eq!(cluster["coalescing"]["waiting"], 4);
     assert_eq!(cluster["endpoints"][0]["ejected_for_ms"], serde_json::Value::Null);
     assert_eq!(
         cluster["endpoints"][1],

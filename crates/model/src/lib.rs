@@ -33,9 +33,9 @@ pub use policy::{
     ProxyProtocol, Subset, SuccessRateDetection, TrafficPolicy, UpstreamProtocol,
 };
 pub use resilience::{
-    AdaptiveConcurrency, BreakerPreset, BreakerScope, BreakerWindow, Bulkhead, CircuitBreaker, ConcurrencyAlgorithm,
-    Enforcement, Fallback, FallbackResponse, Hedging, IdentityCriticality, IdentityName, LastGood, RateLimit,
-    RateLimitKey, ResiliencePolicy, ResilienceSettings, RetryBudget,
+    AdaptiveConcurrency, BreakerPreset, BreakerScope, BreakerWindow, Bulkhead, CircuitBreaker, Coalescing,
+    ConcurrencyAlgorithm, Enforcement, Fallback, FallbackResponse, Hedging, IdentityCriticality, IdentityName,
+    LastGood, RateLimit, RateLimitKey, ResiliencePolicy, ResilienceSettings, RetryBudget,
 };
 pub use route::{
     Destination, DirectResponse, HeaderMatch, HeaderOperations, HttpMatch, HttpRoute, Redirect, RedirectPort,

@@ -14,13 +14,12 @@ use meshwright_model::{
     UpstreamProtocol,
 };
 use meshwright_telemetry::DestinationLabels;
-use meshwright_traffic::{
-    HedgeDelay, Host, HostSet, HostState, HostVerdict, KeptAnswers, Limits, OutlierDetector, Policy, Usage,
-};
+use meshwright_traffic::{HedgeDelay, Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, Policy, Usage};
 
 use crate::balancing::{self, Affinity, Caller};
 use crate::destination_rule::ClusterPolicy;
 use crate::resilience::{self, Adaptive, Breakers, RateLimiter};
+use crate::shared_answers::SharedAnswers;
 
 /// Time to connect where no rule says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,8 +102,8 @@ pub struct Cluster {
     /// What is answered when there is no good answer; `None` is the failure itself. Where its destination leads is in
     /// [`crate::Snapshot::fallbacks`].
     pub fallback: Option<Fallback>,
-    /// Answers that are kept for the fallback; `None` keeps none.
-    pub last_good: Option<Arc<KeptAnswers>>,
+    /// What is done with answers that are for everybody; `None` is nothing.
+    pub shared_answers: Option<SharedAnswers>,
     /// Ejection of failing hosts; `None` is off.
     pub outlier: Option<Arc<OutlierDetector>>,
     /// Circuit breakers; `None` is off.
@@ -226,10 +225,7 @@ impl<'a> LiveFacts<'a> {
             hedge: resilience::hedge(&spec.resilience, previous.map(|of| (&of.spec.resilience, of.hedge.as_ref()))),
             rate_limit: resilience::rate_limit(&spec.resilience, previous.and_then(|of| of.rate_limit.as_ref())),
             fallback: spec.resilience.fallback.clone(),
-            last_good: resilience::last_good(
-                &spec.resilience,
-                previous.map(|of| (&of.spec.resilience, of.last_good.as_ref())),
-            ),
+            shared_answers: SharedAnswers::of(&spec.resilience, previous.and_then(|of| of.shared_answers.as_ref())),
             outlier: detector(outlier.as_ref(), previous),
             breakers,
             adaptive,

@@ -29,8 +29,8 @@ pub use metrics::{ClusterMetrics, DEFAULT_SERIES_CAP, Metrics, SERIES_PER_CLUSTE
 pub use record::RequestRecord;
 pub use request_id::request_id;
 pub use scrape::{
-    AdaptiveGauges, BreakerGauges, CertificateGauges, ClusterGauges, ConfigGauges, EjectionTotals, LastGoodGauges,
-    ProcessGauges, ScrapeGauges,
+    AdaptiveGauges, BreakerGauges, CertificateGauges, ClusterGauges, CoalescingGauges, ConfigGauges, EjectionTotals,
+    LastGoodGauges, ProcessGauges, ScrapeGauges,
 };
 
 /// Version of this build, as `istio_build` and the admin pages report it.

@@ -166,10 +166,40 @@ pub(crate) const LAST_GOOD_BYTES: Family = gauge(
     "meshwright_cluster_fallback_last_good_bytes",
     "Bytes of the answers that are kept to stand in for failures, with heads and keys.",
 );
+pub(crate) const COALESCING_KEYS: Family =
+    gauge("meshwright_cluster_coalescing_keys", "Requests under way that identical ones can wait for.");
+pub(crate) const COALESCING_WAITING: Family =
+    gauge("meshwright_cluster_coalescing_waiting", "Requests that wait for the answer of an identical one.");
 
 pub(crate) const BULKHEAD_FULL: Family = gauge(
     "meshwright_cluster_bulkhead_full_endpoints",
     "Endpoints that have as many requests in flight as the bulkhead allows.",
+);
+const COALESCING_LEADERS: Family = counter(
+    "meshwright_cluster_coalescing_leaders_total",
+    "Requests sent to the service that identical ones could wait for.",
+);
+const COALESCING_FOLLOWERS: Family =
+    counter("meshwright_cluster_coalescing_followers_total", "Requests answered with the answer of an identical one.");
+const COALESCING_RELEASED: Family = counter(
+    "meshwright_cluster_coalescing_released_total",
+    "Requests that waited for an identical one in vain and were sent themselves.",
+);
+const COALESCING_OVERFLOW: Family = counter(
+    "meshwright_cluster_coalescing_overflow_total",
+    "Requests sent alone because too many were waited for, or waited.",
+);
+const FALLBACK_DESTINATION: Family = counter(
+    "meshwright_cluster_fallback_destination_total",
+    "Requests sent to the fallback destination because the service had no good answer.",
+);
+const FALLBACK_LAST_GOOD: Family = counter(
+    "meshwright_cluster_fallback_last_good_total",
+    "Requests answered with the last good answer because the service had none.",
+);
+const FALLBACK_RESPONSE: Family = counter(
+    "meshwright_cluster_fallback_response_total",
+    "Requests answered with the fallback response because the service had no good answer.",
 );
 
 /// Family of a worker's counter.
@@ -262,18 +292,13 @@ pub(crate) const fn of_cluster_counter(which: ClusterCounter) -> Family {
             "meshwright_cluster_bulkhead_refused_total",
             "Tries refused because every endpoint was full, or that would have been where the bulkhead observes.",
         ),
-        ClusterCounter::FallbackDestination => counter(
-            "meshwright_cluster_fallback_destination_total",
-            "Requests sent to the fallback destination because the service had no good answer.",
-        ),
-        ClusterCounter::FallbackLastGood => counter(
-            "meshwright_cluster_fallback_last_good_total",
-            "Requests answered with the last good answer because the service had none.",
-        ),
-        ClusterCounter::FallbackResponse => counter(
-            "meshwright_cluster_fallback_response_total",
-            "Requests answered with the fallback response because the service had no good answer.",
-        ),
+        ClusterCounter::FallbackDestination => FALLBACK_DESTINATION,
+        ClusterCounter::FallbackLastGood => FALLBACK_LAST_GOOD,
+        ClusterCounter::FallbackResponse => FALLBACK_RESPONSE,
+        ClusterCounter::CoalescingLeaders => COALESCING_LEADERS,
+        ClusterCounter::CoalescingFollowers => COALESCING_FOLLOWERS,
+        ClusterCounter::CoalescingReleased => COALESCING_RELEASED,
+        ClusterCounter::CoalescingOverflow => COALESCING_OVERFLOW,
         ClusterCounter::UpstreamRqTimeout => {
             counter("envoy_cluster_upstream_rq_timeout", "Requests ended by the timeout of their route.")
         }

@@ -317,6 +317,8 @@ fn resilience(gauges: &[ClusterGauges], out: &mut String) {
         (names::LAST_GOOD_ENTRIES, |of| Some(of.last_good.as_ref()?.entries)),
         (names::LAST_GOOD_BYTES, |of| Some(of.last_good.as_ref()?.bytes)),
         (names::BULKHEAD_FULL, |of| of.bulkhead_full),
+        (names::COALESCING_KEYS, |of| Some(of.coalescing.as_ref()?.keys)),
+        (names::COALESCING_WAITING, |of| Some(of.coalescing.as_ref()?.waiting)),
     ] {
         let mut values = gauges.iter().filter_map(|of| Some((cluster_label(&of.name), value(of)?))).peekable();
         if values.peek().is_some() {

@@ -63,6 +63,8 @@ pub struct ClusterGauges {
     pub last_good: Option<LastGoodGauges>,
     /// Endpoints that are full, where it has a bulkhead.
     pub bulkhead_full: Option<u64>,
+    /// Its requests that wait for one answer, where they may.
+    pub coalescing: Option<CoalescingGauges>,
 }
 
 /// Circuit breakers of a cluster, summed.
@@ -96,6 +98,15 @@ pub struct LastGoodGauges {
     pub entries: u64,
     /// Bytes that they take.
     pub bytes: u64,
+}
+
+/// Identical requests of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct CoalescingGauges {
+    /// Requests under way that may be waited for.
+    pub keys: u64,
+    /// Requests that wait.
+    pub waiting: u64,
 }
 
 /// Ejections by outlier detection, by what led to them.

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use meshwright_telemetry::{
-    AdaptiveGauges, BreakerGauges, CertificateGauges, ClusterCounter, ClusterGauge, ClusterGauges, ConfigGauges,
-    Counter, DestinationLabels, Ending, LastGoodGauges, Metrics, ProcessGauges, RefusalReason, SERIES_PER_CLUSTER,
-    ScrapeGauges, SourceLabels, VERSION,
+    AdaptiveGauges, BreakerGauges, CertificateGauges, ClusterCounter, ClusterGauge, ClusterGauges, CoalescingGauges,
+    ConfigGauges, Counter, DestinationLabels, Ending, LastGoodGauges, Metrics, ProcessGauges, RefusalReason,
+    SERIES_PER_CLUSTER, ScrapeGauges, SourceLabels, VERSION,
 };
 
 const V1: &str = "outbound|80|v1|user-service.default.svc.cluster.local";
@@ -178,6 +178,7 @@ fn gauges_of_the_caller_appear_as_given() {
             adaptive: Some(AdaptiveGauges { limit: 40, in_flight: 12, refused: 5 }),
             last_good: Some(LastGoodGauges { entries: 3, bytes: 999 }),
             bulkhead_full: Some(2),
+            coalescing: Some(CoalescingGauges { keys: 8, waiting: 15 }),
             ..ClusterGauges::default()
         }],
         certificates: vec![CertificateGauges {
@@ -224,6 +225,8 @@ fn gauges_of_the_caller_appear_as_given() {
         ("meshwright_cluster_fallback_last_good_entries", 3.0),
         ("meshwright_cluster_fallback_last_good_bytes", 999.0),
         ("meshwright_cluster_bulkhead_full_endpoints", 2.0),
+        ("meshwright_cluster_coalescing_keys", 8.0),
+        ("meshwright_cluster_coalescing_waiting", 15.0),
     ] {
         assert_eq!(found[&format!("{name}{{cluster_name=\"{V1}\"}}")], value, "{name}");
     }

@@ -16,6 +16,7 @@
 //! - [`AdaptiveLimit`]: a limit of concurrency that learns from latency; [`ShedPolicy`]: who is refused first.
 //! - [`TokenBucket`], [`KeyedBuckets`]: so many per time, for all or for each. [`LatencyQuantile`], [`HedgeDelay`]: when a call is late enough to be hedged.
 //! - [`Kept`]: values for when there is no better one, the least recently used goes first; [`KeptAnswers`]: those of a service.
+//! - [`Coalescer`]: one call for all who ask for the same at the same time.
 //!
 //! Read next: `balance/mod.rs` and `outlier/mod.rs`.
 
@@ -25,6 +26,7 @@ mod balance;
 mod breaker;
 mod budget;
 mod bulkhead;
+mod coalesce;
 mod ewma;
 mod group;
 mod hash;
@@ -58,6 +60,7 @@ pub use breaker::{
 };
 pub use budget::{ActiveBudget, BudgetPolicy, RetryBudget};
 pub use bulkhead::Bulkhead;
+pub use coalesce::{CoalesceBounds, Coalescer, Follower, Leader, Turn};
 pub use group::Group;
 pub use hash::{TableKind, hash_key};
 pub use hedge::HedgeDelay;

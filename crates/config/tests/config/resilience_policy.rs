@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use meshwright_model::{
-    BreakerPreset, BreakerScope, BreakerWindow, Bulkhead, ConcurrencyAlgorithm, Destination, Enforcement,
+    BreakerPreset, BreakerScope, BreakerWindow, Bulkhead, Coalescing, ConcurrencyAlgorithm, Destination, Enforcement,
     FallbackResponse, Hedging, IdentityCriticality, IdentityName, LastGood, RateLimit, RateLimitKey, RetryBudget,
     RetryMethods, RetryOn, RetryPolicy, Severity,
 };
@@ -63,7 +63,8 @@ fallback:
   statuses: [503, 502, 503]
   destination: {host: Backup, port: {number: 8080}, subset: v1}
   lastGood: {staleIfError: 10s, maxAnswerBytes: 5, maxBytes: 60, maxEntries: 7}
-  response: {status: 203, headers: {X-Stale: 'yes'}, body: {string: later}}",
+  response: {status: 203, headers: {X-Stale: 'yes'}, body: {string: later}}
+coalescing: {timeout: 3s, maxAnswerBytes: 9, maxKeys: 8}",
     );
     let mesh = mesh(&text);
     let [policy] = mesh.resilience_policies.as_slice() else { panic!("one policy") };
@@ -111,6 +112,9 @@ fallback:
     let headers = vec![("x-stale".to_owned(), "yes".to_owned())];
     let response = FallbackResponse { status: 203, headers, body: b"later".to_vec() };
     assert_eq!(fallback.response, Some(response));
+    let coalescing =
+        Coalescing { timeout: Duration::from_secs(3), max_answer_bytes: 9, max_keys: 8, max_waiters: 10_000 };
+    assert_eq!(policy.settings.coalescing, Some(coalescing));
     let adaptive = policy.settings.adaptive_concurrency.as_ref().expect("a limit");
     assert_eq!((adaptive.algorithm, adaptive.enforcement), (ConcurrencyAlgorithm::Vegas, Enforcement::Enforce));
     assert_eq!((adaptive.initial_limit, adaptive.min_limit, adaptive.max_limit), (Some(50), Some(10), Some(500)));

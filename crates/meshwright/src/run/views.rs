@@ -213,6 +213,7 @@ fn cluster_view(cluster: &Cluster, now: Instant) -> console::ClusterView {
         bulkhead: resilience::bulkhead(cluster),
         rate_limit: resilience::rate_limit(cluster),
         last_good: resilience::last_good(cluster),
+        coalescing: resilience::coalescing(cluster),
         endpoints: (0..cluster.addresses.len()).map(|index| endpoint_view(cluster, index, now)).collect(),
     }
 }
@@ -296,6 +297,7 @@ fn cluster_gauges(cluster: &Cluster, now: Instant) -> ClusterGauges {
         adaptive: resilience::adaptive_gauges(cluster),
         last_good: resilience::last_good_gauges(cluster),
         bulkhead_full: cluster.hosts.bulkhead().map(|_| cluster.hosts.full() as u64),
+        coalescing: resilience::coalescing_gauges(cluster),
     }
 }
 

@@ -7,6 +7,7 @@
 mod adaptive;
 mod breaker;
 mod bulkhead;
+mod coalescing;
 mod fallback;
 mod rate_limit;
 mod retries;
@@ -36,6 +37,7 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
         bulkhead: spec.record("bulkhead").map(|block| bulkhead::read(block, reporter)),
         rate_limit: spec.record("rateLimit").map(|block| rate_limit::read(block, reporter)),
         fallback: spec.record("fallback").map(|block| fallback::read(block, reporter)),
+        coalescing: spec.record("coalescing").map(coalescing::read),
     };
     let blocks = [
         "circuitBreaker",
@@ -46,6 +48,7 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
         "bulkhead",
         "rateLimit",
         "fallback",
+        "coalescing",
     ];
     if !blocks.iter().any(|block| spec.has(block)) {
         let finding = Diagnostic::error("empty-block", "the resilience policy says nothing")

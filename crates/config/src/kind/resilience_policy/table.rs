@@ -25,6 +25,7 @@ pub(super) static SPEC: Message = message(
         full("bulkhead", Type::Message(&BULKHEAD), "How many requests each endpoint may have in flight."),
         full("rateLimit", Type::Message(&RATE_LIMIT), "How many requests there may be in a time."),
         full("fallback", Type::Message(&FALLBACK), "What is answered when the service has no good answer."),
+        full("coalescing", Type::Message(&COALESCING), "Identical GETs at one time wait for one answer."),
     ],
 );
 
@@ -220,5 +221,23 @@ static RESPONSE: Message = message(
         full("status", Type::Whole(200, 599), "Status; 200 by default."),
         full("headers", TEXT_MAP, "Fields of the head; content-type is text/plain where a body has none."),
         full("body", Type::Message(&HTTP_BODY), "Body, at most 64 KiB."),
+    ],
+);
+
+static COALESCING: Message = message(
+    "ResiliencePolicy.Coalescing",
+    &[
+        full("timeout", Type::Duration, "How long a request is waited for, from when it came; 5s by default."),
+        full("maxAnswerBytes", Type::Whole(1, 16 << 20), "Longer answers are not shared; 262144 by default."),
+        full(
+            "maxKeys",
+            COUNT,
+            "Requests that are waited for at one time; 10000 by default. Further ones are sent themselves.",
+        ),
+        full(
+            "maxWaiters",
+            COUNT,
+            "Requests that wait at one time; 10000 by default. Further ones are sent themselves.",
+        ),
     ],
 );

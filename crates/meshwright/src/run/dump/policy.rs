@@ -39,6 +39,7 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Value {
         "bulkhead": cluster.hosts.bulkhead().map(resilience::of_bulkhead),
         "rate_limit": cluster.rate_limit.as_ref().map(resilience::of_rate_limit),
         "fallback": cluster.fallback.as_ref().map(resilience::of_fallback),
+        "coalescing": cluster.shared_answers.as_ref().and_then(resilience::of_coalescing),
         "min_health_percent": cluster.hosts.min_health_percent(),
         "connect_timeout": seconds(cluster.connect_timeout),
         "idle_timeout": cluster.idle_timeout.map(seconds),
