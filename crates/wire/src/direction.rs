@@ -434,7 +434,6 @@ impl Direction {
 
     fn end(&mut self, buffers: &Buffers) {
         self.ended = true;
-        self.finish_copy();
         if self.framing == BodyLength::Chunked {
             if self.out.capacity() == 0 {
                 self.out = buffers.take();
