@@ -55,7 +55,7 @@ pub use proxy_protocol::{
 pub use request::parse_request;
 pub use response::{Answered, parse_response};
 pub use scan::{HeadScan, Progress};
-pub use shared_cache::{Lifetime, freshened, is_about, is_shareable, lifetime, takes_kept};
+pub use shared_cache::{Lifetime, freshened, is_about, is_conditional, is_shareable, lifetime, takes_kept};
 pub use websocket::WebSocketKey;
 pub use write::{
     ReplyFraming, reason_phrase, write_chunk_end, write_chunk_header, write_last_chunk, write_request_head,

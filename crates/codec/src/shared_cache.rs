@@ -28,6 +28,12 @@ impl Lifetime {
         let fresh = self.fresh.unwrap_or_default();
         fresh.saturating_add(self.stale_if_error.unwrap_or(unsaid)).saturating_sub(self.age)
     }
+
+    /// Whether so long after it came it may answer other requests that were there before it (RFC 9111, section 4): it is fresh, or
+    /// does not say for how long it is.
+    pub fn is_fresh_after(&self, passed: Duration) -> bool {
+        self.fresh.is_none_or(|fresh| self.age.saturating_add(passed) < fresh)
+    }
 }
 
 /// Whether the answer to this request may be one for everybody: a GET of a whole thing, without a body and without anything that
@@ -49,6 +55,12 @@ pub fn is_shareable(request: &RequestHead) -> bool {
         && headers.get("range").is_none()
         && understood
         && !forbidden
+}
+
+/// Whether the client asks for an answer under a condition (RFC 9110, section 13.1), such as that it does not have it already.
+pub fn is_conditional(request: &RequestHead) -> bool {
+    let names = ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"];
+    names.iter().any(|name| request.headers.get(name).is_some())
 }
 
 /// Whether the client takes an answer that was kept: it does not ask for one that is validated or of some freshness.
@@ -266,6 +278,26 @@ mod tests {
         assert_eq!(of("x=\"a,no-store\""), Some(1000), "a word in quotes is no directive");
         let old = life(&[("age", "4"), ("cache-control", "max-age=5, stale-if-error=0")]);
         assert_eq!(old.map(|life| life.in_errors(Duration::ZERO).as_secs()), Some(1));
+    }
+
+    #[test]
+    fn what_is_stale_when_it_comes_answers_nobody_else() {
+        let fresh = |fields: &[(&str, &str)], passed: u64| {
+            life(fields).is_some_and(|life| life.is_fresh_after(Duration::from_secs(passed)))
+        };
+        let control = |value: &'static str| [("cache-control", value)];
+        assert!(fresh(&[], 99) && fresh(&control("stale-if-error=0"), 0));
+        assert!(fresh(&control("max-age=5"), 4) && !fresh(&control("max-age=5"), 5));
+        assert!(!fresh(&control("max-age=0"), 0) && !fresh(&[("expires", "0")], 0));
+        assert!(!fresh(&[("age", "3"), ("cache-control", "max-age=5")], 2));
+    }
+
+    #[test]
+    fn a_condition_is_any_of_five_fields() {
+        for name in ["If-Match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"] {
+            assert!(is_conditional(&request(&[(name, "x")])), "{name}");
+        }
+        assert!(!is_conditional(&request(&[("if", "x")])));
     }
 
     #[test]

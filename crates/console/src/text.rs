@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::views::{
-    AdaptiveConcurrencyView, AdminState, BulkheadView, CircuitBreakerView, ClusterView, EndpointView, HealthCheckView,
+    AdaptiveConcurrencyView, AdminState, BulkheadView, CircuitBreakerView, ClusterView, CoalescingView, EndpointView,
     LastGoodView, ListenerView, RateLimitView, Readiness,
 };
 
@@ -68,6 +68,9 @@ pub(crate) fn clusters(clusters: &[ClusterView]) -> String {
         }
         if let Some(kept) = &cluster.last_good {
             last_good(name, kept, &mut out);
+        }
+        if let Some(view) = &cluster.coalescing {
+            coalescing(name, view, &mut out);
         }
         for view in &cluster.endpoints {
             endpoint(name, view, &mut out);
@@ -143,6 +146,17 @@ fn last_good(cluster: &str, view: &LastGoodView, out: &mut String) {
     }
 }
 
+fn coalescing(cluster: &str, view: &CoalescingView, out: &mut String) {
+    for (key, value) in [
+        ("keys", view.keys),
+        ("max_keys", view.max_keys),
+        ("waiting", view.waiting.into()),
+        ("max_waiters", view.max_waiters.into()),
+    ] {
+        push(out, format_args!("{cluster}::coalescing::{key}::{value}"));
+    }
+}
+
 fn endpoint(cluster: &str, view: &EndpointView, out: &mut String) {
     let address = view.address;
     if let Some(in_flight) = view.in_flight {
@@ -170,9 +184,6 @@ fn endpoint(cluster: &str, view: &EndpointView, out: &mut String) {
         push(out, format_args!("{cluster}::{address}::ejection_ends_in_ms::{}", time.as_millis()));
         push(out, format_args!("{cluster}::{address}::ejection_cause::{cause}"));
     }
-    if let Some(check) = &view.health_check {
-        health_check(&format!("{cluster}::{address}::health_check"), check, out);
-    }
     for (key, value) in [
         ("ejections", view.ejections),
         ("consecutive_5xx", u64::from(view.consecutive_5xx)),
@@ -186,29 +197,9 @@ fn endpoint(cluster: &str, view: &EndpointView, out: &mut String) {
     }
 }
 
-fn health_check(of: &str, view: &HealthCheckView, out: &mut String) {
-    push(out, format_args!("{of}::state::{}", view.state));
-    push(out, format_args!("{of}::source::{}", view.source));
-    if let Some(last) = &view.last {
-        push(out, format_args!("{of}::last::health check: {last}"));
-    }
-    for (key, time) in [("for_ms", view.since), ("next_in_ms", view.next_in)] {
-        if let Some(time) = time {
-            push(out, format_args!("{of}::{key}::{}", time.as_millis()));
-        }
-    }
-    push(out, format_args!("{of}::successes::{}", view.successes));
-    push(out, format_args!("{of}::failures::{}", view.failures));
-}
-
-/// Envoy's `healthy` and flags; an operator's word is shown the same way.
+/// Envoy's `healthy` and `/failed_outlier_check`; an operator's word is shown the same way.
 fn health_flags(view: &EndpointView) -> String {
     let mut flags = String::new();
-    match view.health_check.as_ref().map(|check| check.state.as_str()) {
-        Some("unhealthy") => flags.push_str("/failed_active_hc"),
-        Some("pending") => flags.push_str("/pending_active_hc"),
-        _ => {}
-    }
     if view.ejected {
         flags.push_str("/failed_outlier_check");
     }

@@ -86,6 +86,8 @@ pub struct ClusterView {
     pub rate_limit: Option<RateLimitView>,
     /// Its last good answers; `None` (`null`) where none are kept.
     pub last_good: Option<LastGoodView>,
+    /// Its requests that wait for one answer; `None` (`null`) where none do.
+    pub coalescing: Option<CoalescingView>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointView>,
 }
@@ -177,6 +179,19 @@ pub struct LastGoodView {
     pub max_bytes: u64,
 }
 
+/// Identical requests that wait for one answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CoalescingView {
+    /// Requests under way that may be waited for.
+    pub keys: u64,
+    /// The most there may be.
+    pub max_keys: u64,
+    /// Requests that wait.
+    pub waiting: u32,
+    /// The most that may.
+    pub max_waiters: u32,
+}
+
 /// Limits of a cluster; `None` (`null`) is unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LimitsView {
@@ -229,8 +244,6 @@ pub struct EndpointView {
     pub in_flight: Option<u32>,
     /// An operator's word.
     pub admin: AdminState,
-    /// What active health checks say of it; `None` (`null`) where nobody checks it.
-    pub health_check: Option<HealthCheckView>,
     /// Outlier detection keeps it out.
     pub ejected: bool,
     /// How long it has been kept out; in JSON `ejected_for_ms`, whole milliseconds.
@@ -249,27 +262,6 @@ pub struct EndpointView {
     pub consecutive_gateway_errors: u32,
     /// Connect failures, resets and timeouts in a row.
     pub consecutive_local_origin_failures: u32,
-}
-
-/// What active health checks say of an endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct HealthCheckView {
-    /// `healthy`, `pending` (out until its first answer) or `unhealthy`.
-    pub state: String,
-    /// Who asks for the check: `--health`, or a document.
-    pub source: String,
-    /// What the last check found; `None` (`null`) before the first.
-    pub last: Option<String>,
-    /// How long it has been in this state; in JSON `for_ms`, whole milliseconds.
-    #[serde(rename = "for_ms", serialize_with = "as_millis")]
-    pub since: Option<Duration>,
-    /// Time until it is checked next; in JSON `next_in_ms`, whole milliseconds. `None` (`null`) while it is being checked.
-    #[serde(rename = "next_in_ms", serialize_with = "as_millis")]
-    pub next_in: Option<Duration>,
-    /// Successes in a row.
-    pub successes: u32,
-    /// Failures in a row.
-    pub failures: u32,
 }
 
 /// An operator's word about an endpoint.

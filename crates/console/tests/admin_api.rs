@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use meshwright_console::{
     ActionError, AdaptiveConcurrencyView, AdminState, AuditEntry, BreakerAction, BulkheadView, CircuitBreakerView,
-    ClusterView, EndpointAction, EndpointView, HealthCheckView, LastGoodView, LimitsView, ListenerView, RateLimitView,
+    ClusterView, CoalescingView, EndpointAction, EndpointView, LastGoodView, LimitsView, ListenerView, RateLimitView,
     Readiness, UsageView, Views, router,
 };
 use meshwright_site::serve;
@@ -64,19 +64,11 @@ impl Views for Process {
                 ..Default::default()
             }),
             last_good: Some(LastGoodView { entries: 2, max_entries: 9, bytes: 600, max_bytes: 1000 }),
+            coalescing: Some(CoalescingView { keys: 1, max_keys: 9, waiting: 4, max_waiters: 8 }),
             endpoints: vec![
                 endpoint("127.0.0.1:9001"),
                 EndpointView {
                     admin: AdminState::Draining,
-                    health_check: Some(HealthCheckView {
-                        state: "unhealthy".to_owned(),
-                        source: "--health".to_owned(),
-                        last: Some("HTTP status 500".to_owned()),
-                        since: Some(Duration::from_millis(1_200)),
-                        next_in: Some(Duration::from_millis(800)),
-                        failures: 4,
-                        ..HealthCheckView::default()
-                    }),
                     ejected: true,
                     ejected_for: Some(Duration::from_micros(1_500_900)),
                     ejection_ends_in: Some(Duration::from_millis(28_500)),
@@ -162,7 +154,6 @@ fn endpoint(address: &str) -> EndpointView {
         load_source: Some("local".to_owned()),
         in_flight: Some(4),
         admin: AdminState::Enabled,
-        health_check: None,
         ejected: false,
         ejected_for: None,
         ejection_ends_in: None,
@@ -310,13 +301,7 @@ async fn clusters_are_lines_like_envoys_or_json() {
         "127.0.0.1:9001::load_source::local",
         "127.0.0.1:9001::health_flags::healthy",
         "127.0.0.1:9001::label.version::v1",
-        "[::1]:9002::health_flags::/failed_active_hc/failed_outlier_check/admin_draining",
-        "[::1]:9002::health_check::state::unhealthy",
-        "[::1]:9002::health_check::source::--health",
-        "[::1]:9002::health_check::last::health check: HTTP status 500",
-        "[::1]:9002::health_check::for_ms::1200",
-        "[::1]:9002::health_check::next_in_ms::800",
-        "[::1]:9002::health_check::failures::4",
+        "[::1]:9002::health_flags::/failed_outlier_check/admin_draining",
         "[::1]:9002::ejected_for_ms::1500",
         "[::1]:9002::ejection_ends_in_ms::28500",
         "[::1]:9002::ejection_cause::5 server errors in a row",
@@ -335,6 +320,9 @@ async fn clusters_are_lines_like_envoys_or_json() {
         "rate_limit::keys::7",
         "last_good::entries::2",
         "last_good::max_bytes::1000",
+        "coalescing::keys::1",
+        "coalescing::waiting::4",
+        "coalescing::max_waiters::8",
     ] {
         let line = format!("{CLUSTER}::{line}");
         assert!(text.lines().any(|found| found == line), "missing {line} in\n{text}");
@@ -353,16 +341,13 @@ async fn clusters_are_lines_like_envoys_or_json() {
     assert_eq!((&breaker["state"], &breaker["for_ms"], &breaker["endpoint"]), (&"open".into(), &20.into(), &().into()));
     assert_eq!(cluster["adaptive_concurrency"]["limit"], 30);
     assert_eq!(cluster["last_good"]["bytes"], 600);
+    assert_eq!(cluster["coalescing"]["waiting"], 4);
     assert_eq!(cluster["endpoints"][0]["ejected_for_ms"], serde_json::Value::Null);
     assert_eq!(
         cluster["endpoints"][1],
         serde_json::json!({
         "address": "[::1]:9002", "weight": 1, "labels": { "version": "v1" }, "locality": "", "priority": 0,
         "latency_us": 2500, "load_source": "local", "in_flight": 4, "admin": "draining",
-        "health_check": {
-            "state": "unhealthy", "source": "--health", "last": "HTTP status 500", "for_ms": 1200, "next_in_ms": 800,
-            "successes": 0, "failures": 4
-        },
         "ejected": true, "ejected_for_ms": 1500, "ejection_ends_in_ms": 28_500,
         "ejection_cause": "5 server errors in a row", "ejections": 2, "consecutive_5xx": 5,
         "consecutive_gateway_errors": 0, "consecutive_local_origin_failures": 0 })

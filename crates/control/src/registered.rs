@@ -208,6 +208,5 @@ fn endpoint(instance: &Instance) -> Endpoint {
         labels: instance.labels(),
         weight: instance.weight,
         locality: instance.locality.clone(),
-        health_check: None,
     }
 }

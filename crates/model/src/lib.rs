@@ -9,7 +9,6 @@ mod diagnostic;
 mod directory;
 mod failed;
 mod failure;
-mod health;
 pub mod host;
 mod load_balancer;
 mod mesh;
@@ -25,7 +24,6 @@ pub use diagnostic::{Diagnostic, ObjectRef, Origin, Severity};
 pub use directory::{ServiceDirectory, ServiceId};
 pub use failed::{Failure, Stage};
 pub use failure::{Blame, FailureKind, Outcome, Verdict};
-pub use health::{HealthCheck, HealthPort, HealthProbe, HealthTransport};
 pub use load_balancer::{
     Algorithm, ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, LocalityFailover, LocalitySetting, Warmup,
 };
@@ -35,9 +33,9 @@ pub use policy::{
     ProxyProtocol, Subset, SuccessRateDetection, TrafficPolicy, UpstreamProtocol,
 };
 pub use resilience::{
-    AdaptiveConcurrency, BreakerPreset, BreakerScope, BreakerWindow, Bulkhead, CircuitBreaker, ConcurrencyAlgorithm,
-    Enforcement, Fallback, FallbackResponse, Hedging, IdentityCriticality, IdentityName, LastGood, RateLimit,
-    RateLimitKey, ResiliencePolicy, ResilienceSettings, RetryBudget,
+    AdaptiveConcurrency, BreakerPreset, BreakerScope, BreakerWindow, Bulkhead, CircuitBreaker, Coalescing,
+    ConcurrencyAlgorithm, Enforcement, Fallback, FallbackResponse, Hedging, IdentityCriticality, IdentityName,
+    LastGood, RateLimit, RateLimitKey, ResiliencePolicy, ResilienceSettings, RetryBudget,
 };
 pub use route::{
     Destination, DirectResponse, HeaderMatch, HeaderOperations, HttpMatch, HttpRoute, Redirect, RedirectPort,

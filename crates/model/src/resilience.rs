@@ -2,10 +2,9 @@
 //! of its preset or algorithm. Read next: `policy.rs` for what Istio has.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Destination, HealthCheck, Origin, RetryPolicy};
+use crate::{Destination, Origin, RetryPolicy};
 
 /// Our own kind `ResiliencePolicy`: a circuit breaker, a retry budget and an adaptive limit for the clusters of a host.
 #[derive(Clone, Debug)]
@@ -41,8 +40,8 @@ pub struct ResilienceSettings {
     pub rate_limit: Option<RateLimit>,
     /// What is answered when there is no good answer.
     pub fallback: Option<Fallback>,
-    /// What endpoints are asked to know that they are well. It comes before what endpoints have of their own.
-    pub health_check: Option<Arc<HealthCheck>>,
+    /// Whether identical requests wait for one answer.
+    pub coalescing: Option<Coalescing>,
 }
 
 /// Whether a policy decides or only says what it would decide.
@@ -237,6 +236,19 @@ pub struct LastGood {
     pub max_bytes: u32,
     /// Answers at most.
     pub max_entries: u32,
+}
+
+/// `coalescing`: identical GETs that come while one is on its way wait for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coalescing {
+    /// How long a request is waited for, from when it came.
+    pub timeout: Duration,
+    /// Bytes of the body of an answer that others get at most.
+    pub max_answer_bytes: u32,
+    /// Requests that are waited for at one time at most.
+    pub max_keys: u32,
+    /// Requests that wait at one time at most.
+    pub max_waiters: u32,
 }
 
 /// `fallback.response`.

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
-use crate::{HealthCheck, Origin, ServiceId};
+use crate::{Origin, ServiceId};
 
 /// A service that requests can be sent to.
 #[derive(Clone, Debug)]
@@ -131,9 +130,6 @@ pub struct Endpoint {
     pub weight: u32,
     /// `region/zone/subzone`; empty when unknown.
     pub locality: String,
-    /// How it is checked whether it is well, where its own source says so; `None` is not, unless a policy for its service says
-    /// how.
-    pub health_check: Option<Arc<HealthCheck>>,
 }
 
 /// Address of an [`Endpoint`].

@@ -10,10 +10,10 @@ use meshwright_traffic::Taken;
 use meshwright_wire::{Lease, Relay};
 
 use crate::affinity::Affinity;
-use crate::kept::Keeping;
 use crate::lease::Admission;
 use crate::permit::TryPermit;
 use crate::record::Record;
+use crate::shareable::Shareable;
 use crate::worker::Worker;
 
 /// Memory of a head that has grown beyond this many bytes is not kept.
@@ -47,8 +47,8 @@ pub(crate) struct Exchange {
     pub(crate) rate: Option<Box<Taken>>,
     /// Another destination was asked than the route says.
     pub(crate) fell_back: bool,
-    /// What it has to do with kept answers, where the cluster keeps some.
-    pub(crate) keeping: Option<Box<Keeping>>,
+    /// What it has to do with answers for everybody, where the cluster keeps or shares some.
+    pub(crate) shareable: Option<Box<Shareable>>,
     /// The client speaks gRPC: failures are told in its way.
     pub(crate) is_grpc: bool,
     /// The key of a WebSocket handshake, where one side needs it and the other does not have it.
@@ -126,7 +126,7 @@ impl Exchange {
         self.retries_used_up = false;
         self.rate = None;
         self.fell_back = false;
-        self.keeping = None;
+        self.shareable = None;
         self.is_grpc = false;
         self.websocket_key = None;
     }

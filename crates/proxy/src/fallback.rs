@@ -20,7 +20,7 @@ use crate::forward::{self, Tries};
 use crate::lease::Admission;
 use crate::request::Chosen;
 use crate::view::{View, WorkerCluster};
-use crate::{again, kept, own_answer, permit};
+use crate::{again, kept, own_answer, permit, shareable};
 
 /// Says what stands in.
 pub(crate) const MARK: &str = "x-meshwright-fallback";
@@ -68,6 +68,7 @@ pub(crate) async fn elsewhere(
     (tries, chosen): (Tries<'_>, &Chosen<'_>),
     ended: Result<ResponseStart, Failure>,
 ) -> Result<ResponseStart, Failure> {
+    shareable::release(exchange);
     let other = other.filter(|other| can_go(exchange, other, &tries));
     let has_response = cluster.cluster.fallback.as_ref().is_some_and(|fallback| fallback.response.is_some());
     let stands_in = kept::find(exchange) || has_response;

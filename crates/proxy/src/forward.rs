@@ -25,7 +25,8 @@ use crate::request::Chosen;
 use crate::view::WorkerCluster;
 use crate::worker::Worker;
 use crate::{
-    admit, again, broken, fallback, hedge, kept, load_probe, outlier, permit, rate, respond, timeout, upgrade,
+    admit, again, broken, coalesce, fallback, hedge, load_probe, outlier, permit, rate, respond, shareable, timeout,
+    upgrade,
 };
 
 /// Requests that are sent again because a kept connection was closed try a kept one at most this often; then a new one.
@@ -77,14 +78,14 @@ pub(crate) struct Answer<'a> {
     pub(crate) destination: &'a WeightedCluster,
 }
 
-/// Sends the request until an endpoint answers.
+/// Sends the request until an endpoint answers; `None` when the answer of an identical request was found instead.
 pub(crate) async fn first_answer<'a>(
     connection: &mut Connection,
     exchange: &mut Exchange,
     listener: &ListenerView,
     chosen: &Chosen<'_>,
     forward: &'a Forward,
-) -> Result<Answer<'a>, Failure> {
+) -> Result<Option<Answer<'a>>, Failure> {
     let destination = choose(&connection.worker, forward);
     let Some(index) = destination.target.cluster(chosen.site.port) else {
         return Err(Failure::new(Stage::Forward, FailureKind::NoCluster));
@@ -96,16 +97,24 @@ pub(crate) async fn first_answer<'a>(
         exchange.affinity.read(affinity, connection, &exchange.request);
     }
     rate::admit(connection, exchange, &cluster, chosen.route)?;
-    kept::begin(exchange, &cluster, forward, destination);
+    shareable::begin(exchange, &cluster, forward, destination);
     let mut tries = prepare(connection, exchange, chosen, destination, &cluster);
-    let ended = until_answered(connection, exchange, &cluster, &mut tries).await;
+    let followed = match coalesce::join(exchange) {
+        Some(follower) => Box::pin(coalesce::wait(connection, exchange, follower, &mut tries)).await,
+        None => Ok(false),
+    };
+    let ended = match followed {
+        Ok(true) => return Ok(None),
+        Ok(false) => until_answered(connection, exchange, &cluster, &mut tries).await,
+        Err(failure) => Err(failure),
+    };
     let start = if fallback::is_wanted(exchange, &cluster, &ended) {
         let other = fallback::destination(&listener.view, index, chosen);
         Box::pin(fallback::elsewhere(connection, exchange, (&cluster, other), (tries, chosen), ended)).await?
     } else {
         ended?
     };
-    Ok(Answer { start, destination })
+    Ok(Some(Answer { start, destination }))
 }
 
 /// Tries until an endpoint of the cluster answers, or there is no hope of it.
@@ -161,7 +170,7 @@ fn prepare<'a>(
     if let Some(rewrite) = &route.rewrite {
         admit::rewrite(head, rewrite, chosen.found.prefix_len);
     }
-    kept::rewritten(exchange);
+    shareable::rewritten(exchange);
     let head = &mut exchange.request;
     head.headers.set_known(HeaderName::XEnvoyAttemptCount, b"1");
     // A head that came in pieces took its time: its first byte is no measure of now.

@@ -14,13 +14,14 @@ use meshwright_wire::{Direction, Side};
 use crate::connection::{After, Connection};
 use crate::exchange::Exchange;
 use crate::request::Chosen;
-use crate::{fallback, grpc, rate, respond};
+use crate::{fallback, grpc, rate, respond, shareable};
 
 /// Media type of our own bodies.
 pub(crate) const PLAIN_TEXT: &str = "text/plain";
 
 /// Answers a request that failed.
 pub(crate) async fn fail(connection: &mut Connection, exchange: &mut Exchange, failure: Failure) -> After {
+    shareable::release(exchange);
     if let Some(relay) = &exchange.relay {
         exchange.record.body_bytes_received = relay.upload.moved;
     }

@@ -15,7 +15,7 @@ use crate::contained::{Panicked, contained};
 use crate::exchange::Exchange;
 use crate::fleet::Pressure;
 use crate::listener::ListenerView;
-use crate::{admit, forward, grpc, own_answer, respond};
+use crate::{admit, coalesce, forward, grpc, own_answer, respond};
 
 /// Serves one request: the outer shell.
 pub(crate) async fn handle(connection: &mut Connection, exchange: &mut Exchange) -> After {
@@ -47,8 +47,10 @@ async fn proxy_request(connection: &mut Connection, exchange: &mut Exchange) -> 
     let chosen = find_route(&listener, exchange)?;
     match &chosen.route.action {
         Action::Forward(destinations) => {
-            let answer = forward::first_answer(connection, exchange, &listener, &chosen, destinations).await?;
-            respond::relay(connection, exchange, &chosen, answer).await
+            match forward::first_answer(connection, exchange, &listener, &chosen, destinations).await? {
+                Some(answer) => respond::relay(connection, exchange, &chosen, answer).await,
+                None => Ok(Box::pin(coalesce::respond(connection, exchange)).await),
+            }
         }
         Action::Redirect(redirect) => Box::pin(own_answer::redirect(connection, exchange, &chosen, redirect)).await,
         Action::Direct(direct) => Box::pin(own_answer::direct(connection, exchange, &chosen, direct)).await,

@@ -14,7 +14,7 @@ use crate::connection::{After, Connection};
 use crate::exchange::Exchange;
 use crate::forward::Answer;
 use crate::request::Chosen;
-use crate::{broken, fallback, grpc, kept, rate, upgrade};
+use crate::{broken, fallback, grpc, rate, shareable, upgrade};
 
 /// Value of `server` in answers that have none.
 const SERVER: &[u8] = b"meshwright";
@@ -41,8 +41,8 @@ pub(crate) async fn relay(
     if exchange.retries_used_up {
         exchange.record.retries_were_used_up();
     }
-    if exchange.keeping.is_some() {
-        kept::judge(connection, exchange, &connection.worker.response.borrow());
+    if exchange.shareable.is_some() {
+        shareable::judge(connection, exchange, &connection.worker.response.borrow());
     }
     decorate(connection, exchange, &chosen.route.headers, &answer.destination.headers);
     rate::tell(connection, exchange);
@@ -56,7 +56,7 @@ pub(crate) async fn relay(
     if is_upgrade {
         return Ok(Box::pin(tunnel(connection, exchange, start)).await);
     }
-    kept::copy(exchange);
+    shareable::copy(exchange);
     let moved = move_bodies(connection, exchange, start).await;
     match finish(connection, exchange, moved, closes)? {
         Some(after) => Ok(after),
@@ -220,7 +220,6 @@ fn finish(
         return Err(broken::failure_of(&mut exchange.record, Stage::Respond, error));
     }
     exchange.record.complete();
-    kept::keep(exchange);
     let (Some(relay), Some(lease)) = (&exchange.relay, &mut exchange.upstream) else { return Ok(Some(After::Close)) };
     if exchange.is_grpc
         && let Some(status) = relay.download.trailers().and_then(grpc::status)

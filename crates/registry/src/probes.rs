@@ -9,10 +9,9 @@
 //! ```
 //! It is pure: the caller carries checks out and brings time and chance.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::time::{Duration, Instant};
-
-use meshwright_traffic::{Schedule, Streak};
 
 use crate::{Check, InstanceKey, Probe, Status};
 
@@ -54,17 +53,20 @@ pub struct Task {
 struct State {
     check: Check,
     edition: u64,
-    streak: Streak,
+    /// Successes or failures in a row.
+    row: u32,
+    row_status: Status,
     /// When it became critical.
     critical: Option<Instant>,
+    running: bool,
+    due: Instant,
 }
 
 /// All checks of all instances.
 #[derive(Debug, Default)]
 pub struct Probes {
     states: HashMap<InstanceKey, Vec<State>>,
-    /// Editions of checks that are not under way.
-    schedule: Schedule<(InstanceKey, u64)>,
+    queue: BinaryHeap<Reverse<(Instant, InstanceKey, u64)>>,
     editions: u64,
 }
 
@@ -74,7 +76,7 @@ impl Probes {
     pub fn set(&mut self, key: &InstanceKey, checks: &[Check], spread: bool, now: Instant, rng: &mut fastrand::Rng) {
         let own_time = |check: &&Check| check.probe != Probe::Word;
         if !checks.iter().any(|check| own_time(&check)) {
-            self.remove(key);
+            self.states.remove(key);
             return;
         }
         let mut before = self.states.remove(key).unwrap_or_default();
@@ -104,45 +106,51 @@ impl Probes {
                     let state = State {
                         check: check.clone(),
                         edition: self.editions,
-                        streak: Streak::default(),
+                        row: 0,
+                        row_status: Status::Starting,
                         critical: (check.status == Status::Critical).then_some(now),
+                        running: false,
+                        due: now + wait,
                     };
-                    self.schedule.set((key.clone(), state.edition), now + wait);
+                    self.queue.push(Reverse((state.due, key.clone(), state.edition)));
                     state
                 }
             };
             states.push(state);
-        }
-        for state in before {
-            self.schedule.remove(&(key.clone(), state.edition));
         }
         self.states.insert(key.clone(), states);
     }
 
     /// The instance is gone.
     pub fn remove(&mut self, key: &InstanceKey) {
-        for state in self.states.remove(key).into_iter().flatten() {
-            self.schedule.remove(&(key.clone(), state.edition));
-        }
+        self.states.remove(key);
     }
 
     /// When to ask [`Probes::take_due`] again.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.schedule.poll_timeout()
+        self.queue.peek().map(|Reverse((due, _, _))| *due)
     }
 
     /// The checks to carry out now, at most `room`, and what follows from words that did not come. Each task must come back
     /// by [`Probes::result`].
     pub fn take_due(&mut self, room: usize, now: Instant) -> (Vec<Task>, Vec<Verdict>) {
         let (mut tasks, mut verdicts) = (Vec::new(), Vec::new());
-        while tasks.len() < room {
-            let Some((key, edition)) = self.schedule.take_due(now) else { break };
+        while tasks.len() < room && self.queue.peek().is_some_and(|Reverse((due, _, _))| *due <= now) {
+            let Some(Reverse((due, key, edition))) = self.queue.pop() else { break };
             let states = self.states.get_mut(&key);
             let Some(state) = states.and_then(|states| states.iter_mut().find(|state| state.edition == edition)) else {
                 continue;
             };
+            if state.running || due < state.due {
+                // A word came meanwhile: the entry moves to the new time.
+                if !state.running {
+                    self.queue.push(Reverse((state.due, key, edition)));
+                }
+                continue;
+            }
             if let Probe::Ttl(ttl) = state.check.probe {
-                self.schedule.set((key.clone(), edition), now + ttl);
+                state.due = now + ttl;
+                self.queue.push(Reverse((state.due, key.clone(), edition)));
                 if state.check.status != Status::Critical {
                     let output = format!("no word for {} ms", ttl.as_millis());
                     let check = state.check.id.clone();
@@ -151,6 +159,7 @@ impl Probes {
                 verdicts.extend(overdue(state, &key, now));
                 continue;
             }
+            state.running = true;
             tasks.push(Task { key, check: state.check.clone(), edition });
         }
         (tasks, verdicts)
@@ -166,14 +175,20 @@ impl Probes {
     ) -> Vec<Verdict> {
         let Some(states) = self.states.get_mut(&task.key) else { return Vec::new() };
         let Some(state) = states.iter_mut().find(|state| state.edition == task.edition) else { return Vec::new() };
+        state.running = false;
         let swing = 1.0 - JITTER + 2.0 * JITTER * rng.f64();
-        self.schedule.set((task.key.clone(), state.edition), now + state.check.interval.mul_f64(swing));
-        let bad = status == Status::Critical;
-        let in_a_row = state.streak.count(!bad);
-        let needed = if bad { state.check.fall } else { state.check.rise };
+        state.due = now + state.check.interval.mul_f64(swing);
+        self.queue.push(Reverse((state.due, task.key.clone(), state.edition)));
+        let bad = |status: Status| status == Status::Critical;
+        match state.row > 0 && bad(status) == bad(state.row_status) {
+            true => state.row = state.row.saturating_add(1),
+            false => state.row = 1,
+        }
+        state.row_status = status;
+        let needed = if bad(status) { state.check.fall } else { state.check.rise };
         let mut verdicts = Vec::new();
         // The first result of all decides at once: nobody knows better.
-        if state.check.status != status && (in_a_row >= needed || state.check.status == Status::Starting) {
+        if state.check.status != status && (state.row >= needed || state.check.status == Status::Starting) {
             let (key, check) = (task.key.clone(), state.check.id.clone());
             verdicts.push(Verdict::Set { key, check, status, output: output.to_owned() });
         }
@@ -183,9 +198,10 @@ impl Probes {
 
     /// An instance gave a word for its TTL check: the next is due in its full time.
     pub fn heard(&mut self, key: &InstanceKey, check: &str, now: Instant) {
-        for state in self.states.get(key).into_iter().flatten().filter(|state| state.check.id == check) {
+        let states = self.states.get_mut(key).into_iter().flatten();
+        for state in states.filter(|state| state.check.id == check) {
             if let Probe::Ttl(ttl) = state.check.probe {
-                self.schedule.set((key.clone(), state.edition), now + ttl);
+                state.due = now + ttl;
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Calls that fail well: a circuit breaker, retries under a budget, time limits, hedging, fallbacks, bulkheads, rate
-//! limits and adaptive limits around any async call, alone or as one [`Policy`].
+//! limits and adaptive limits around any async call, alone or as one [`Policy`]; and around that, by key, the last good value and one
+//! call for all who ask for the same.
 //!
 //! The rules are those of the mesh: the state machines come from `meshwright-traffic`, which has no runtime; this crate
 //! adds the clock, the waiting and the guards. It knows no HTTP. Read next: `breaker.rs`, then `policy.rs`.
@@ -44,6 +45,8 @@
 //!
 //! | stage | sees | why there |
 //! |---|---|---|
+//! | [`Coalesce`], around the policy | one call for all of a key | whatever the call costs is paid once |
+//! | [`LastGood`], around the policy | the last error of a key | a value that was good comes before one that never was: leave the fallback out |
 //! | fallback | the last error | answers for everything within |
 //! | deadline | all tries and pauses together | a caller waits no longer |
 //! | retry | each try's end | a try that found the breaker open is not repeated |
@@ -58,7 +61,9 @@
 //! # Cost
 //!
 //! A call through a breaker reads the clock twice and takes an uncontended lock twice. Nothing here spawns a task. A
-//! [`Policy`] without hedging and fallback does not allocate; with hedging every try is one box.
+//! [`Policy`] without hedging and fallback does not allocate; with hedging every try is one box. [`LastGood`] takes a short lock when a
+//! call ends and clones its value; [`Coalesce`] takes two, allocates the call that others may wait for, and clones its result once for
+//! each of them.
 
 mod adaptive;
 mod backends;
@@ -67,8 +72,10 @@ mod breakers;
 mod bulkhead;
 mod bulkheads;
 mod clock;
+mod coalesce;
 mod error;
 mod hedge;
+mod last_good;
 mod policy;
 mod rate;
 mod retry;
@@ -83,8 +90,10 @@ pub use breaker::{CallPermit, CircuitBreaker};
 pub use breakers::CircuitBreakers;
 pub use bulkhead::Bulkhead;
 pub use bulkheads::Bulkheads;
+pub use coalesce::Coalesce;
 pub use error::Error;
 pub use hedge::Hedge;
+pub use last_good::LastGood;
 pub use meshwright_traffic::{
     AdaptivePolicy, AdaptiveView, Aimd, Backoff, BreakerMode, BreakerPolicy, BreakerRefusal, BreakerState, BreakerView,
     BudgetPolicy, Counts, Criticality, Gradient2, LimitAlgorithm, LimitSample, NoHost, OpenTime,
@@ -97,7 +106,10 @@ pub use retry::{Retry, RetryBudget};
 #[cfg(feature = "serde")]
 pub use settings::{BreakerSettings, InvalidSettings, ServiceSettings};
 #[cfg(feature = "tower")]
-pub use tower::{CircuitBreakerLayer, CircuitBreakerService, PolicyLayer, PolicyService};
+pub use tower::{
+    CircuitBreakerLayer, CircuitBreakerService, CoalesceLayer, CoalesceService, LastGoodLayer, LastGoodService,
+    PolicyLayer, PolicyService,
+};
 
 /// The examples of the README, which are tests too.
 #[cfg(doctest)]

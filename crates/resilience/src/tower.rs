@@ -1,5 +1,7 @@
-//! Layers for tower services: a breaker, or a whole policy. A request that may be sent more than once is cloned, and so is
+//! Layers for tower services: a breaker, or a whole policy; those by key are in `tower/keyed.rs`. A request that may be sent more than once is cloned, and so is
 //! the service, as tower's own retry does. Read next: `policy.rs`.
+
+mod keyed;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +13,10 @@ use tower_service::Service;
 
 use crate::{CircuitBreaker, Error, Policy};
 
-type Boxed<T, E> = Pin<Box<dyn Future<Output = Result<T, Error<E>>> + Send>>;
+pub use keyed::{CoalesceLayer, CoalesceService, LastGoodLayer, LastGoodService};
+
+type Plain<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+type Boxed<T, E> = Plain<T, Error<E>>;
 type IsFailure<T, E> = Arc<dyn Fn(&Result<T, E>) -> bool + Send + Sync>;
 
 /// Puts a circuit breaker around a service. The breaker is asked before the service is asked whether it is ready.

@@ -14,15 +14,12 @@ use meshwright_model::{
     UpstreamProtocol,
 };
 use meshwright_telemetry::DestinationLabels;
-use meshwright_traffic::{
-    HealthCounts, HedgeDelay, Host, HostSet, HostState, HostVerdict, KeptAnswers, Limits, OutlierDetector, Policy,
-    Usage,
-};
+use meshwright_traffic::{HedgeDelay, Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, Policy, Usage};
 
 use crate::balancing::{self, Affinity, Caller};
 use crate::destination_rule::ClusterPolicy;
-use crate::health::{self, HostCheck};
 use crate::resilience::{self, Adaptive, Breakers, RateLimiter};
+use crate::shared_answers::SharedAnswers;
 
 /// Time to connect where no rule says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,7 +61,6 @@ pub(crate) struct Member {
     pub(crate) weight: u32,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) locality: String,
-    pub(crate) check: Option<HostCheck>,
 }
 
 /// The endpoints of one service, port and subset, and how they are to be used. Immutable but for the live facts behind
@@ -85,10 +81,6 @@ pub struct Cluster {
     pub labels_of: Vec<BTreeMap<String, String>>,
     /// `region/zone/subzone` of each host, empty when unknown; parallel to `hosts`.
     pub localities: Vec<String>,
-    /// How each host is checked whether it is well; parallel to `hosts`.
-    pub checks: Vec<Option<HostCheck>>,
-    /// Checks of its hosts.
-    pub health: Arc<HealthCounts>,
     /// Weights, groups and live facts of each host.
     pub hosts: Arc<HostSet>,
     /// How a host is picked.
@@ -110,8 +102,8 @@ pub struct Cluster {
     /// What is answered when there is no good answer; `None` is the failure itself. Where its destination leads is in
     /// [`crate::Snapshot::fallbacks`].
     pub fallback: Option<Fallback>,
-    /// Answers that are kept for the fallback; `None` keeps none.
-    pub last_good: Option<Arc<KeptAnswers>>,
+    /// What is done with answers that are for everybody; `None` is nothing.
+    pub shared_answers: Option<SharedAnswers>,
     /// Ejection of failing hosts; `None` is off.
     pub outlier: Option<Arc<OutlierDetector>>,
     /// Circuit breakers; `None` is off.
@@ -153,11 +145,6 @@ impl Cluster {
     /// Whether requests in flight are counted at each host: where the policy or the bulkhead looks at them.
     pub fn counts_in_flight(&self) -> bool {
         self.policy.needs_in_flight() || self.hosts.bulkhead().is_some()
-    }
-
-    /// Whether some host is checked.
-    pub fn is_checked(&self) -> bool {
-        self.checks.iter().any(Option::is_some)
     }
 
     /// The index of the host at `address`.
@@ -203,8 +190,10 @@ impl<'a> LiveFacts<'a> {
         let min_health_percent = outlier.as_ref().map_or(PANIC_THRESHOLD, |outlier| outlier.min_health_percent);
         let load_balancer = &spec.policy.load_balancer;
         let policy = balancing::policy(&load_balancer.algorithm);
+        let affinity = Affinity::of(load_balancer);
         let hosts = HostSet::new(hosts, min_health_percent);
-        let hosts = balancing::arrange(hosts, &spec, &members, previous.map(|cluster| &*cluster.hosts));
+        let before = previous.map(|cluster| &*cluster.hosts);
+        let hosts = balancing::arrange(hosts, &spec, &members, before);
         let hosts = hosts.with_bulkhead(resilience::bulkhead(&spec.resilience));
         let addresses: Vec<SocketAddr> = members.iter().map(|member| member.address).collect();
         let before = previous.map(|of| (&of.spec.resilience, of.addresses.as_slice(), of.breakers.as_ref()));
@@ -220,12 +209,10 @@ impl<'a> LiveFacts<'a> {
             addresses,
             labels_of: members.iter().map(|member| member.labels.clone()).collect(),
             localities: members.iter().map(|member| member.locality.clone()).collect(),
-            checks: members.iter().map(|member| member.check.clone()).collect(),
-            health: previous.map_or_else(Default::default, |previous| Arc::clone(&previous.health)),
             hosts: Arc::new(hosts),
             policy,
             probes_per_second: balancing::probes_per_second(&spec.policy),
-            affinity: Affinity::of(load_balancer),
+            affinity,
             limits: Limits {
                 max_connections: limit(pool.max_connections),
                 max_pending: limit(pool.max_pending_requests),
@@ -238,10 +225,7 @@ impl<'a> LiveFacts<'a> {
             hedge: resilience::hedge(&spec.resilience, previous.map(|of| (&of.spec.resilience, of.hedge.as_ref()))),
             rate_limit: resilience::rate_limit(&spec.resilience, previous.and_then(|of| of.rate_limit.as_ref())),
             fallback: spec.resilience.fallback.clone(),
-            last_good: resilience::last_good(
-                &spec.resilience,
-                previous.map(|of| (&of.spec.resilience, of.last_good.as_ref())),
-            ),
+            shared_answers: SharedAnswers::of(&spec.resilience, previous.and_then(|of| of.shared_answers.as_ref())),
             outlier: detector(outlier.as_ref(), previous),
             breakers,
             adaptive,
@@ -268,11 +252,7 @@ impl<'a> LiveFacts<'a> {
     }
 
     fn host(&mut self, spec: &ClusterSpec, member: &Member, previous: Option<&Arc<Cluster>>) -> Host {
-        let state = self.states.entry((Arc::clone(&spec.service), member.address)).or_insert_with(|| {
-            // One that was in use before anybody checked it is not taken out before the first answer.
-            let waits = member.check.as_ref().is_some_and(|of| !of.check.initially_healthy);
-            Arc::new(if waits { HostState::awaiting_check() } else { HostState::new() })
-        });
+        let state = self.states.entry((Arc::clone(&spec.service), member.address)).or_default();
         // Without outlier detection nobody would end an ejection: verdicts start fresh then.
         let detecting = spec.policy.outlier_detection.is_some();
         let verdict = previous.and_then(|cluster| {
@@ -298,7 +278,6 @@ fn members(spec: &ClusterSpec, service: &Service, set: &EndpointSet) -> Vec<Memb
             weight: endpoint.weight.max(1),
             labels: endpoint.labels.clone(),
             locality: endpoint.locality.clone(),
-            check: health::check_of(spec, service, endpoint, address),
         })
         .collect()
 }

@@ -15,8 +15,8 @@ use meshwright_model::{
 };
 use meshwright_traffic::{
     ActiveBudget, AdaptiveLimit, AdaptivePolicy, Aimd, BreakerChanges, BreakerMode, BreakerPolicy, Bulkhead,
-    CircuitBreaker, Criticality, Gradient2, HedgeDelay, KeptAnswers, KeptBounds, KeyedBuckets, LimitAlgorithm, Rate,
-    Recovery, ShedPolicy, SlowCalls, Vegas, Window,
+    CircuitBreaker, Criticality, Gradient2, HedgeDelay, KeyedBuckets, LimitAlgorithm, Rate, Recovery, ShedPolicy,
+    SlowCalls, Vegas, Window,
 };
 
 use crate::assign::{Assigned, Words, object};
@@ -234,21 +234,6 @@ pub(crate) fn rate_limit(settings: &ResilienceSettings, previous: Option<&RateLi
     let rate = Rate { tokens: own.requests, per: own.per, burst: own.burst };
     let buckets = Arc::new(KeyedBuckets::new(rate, own.max_keys as usize));
     Some(RateLimiter { buckets, limit: Arc::new(own.clone()) })
-}
-
-/// The answers that are kept; those of `previous` where its settings are the same.
-pub(crate) fn last_good(
-    settings: &ResilienceSettings,
-    previous: Option<(&ResilienceSettings, Option<&Arc<KeptAnswers>>)>,
-) -> Option<Arc<KeptAnswers>> {
-    let of = |settings: &ResilienceSettings| settings.fallback.as_ref().and_then(|fallback| fallback.last_good);
-    let own = of(settings)?;
-    if let Some((before, Some(kept))) = previous
-        && of(before) == Some(own)
-    {
-        return Some(Arc::clone(kept));
-    }
-    Some(Arc::new(KeptAnswers::new(KeptBounds { entries: own.max_entries as usize, bytes: own.max_bytes as usize })))
 }
 
 /// The adaptive limit; that of `previous` where its settings are the same.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshwright_model::{
-    AdaptiveConcurrency, BreakerPreset, BreakerScope, Bulkhead, CircuitBreaker, ConcurrencyAlgorithm, Enforcement,
-    Mesh, Origin, ResiliencePolicy, ResilienceSettings, RetryBudget,
+    AdaptiveConcurrency, BreakerPreset, BreakerScope, Bulkhead, CircuitBreaker, Coalescing, ConcurrencyAlgorithm,
+    Enforcement, Fallback, LastGood, Mesh, Origin, ResiliencePolicy, ResilienceSettings, RetryBudget,
 };
 use meshwright_snapshot::{Cluster, CompileOptions, Snapshot, compile};
 use meshwright_traffic::ActiveBudget;
@@ -145,4 +145,31 @@ fn budgets_and_adaptive_limits_follow_from_the_policy_and_the_limit_lives_on() {
     assert_eq!(limit.criticality_header.as_deref(), Some("x-criticality"));
     let (second, _) = compiled(mesh(&["10.0.0.2:9000"], policies), Some(&first));
     assert!(Arc::ptr_eq(&limit.limit, &only(&second).adaptive.as_ref().unwrap().limit));
+}
+
+#[test]
+fn what_is_shared_lives_on_while_its_own_policy_is_the_same() {
+    let coalescing = |timeout| Coalescing {
+        timeout: Duration::from_secs(timeout),
+        max_answer_bytes: 1,
+        max_keys: 2,
+        max_waiters: 3,
+    };
+    let last_good = LastGood { stale_if_error: Duration::ZERO, max_answer_bytes: 1, max_bytes: 2, max_entries: 3 };
+    let compile = |timeout, previous| {
+        let settings = ResilienceSettings {
+            coalescing: Some(coalescing(timeout)),
+            fallback: Some(Fallback { last_good: Some(last_good), ..Fallback::default() }),
+            ..ResilienceSettings::default()
+        };
+        let policies = vec![policy("p", "default", "users", settings)];
+        let shared = compiled(mesh(&["10.0.0.1:9000"], policies), previous).0;
+        let of = only(&shared).shared_answers.clone().unwrap();
+        (shared, of.last_good.unwrap().answers, of.coalescing.unwrap().coalescer)
+    };
+    let first = compile(1, None);
+    let same = compile(1, Some(&first.0));
+    assert!(Arc::ptr_eq(&first.1, &same.1) && Arc::ptr_eq(&first.2, &same.2));
+    let other = compile(2, Some(&same.0));
+    assert!(Arc::ptr_eq(&first.1, &other.1) && !Arc::ptr_eq(&first.2, &other.2));
 }

@@ -94,6 +94,14 @@ closed_set! {
         FallbackLastGood,
         /// A fixed answer was given instead.
         FallbackResponse,
+        /// A request was sent that identical ones may wait for.
+        CoalescingLeaders,
+        /// A request was answered with the answer of an identical one.
+        CoalescingFollowers,
+        /// A request waited for an identical one in vain.
+        CoalescingReleased,
+        /// A request neither waited nor was waited for because of a bound.
+        CoalescingOverflow,
         /// The route's timeout ended a request.
         UpstreamRqTimeout,
         /// The timeout of one try ended that try.

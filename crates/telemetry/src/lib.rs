@@ -29,7 +29,7 @@ pub use metrics::{ClusterMetrics, DEFAULT_SERIES_CAP, Metrics, SERIES_PER_CLUSTE
 pub use record::RequestRecord;
 pub use request_id::request_id;
 pub use scrape::{
-    AdaptiveGauges, BreakerGauges, CertificateGauges, ClusterGauges, ConfigGauges, EjectionTotals, HealthCheckTotals,
+    AdaptiveGauges, BreakerGauges, CertificateGauges, ClusterGauges, CoalescingGauges, ConfigGauges, EjectionTotals,
     LastGoodGauges, ProcessGauges, ScrapeGauges,
 };
 

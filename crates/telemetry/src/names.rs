@@ -79,16 +79,6 @@ pub(crate) const PROCESS_MAX_FDS: Family = gauge("process_max_fds", "Limit of op
 pub(crate) const MEMBERSHIP_TOTAL: Family = gauge("envoy_cluster_membership_total", "Endpoints of the cluster.");
 pub(crate) const MEMBERSHIP_HEALTHY: Family =
     gauge("envoy_cluster_membership_healthy", "Endpoints of the cluster that are healthy.");
-pub(crate) const HEALTH_CHECK_ATTEMPTS: Family =
-    counter("envoy_cluster_health_check_attempt", "Active health checks of endpoints.");
-pub(crate) const HEALTH_CHECK_SUCCESSES: Family =
-    counter("envoy_cluster_health_check_success", "Active health checks that found the endpoint well.");
-pub(crate) const HEALTH_CHECK_FAILURES: Family =
-    counter("envoy_cluster_health_check_failure", "Active health checks that did not find the endpoint well.");
-pub(crate) const HEALTH_CHECK_NETWORK_FAILURES: Family =
-    counter("envoy_cluster_health_check_network_failure", "Active health checks without an answer.");
-pub(crate) const HEALTH_CHECK_HEALTHY: Family =
-    gauge("envoy_cluster_health_check_healthy", "Endpoints that active health checks do not keep out.");
 pub(crate) const EJECTIONS_ACTIVE: Family = gauge(
     "envoy_cluster_outlier_detection_ejections_active",
     "Endpoints that outlier detection keeps out at this moment.",
@@ -176,10 +166,40 @@ pub(crate) const LAST_GOOD_BYTES: Family = gauge(
     "meshwright_cluster_fallback_last_good_bytes",
     "Bytes of the answers that are kept to stand in for failures, with heads and keys.",
 );
+pub(crate) const COALESCING_KEYS: Family =
+    gauge("meshwright_cluster_coalescing_keys", "Requests under way that identical ones can wait for.");
+pub(crate) const COALESCING_WAITING: Family =
+    gauge("meshwright_cluster_coalescing_waiting", "Requests that wait for the answer of an identical one.");
 
 pub(crate) const BULKHEAD_FULL: Family = gauge(
     "meshwright_cluster_bulkhead_full_endpoints",
     "Endpoints that have as many requests in flight as the bulkhead allows.",
+);
+const COALESCING_LEADERS: Family = counter(
+    "meshwright_cluster_coalescing_leaders_total",
+    "Requests sent to the service that identical ones could wait for.",
+);
+const COALESCING_FOLLOWERS: Family =
+    counter("meshwright_cluster_coalescing_followers_total", "Requests answered with the answer of an identical one.");
+const COALESCING_RELEASED: Family = counter(
+    "meshwright_cluster_coalescing_released_total",
+    "Requests that waited for an identical one in vain and were sent themselves.",
+);
+const COALESCING_OVERFLOW: Family = counter(
+    "meshwright_cluster_coalescing_overflow_total",
+    "Requests sent alone because too many were waited for, or waited.",
+);
+const FALLBACK_DESTINATION: Family = counter(
+    "meshwright_cluster_fallback_destination_total",
+    "Requests sent to the fallback destination because the service had no good answer.",
+);
+const FALLBACK_LAST_GOOD: Family = counter(
+    "meshwright_cluster_fallback_last_good_total",
+    "Requests answered with the last good answer because the service had none.",
+);
+const FALLBACK_RESPONSE: Family = counter(
+    "meshwright_cluster_fallback_response_total",
+    "Requests answered with the fallback response because the service had no good answer.",
 );
 
 /// Family of a worker's counter.
@@ -272,18 +292,13 @@ pub(crate) const fn of_cluster_counter(which: ClusterCounter) -> Family {
             "meshwright_cluster_bulkhead_refused_total",
             "Tries refused because every endpoint was full, or that would have been where the bulkhead observes.",
         ),
-        ClusterCounter::FallbackDestination => counter(
-            "meshwright_cluster_fallback_destination_total",
-            "Requests sent to the fallback destination because the service had no good answer.",
-        ),
-        ClusterCounter::FallbackLastGood => counter(
-            "meshwright_cluster_fallback_last_good_total",
-            "Requests answered with the last good answer because the service had none.",
-        ),
-        ClusterCounter::FallbackResponse => counter(
-            "meshwright_cluster_fallback_response_total",
-            "Requests answered with the fallback response because the service had no good answer.",
-        ),
+        ClusterCounter::FallbackDestination => FALLBACK_DESTINATION,
+        ClusterCounter::FallbackLastGood => FALLBACK_LAST_GOOD,
+        ClusterCounter::FallbackResponse => FALLBACK_RESPONSE,
+        ClusterCounter::CoalescingLeaders => COALESCING_LEADERS,
+        ClusterCounter::CoalescingFollowers => COALESCING_FOLLOWERS,
+        ClusterCounter::CoalescingReleased => COALESCING_RELEASED,
+        ClusterCounter::CoalescingOverflow => COALESCING_OVERFLOW,
         ClusterCounter::UpstreamRqTimeout => {
             counter("envoy_cluster_upstream_rq_timeout", "Requests ended by the timeout of their route.")
         }

@@ -47,8 +47,6 @@ pub struct ClusterGauges {
     pub ejections_active: u64,
     /// Ejections there were.
     pub ejections: EjectionTotals,
-    /// Active health checks, where there are some.
-    pub health_checks: Option<HealthCheckTotals>,
     /// Connections until their limit is reached; `u32::MAX` where there is none, here and below.
     pub remaining_connections: u32,
     /// Requests that may wait beyond those that do.
@@ -65,21 +63,8 @@ pub struct ClusterGauges {
     pub last_good: Option<LastGoodGauges>,
     /// Endpoints that are full, where it has a bulkhead.
     pub bulkhead_full: Option<u64>,
-}
-
-/// Active health checks of the endpoints of a cluster.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct HealthCheckTotals {
-    /// Checks begun.
-    pub attempts: u64,
-    /// Checks that found an endpoint well.
-    pub successes: u64,
-    /// Checks that did not.
-    pub failures: u64,
-    /// Of these, those without an answer.
-    pub network_failures: u64,
-    /// Endpoints that checks do not keep out at this moment.
-    pub healthy: u64,
+    /// Its requests that wait for one answer, where they may.
+    pub coalescing: Option<CoalescingGauges>,
 }
 
 /// Circuit breakers of a cluster, summed.
@@ -113,6 +98,15 @@ pub struct LastGoodGauges {
     pub entries: u64,
     /// Bytes that they take.
     pub bytes: u64,
+}
+
+/// Identical requests of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct CoalescingGauges {
+    /// Requests under way that may be waited for.
+    pub keys: u64,
+    /// Requests that wait.
+    pub waiting: u64,
 }
 
 /// Ejections by outlier detection, by what led to them.

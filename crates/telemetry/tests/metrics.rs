@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use meshwright_telemetry::{
-    AdaptiveGauges, BreakerGauges, CertificateGauges, ClusterCounter, ClusterGauge, ClusterGauges, ConfigGauges,
-    Counter, DestinationLabels, Ending, HealthCheckTotals, LastGoodGauges, Metrics, ProcessGauges, RefusalReason,
+    AdaptiveGauges, BreakerGauges, CertificateGauges, ClusterCounter, ClusterGauge, ClusterGauges, CoalescingGauges,
+    ConfigGauges, Counter, DestinationLabels, Ending, LastGoodGauges, Metrics, ProcessGauges, RefusalReason,
     SERIES_PER_CLUSTER, ScrapeGauges, SourceLabels, VERSION,
 };
 
@@ -174,17 +174,11 @@ fn gauges_of_the_caller_appear_as_given() {
             membership_healthy: 2,
             ejections_active: 1,
             remaining_connections: 7,
-            health_checks: Some(HealthCheckTotals {
-                attempts: 9,
-                successes: 5,
-                failures: 4,
-                network_failures: 3,
-                healthy: 2,
-            }),
             breakers: Some(BreakerGauges { open: 1, half_open: 0, openings: 4, refused: 77 }),
             adaptive: Some(AdaptiveGauges { limit: 40, in_flight: 12, refused: 5 }),
             last_good: Some(LastGoodGauges { entries: 3, bytes: 999 }),
             bulkhead_full: Some(2),
+            coalescing: Some(CoalescingGauges { keys: 8, waiting: 15 }),
             ..ClusterGauges::default()
         }],
         certificates: vec![CertificateGauges {
@@ -221,11 +215,6 @@ fn gauges_of_the_caller_appear_as_given() {
         ("envoy_cluster_circuit_breakers_default_cx_open", 0.0),
         ("envoy_cluster_circuit_breakers_default_remaining_cx", 7.0),
         ("envoy_cluster_circuit_breakers_default_remaining_rq", 0.0),
-        ("envoy_cluster_health_check_attempt", 9.0),
-        ("envoy_cluster_health_check_success", 5.0),
-        ("envoy_cluster_health_check_failure", 4.0),
-        ("envoy_cluster_health_check_network_failure", 3.0),
-        ("envoy_cluster_health_check_healthy", 2.0),
         ("meshwright_cluster_circuit_breakers_open", 1.0),
         ("meshwright_cluster_circuit_breakers_half_open", 0.0),
         ("meshwright_cluster_circuit_breaker_openings_total", 4.0),
@@ -236,6 +225,8 @@ fn gauges_of_the_caller_appear_as_given() {
         ("meshwright_cluster_fallback_last_good_entries", 3.0),
         ("meshwright_cluster_fallback_last_good_bytes", 999.0),
         ("meshwright_cluster_bulkhead_full_endpoints", 2.0),
+        ("meshwright_cluster_coalescing_keys", 8.0),
+        ("meshwright_cluster_coalescing_waiting", 15.0),
     ] {
         assert_eq!(found[&format!("{name}{{cluster_name=\"{V1}\"}}")], value, "{name}");
     }

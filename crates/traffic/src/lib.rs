@@ -9,7 +9,6 @@
 //!   ([`HostVerdict`]).
 //! - [`Balancer`]: one worker's choice among them. Each algorithm is one file in `balance/`.
 //! - [`OutlierDetector`]: ejection of hosts that fail in a row, or more often than the others.
-//! - [`HealthChecks`]: which endpoint is asked whether it is well, when, and what follows; [`Schedule`]: what is due when.
 //! - [`CircuitBreaker`]: stops calls to what fails or is slow. Its policy and presets are in `breaker/policy.rs`.
 //! - [`Limits`], [`Usage`]: how much may be open or in flight.
 //! - [`Bulkhead`]: how much of it at each host.
@@ -17,6 +16,7 @@
 //! - [`AdaptiveLimit`]: a limit of concurrency that learns from latency; [`ShedPolicy`]: who is refused first.
 //! - [`TokenBucket`], [`KeyedBuckets`]: so many per time, for all or for each. [`LatencyQuantile`], [`HedgeDelay`]: when a call is late enough to be hedged.
 //! - [`Kept`]: values for when there is no better one, the least recently used goes first; [`KeptAnswers`]: those of a service.
+//! - [`Coalescer`]: one call for all who ask for the same at the same time.
 //!
 //! Read next: `balance/mod.rs` and `outlier/mod.rs`.
 
@@ -26,10 +26,10 @@ mod balance;
 mod breaker;
 mod budget;
 mod bulkhead;
+mod coalesce;
 mod ewma;
 mod group;
 mod hash;
-mod health;
 mod hedge;
 mod host;
 mod host_set;
@@ -43,7 +43,6 @@ mod outlier;
 mod rate;
 mod report;
 mod rotation;
-mod schedule;
 mod shed;
 mod sync;
 mod verdict;
@@ -61,12 +60,9 @@ pub use breaker::{
 };
 pub use budget::{ActiveBudget, BudgetPolicy, RetryBudget};
 pub use bulkhead::Bulkhead;
+pub use coalesce::{CoalesceBounds, Coalescer, Follower, Leader, Turn};
 pub use group::Group;
 pub use hash::{TableKind, hash_key};
-pub use health::{
-    CheckResult, CheckTask, CheckedHost, HealthChange, HealthChecks, HealthCounts, HealthFacts, HealthPolicy,
-    HealthState, HostHealth,
-};
 pub use hedge::HedgeDelay;
 pub use host::{AdminState, Host, HostState};
 pub use host_set::{HostSet, InFlight};
@@ -82,7 +78,6 @@ pub use outlier::{
 };
 pub use rate::{Rate, TokenBucket};
 pub use report::{LoadSource, ProbeOutcome};
-pub use schedule::{Schedule, Streak};
 pub use shed::{Criticality, ShedPolicy};
 pub use verdict::HostVerdict;
 pub use warmup::Warmup;

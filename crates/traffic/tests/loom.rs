@@ -5,14 +5,16 @@
 #![cfg(loom)]
 #![allow(clippy::disallowed_methods, reason = "any instant will do")]
 
+use std::future::Future as _;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use loom::sync::Arc;
 use loom::thread;
 use meshwright_traffic::{
-    ActiveBudget, AdaptiveLimit, AdaptivePolicy, Bulkhead, Criticality, EjectionKind, FailurePercentagePolicy, Host,
-    HostSet, HostState, InFlight, LimitSample, Limits, LoadMeter, Observation, OutlierDetector, OutlierEvent,
-    OutlierPolicy, Usage,
+    ActiveBudget, AdaptiveLimit, AdaptivePolicy, Bulkhead, CoalesceBounds, Coalescer, Criticality, EjectionKind,
+    FailurePercentagePolicy, Host, HostSet, HostState, InFlight, LimitSample, Limits, LoadMeter, Observation,
+    OutlierDetector, OutlierEvent, OutlierPolicy, Turn, Usage,
 };
 
 fn rng() -> fastrand::Rng {
@@ -42,6 +44,53 @@ fn the_last_place_of_a_limit_is_given_once_and_comes_back() {
         usage.release_request(&limits);
         assert!(usage.try_request(&limits));
     });
+}
+
+/// Says whether it was woken.
+struct Flag(loom::sync::atomic::AtomicBool);
+
+impl std::task::Wake for Flag {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.store(true, loom::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_coalesced_call_is_woken_or_finds_what_came_of_it() {
+    for lands in [true, false] {
+        loom::model(move || {
+            let coalescer = std::sync::Arc::new(Coalescer::new(CoalesceBounds { keys: 1, waiters: 1 }));
+            let Turn::Lead(leader) = coalescer.join(1, Instant::now(), None) else { panic!("the first leads") };
+            let others = coalescer.clone();
+            let other = thread::spawn(move || {
+                let Turn::Follow(mut follower) = others.join(1, Instant::now(), None) else { return None };
+                let flag = std::sync::Arc::new(Flag(loom::sync::atomic::AtomicBool::new(false)));
+                let waker = flag.clone().into();
+                let polled = std::pin::Pin::new(&mut follower).poll(&mut std::task::Context::from_waker(&waker));
+                Some((follower, flag, polled))
+            });
+            if lands {
+                leader.land(7)
+            } else {
+                drop(leader)
+            }
+            let outcome = lands.then_some(7);
+            if let Some((mut follower, flag, polled)) = other.join().expect("the other thread ends") {
+                match polled {
+                    Poll::Ready(found) => assert_eq!(found, outcome),
+                    Poll::Pending => {
+                        assert!(flag.0.load(loom::sync::atomic::Ordering::SeqCst), "nobody wakes it");
+                        let waker = flag.into();
+                        let polled =
+                            std::pin::Pin::new(&mut follower).poll(&mut std::task::Context::from_waker(&waker));
+                        assert_eq!(polled, Poll::Ready(outcome));
+                    }
+                }
+                drop(follower);
+            }
+            assert_eq!(coalescer.usage(), (0, 0));
+        });
+    }
 }
 
 #[test]

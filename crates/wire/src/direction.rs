@@ -434,6 +434,7 @@ impl Direction {
 
     fn end(&mut self, buffers: &Buffers) {
         self.ended = true;
+        self.finish_copy();
         if self.framing == BodyLength::Chunked {
             if self.out.capacity() == 0 {
                 self.out = buffers.take();

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use meshwright_model::{
-    BreakerPreset, BreakerScope, BreakerWindow, Bulkhead, ConcurrencyAlgorithm, Destination, Enforcement,
-    FallbackResponse, HealthCheck, HealthPort, HealthProbe, Hedging, IdentityCriticality, IdentityName, LastGood,
-    RateLimit, RateLimitKey, RetryBudget, RetryMethods, RetryOn, RetryPolicy, Severity,
+    BreakerPreset, BreakerScope, BreakerWindow, Bulkhead, Coalescing, ConcurrencyAlgorithm, Destination, Enforcement,
+    FallbackResponse, Hedging, IdentityCriticality, IdentityName, LastGood, RateLimit, RateLimitKey, RetryBudget,
+    RetryMethods, RetryOn, RetryPolicy, Severity,
 };
 
 use crate::case::{error, expect, expect_with, mesh, read_with, warning};
@@ -63,7 +63,8 @@ fallback:
   statuses: [503, 502, 503]
   destination: {host: Backup, port: {number: 8080}, subset: v1}
   lastGood: {staleIfError: 10s, maxAnswerBytes: 5, maxBytes: 60, maxEntries: 7}
-  response: {status: 203, headers: {X-Stale: 'yes'}, body: {string: later}}",
+  response: {status: 203, headers: {X-Stale: 'yes'}, body: {string: later}}
+coalescing: {timeout: 3s, maxAnswerBytes: 9, maxKeys: 8}",
     );
     let mesh = mesh(&text);
     let [policy] = mesh.resilience_policies.as_slice() else { panic!("one policy") };
@@ -111,6 +112,9 @@ fallback:
     let headers = vec![("x-stale".to_owned(), "yes".to_owned())];
     let response = FallbackResponse { status: 203, headers, body: b"later".to_vec() };
     assert_eq!(fallback.response, Some(response));
+    let coalescing =
+        Coalescing { timeout: Duration::from_secs(3), max_answer_bytes: 9, max_keys: 8, max_waiters: 10_000 };
+    assert_eq!(policy.settings.coalescing, Some(coalescing));
     let adaptive = policy.settings.adaptive_concurrency.as_ref().expect("a limit");
     assert_eq!((adaptive.algorithm, adaptive.enforcement), (ConcurrencyAlgorithm::Vegas, Enforcement::Enforce));
     assert_eq!((adaptive.initial_limit, adaptive.min_limit, adaptive.max_limit), (Some(50), Some(10), Some(500)));
@@ -259,61 +263,5 @@ fn a_policy_for_nobody_is_named_and_one_for_everybody_is_not() {
         let found: Vec<String> = outcome.diagnostics.iter().map(ToString::to_string).collect();
         assert!(found.is_empty() && outcome.mesh.is_some(), "{host}: {found:?}");
         assert!(outcome.diagnostics.iter().all(|finding| finding.severity == Severity::Warning));
-    }
-}
-
-fn check(block: &str) -> HealthCheck {
-    let mesh = mesh(&policy(&format!("host: '*'\nhealthCheck: {{{block}}}")));
-    HealthCheck::clone(mesh.resilience_policies[0].settings.health_check.as_ref().unwrap())
-}
-
-#[test]
-fn a_health_check_has_its_defaults_and_every_field_its_meaning() {
-    let default = check("");
-    assert_eq!(default, HealthCheck::http("/health", "ResiliencePolicy default/test"));
-    assert_eq!((default.interval, default.timeout), (Duration::from_secs(30), Duration::from_secs(5)));
-    assert_eq!((default.unhealthy_threshold, default.healthy_threshold, default.initially_healthy), (3, 2, false));
-    let all = check(
-        "http: {path: '/r?a=1', host: a.example.com, headers: {X-A: b}, expectedStatuses: [204, 300-399]}, port: 81, \
-         interval: 10s, intervalJitter: 0s, unhealthyInterval: 2s, timeout: 1s, unhealthyThreshold: 5, healthyThreshold: 4, \
-         initialState: HEALTHY",
-    );
-    assert_eq!(
-        all.probe,
-        HealthProbe::Http {
-            path: "/r?a=1".to_owned(),
-            host: Some("a.example.com".to_owned()),
-            headers: vec![("x-a".to_owned(), "b".to_owned())],
-            expected_statuses: vec![204..=204, 300..=399],
-        }
-    );
-    assert_eq!((all.port, all.initially_healthy), (HealthPort::Number(81), true));
-    let times = [all.interval, all.interval_jitter, all.unhealthy_interval, all.timeout];
-    assert_eq!(times.map(|time| time.as_secs()), [10, 0, 2, 1]);
-    assert_eq!((all.unhealthy_threshold, all.healthy_threshold), (5, 4));
-    let ten = check("tcp: {}, interval: 10s");
-    assert_eq!((ten.probe, ten.interval_jitter), (HealthProbe::Tcp, Duration::from_secs(1)));
-    assert_eq!(ten.unhealthy_interval, Duration::from_secs(10));
-    let grpc = HealthProbe::Grpc { service: "a.B".to_owned(), authority: None };
-    assert_eq!(check("grpc: {service: a.B}").probe, grpc);
-}
-
-#[test]
-fn mistakes_in_a_health_check_are_named_at_their_place() {
-    for (block, expected) in [
-        ("http: {path: §health}", error("invalid-path", "spec.healthCheck.http.path", "is no path of a health check")),
-        ("http: {host: §'a b'}", error("invalid-name", "spec.healthCheck.http.host", "is no host")),
-        (
-            "http: {headers: {§Connection: close}}",
-            error("invalid-name", "spec.healthCheck.http.headers", "connection cannot be chosen"),
-        ),
-        (
-            "http: {expectedStatuses: [200, §299-200]}",
-            error("range", "spec.healthCheck.http.expectedStatuses[1]", "neither a status nor a range"),
-        ),
-        ("timeout: §61s", error("range", "spec.healthCheck.timeout", "at most a minute")),
-        ("port: §0", error("port-range", "spec.healthCheck.port", "must be in the range")),
-    ] {
-        expect(&policy(&format!("host: '*'\nhealthCheck: {{{block}}}")), &expected);
     }
 }

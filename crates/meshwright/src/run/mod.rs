@@ -51,7 +51,6 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         config_options: Options {
             namespace: args.mesh.namespace.clone(),
             services: args.mesh.services.clone(),
-            health: args.mesh.health.clone(),
             ..Options::default()
         },
         credentials: args.mesh.credentials.clone(),
@@ -82,7 +81,7 @@ pub fn proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
     let control = ControlSettings {
         paths: vec![PathBuf::from("-")],
         stdin: Some(proxy_configuration(&args.lb).into_bytes()),
-        config_options: Options { services: vec![service], health: args.health.clone(), ..Options::default() },
+        config_options: Options { services: vec![service], ..Options::default() },
         credentials: None,
         compile_options: CompileOptions {
             bind: args.from.ip(),

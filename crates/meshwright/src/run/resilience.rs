@@ -7,7 +7,7 @@ use std::time::Instant;
 use meshwright_console as console;
 use meshwright_model::Enforcement;
 use meshwright_snapshot::Cluster;
-use meshwright_telemetry::{AdaptiveGauges, BreakerGauges, LastGoodGauges};
+use meshwright_telemetry::{AdaptiveGauges, BreakerGauges, CoalescingGauges, LastGoodGauges};
 use meshwright_traffic::{BreakerState, CircuitBreaker};
 
 /// Every breaker of a cluster, with the endpoint that it is for.
@@ -69,7 +69,7 @@ pub(super) fn rate_limit(cluster: &Cluster) -> Option<console::RateLimitView> {
 }
 
 pub(super) fn last_good(cluster: &Cluster) -> Option<console::LastGoodView> {
-    let kept = cluster.last_good.as_ref()?;
+    let kept = &cluster.shared_answers.as_ref()?.last_good.as_ref()?.answers;
     let (entries, bytes) = kept.usage();
     let bounds = kept.bounds();
     Some(console::LastGoodView {
@@ -80,9 +80,26 @@ pub(super) fn last_good(cluster: &Cluster) -> Option<console::LastGoodView> {
     })
 }
 
+pub(super) fn coalescing(cluster: &Cluster) -> Option<console::CoalescingView> {
+    let coalescer = &cluster.shared_answers.as_ref()?.coalescing.as_ref()?.coalescer;
+    let (keys, waiting) = coalescer.usage();
+    let bounds = coalescer.bounds();
+    Some(console::CoalescingView {
+        keys: keys as u64,
+        max_keys: bounds.keys as u64,
+        waiting,
+        max_waiters: bounds.waiters,
+    })
+}
+
 pub(super) fn last_good_gauges(cluster: &Cluster) -> Option<LastGoodGauges> {
-    let (entries, bytes) = cluster.last_good.as_ref()?.usage();
+    let (entries, bytes) = cluster.shared_answers.as_ref()?.last_good.as_ref()?.answers.usage();
     Some(LastGoodGauges { entries: entries as u64, bytes: bytes as u64 })
+}
+
+pub(super) fn coalescing_gauges(cluster: &Cluster) -> Option<CoalescingGauges> {
+    let (keys, waiting) = cluster.shared_answers.as_ref()?.coalescing.as_ref()?.coalescer.usage();
+    Some(CoalescingGauges { keys: keys as u64, waiting: waiting.into() })
 }
 
 pub(super) fn breaker_gauges(cluster: &Cluster, now: Instant) -> Option<BreakerGauges> {

@@ -10,12 +10,11 @@ use meshwright_console as console;
 use meshwright_control::{ActionError, BreakerAction, EndpointAction, Handle};
 use meshwright_identity::CertificateFacts;
 use meshwright_proxy::Fleet;
-use meshwright_snapshot::{Cluster, HostCheck, ListenerKind, ListenerTls, Snapshot, TlsAction};
+use meshwright_snapshot::{Cluster, ListenerKind, ListenerTls, Snapshot, TlsAction};
 use meshwright_telemetry::{
-    CertificateGauges, ClusterGauges, ConfigGauges, EjectionTotals, HealthCheckTotals, Metrics, ProcessGauges,
-    ScrapeGauges,
+    CertificateGauges, ClusterGauges, ConfigGauges, EjectionTotals, Metrics, ProcessGauges, ScrapeGauges,
 };
-use meshwright_traffic::{AdminState, EjectionCounts, EjectionKind, HostHealth};
+use meshwright_traffic::{AdminState, EjectionCounts, EjectionKind};
 use rustix::process::{Resource, getrlimit};
 
 use super::{dump, resilience, system};
@@ -214,6 +213,7 @@ fn cluster_view(cluster: &Cluster, now: Instant) -> console::ClusterView {
         bulkhead: resilience::bulkhead(cluster),
         rate_limit: resilience::rate_limit(cluster),
         last_good: resilience::last_good(cluster),
+        coalescing: resilience::coalescing(cluster),
         endpoints: (0..cluster.addresses.len()).map(|index| endpoint_view(cluster, index, now)).collect(),
     }
 }
@@ -236,7 +236,6 @@ fn endpoint_view(cluster: &Cluster, index: usize, now: Instant) -> console::Endp
         load_source: cluster.policy.reads_reports().then(|| host.state.load_source(now).as_str().to_owned()),
         in_flight: cluster.counts_in_flight().then(|| host.state.in_flight()),
         admin,
-        health_check: cluster.checks[index].as_ref().map(|check| health_check(check, host.state.health(), now)),
         ejected: host.verdict.is_ejected(),
         ejected_for: host.verdict.ejected_since().map(|since| now.saturating_duration_since(since)),
         ejection_ends_in: ends.map(|(at, _)| at.saturating_duration_since(now)),
@@ -245,19 +244,6 @@ fn endpoint_view(cluster: &Cluster, index: usize, now: Instant) -> console::Endp
         consecutive_5xx: host.verdict.consecutive_5xx(),
         consecutive_gateway_errors: host.verdict.consecutive_gateway_errors(),
         consecutive_local_origin_failures: host.verdict.consecutive_local_origin_failures(),
-    }
-}
-
-fn health_check(check: &HostCheck, health: &HostHealth, now: Instant) -> console::HealthCheckView {
-    let facts = health.facts();
-    console::HealthCheckView {
-        state: health.state().as_str().to_owned(),
-        source: check.check.source.clone(),
-        last: Some(facts.last).filter(|last| !last.is_empty()),
-        since: facts.since.map(|since| now.saturating_duration_since(since)),
-        next_in: facts.next.map(|next| next.saturating_duration_since(now)),
-        successes: facts.successes,
-        failures: facts.failures,
     }
 }
 
@@ -298,7 +284,6 @@ fn cluster_gauges(cluster: &Cluster, now: Instant) -> ClusterGauges {
         membership_healthy: cluster.hosts.healthy() as u64,
         ejections_active: ejected as u64,
         ejections: cluster.outlier.as_ref().map(|detector| ejections(detector.counts())).unwrap_or_default(),
-        health_checks: cluster.is_checked().then(|| health_checks(cluster)),
         remaining_connections: remaining(limits.max_connections, usage.connections()),
         remaining_pending: remaining(limits.max_pending, usage.pending()),
         remaining_requests: remaining(limits.max_requests, usage.requests()),
@@ -312,17 +297,7 @@ fn cluster_gauges(cluster: &Cluster, now: Instant) -> ClusterGauges {
         adaptive: resilience::adaptive_gauges(cluster),
         last_good: resilience::last_good_gauges(cluster),
         bulkhead_full: cluster.hosts.bulkhead().map(|_| cluster.hosts.full() as u64),
-    }
-}
-
-fn health_checks(cluster: &Cluster) -> HealthCheckTotals {
-    let hosts = cluster.hosts.hosts();
-    HealthCheckTotals {
-        attempts: cluster.health.attempts(),
-        successes: cluster.health.successes(),
-        failures: cluster.health.failures(),
-        network_failures: cluster.health.network_failures(),
-        healthy: hosts.iter().filter(|host| !host.state.health().is_out()).count() as u64,
+        coalescing: resilience::coalescing_gauges(cluster),
     }
 }
 

@@ -42,7 +42,6 @@ pub fn endpoint(text: &str) -> Endpoint {
         labels,
         weight,
         locality: String::new(),
-        health_check: None,
     }
 }
 

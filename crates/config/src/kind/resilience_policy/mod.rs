@@ -7,13 +7,11 @@
 mod adaptive;
 mod breaker;
 mod bulkhead;
+mod coalescing;
 mod fallback;
-mod health;
 mod rate_limit;
 mod retries;
 mod table;
-
-use std::sync::Arc;
 
 use meshwright_model::{Diagnostic, ResiliencePolicy, ResilienceSettings};
 
@@ -39,7 +37,7 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
         bulkhead: spec.record("bulkhead").map(|block| bulkhead::read(block, reporter)),
         rate_limit: spec.record("rateLimit").map(|block| rate_limit::read(block, reporter)),
         fallback: spec.record("fallback").map(|block| fallback::read(block, reporter)),
-        health_check: spec.record("healthCheck").map(|block| Arc::new(health::read(block, &document, reporter))),
+        coalescing: spec.record("coalescing").map(coalescing::read),
     };
     let blocks = [
         "circuitBreaker",
@@ -50,7 +48,7 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
         "bulkhead",
         "rateLimit",
         "fallback",
-        "healthCheck",
+        "coalescing",
     ];
     if !blocks.iter().any(|block| spec.has(block)) {
         let finding = Diagnostic::error("empty-block", "the resilience policy says nothing")

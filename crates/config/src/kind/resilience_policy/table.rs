@@ -2,7 +2,7 @@
 
 use super::super::virtual_service::{DESTINATION, HTTP_BODY};
 use super::super::{API_VERSION, KIND, METADATA, STATUS};
-use crate::table::{Message, PORT, TEXT_MAP, Type, UINT32, Words, choice, full, message};
+use crate::table::{Message, TEXT_MAP, Type, UINT32, Words, choice, full, message};
 
 const PERCENT: Type = Type::Whole(1, 100);
 const COUNT: Type = Type::Whole(1, 1_000_000);
@@ -25,7 +25,7 @@ pub(super) static SPEC: Message = message(
         full("bulkhead", Type::Message(&BULKHEAD), "How many requests each endpoint may have in flight."),
         full("rateLimit", Type::Message(&RATE_LIMIT), "How many requests there may be in a time."),
         full("fallback", Type::Message(&FALLBACK), "What is answered when the service has no good answer."),
-        full("healthCheck", Type::Message(&HEALTH_CHECK), "Endpoints are asked whether they are well."),
+        full("coalescing", Type::Message(&COALESCING), "Identical GETs at one time wait for one answer."),
     ],
 );
 
@@ -201,54 +201,6 @@ static FALLBACK: Message = message(
     ],
 );
 
-static HEALTH_CHECK: Message = choice(
-    "ResiliencePolicy.HealthCheck",
-    &[
-        full("http", Type::Message(&HTTP_CHECK), "`GET`; the default, with the path /health."),
-        full("tcp", Type::Message(&TCP_CHECK), "A connection can be made."),
-        full("grpc", Type::Message(&GRPC_CHECK), "`grpc.health.v1.Health/Check` answers SERVING."),
-        full("port", PORT, "Port that is asked; the one that requests go to by default."),
-        full("interval", Type::Duration, "From one answer to the next question; 30s by default."),
-        full("intervalJitter", Type::DurationOrZero, "Each pause is longer by up to this; a tenth of it by default."),
-        full("unhealthyInterval", Type::Duration, "The pause while an endpoint is out; `interval` by default."),
-        full("timeout", Type::Duration, "Time for everything, at most 60s; 5s by default."),
-        full("unhealthyThreshold", COUNT, "Failures in a row that take an endpoint out; 3 by default."),
-        full("healthyThreshold", COUNT, "Successes in a row that bring it back; 2 by default."),
-        full(
-            "initialState",
-            Type::Word(&INITIAL_STATES),
-            "UNHEALTHY by default: an endpoint that joins takes part after its first success. HEALTHY: at once.",
-        ),
-    ],
-    &[&["http", "tcp", "grpc"]],
-);
-
-static INITIAL_STATES: Words = Words { what: "initialState", values: &[("UNHEALTHY", 0), ("HEALTHY", 1)] };
-
-static HTTP_CHECK: Message = message(
-    "ResiliencePolicy.HttpHealthCheck",
-    &[
-        full("path", Type::Text, "Path and query; /health by default."),
-        full("host", Type::Text, "`Host` of the request; the endpoint's address and port by default."),
-        full("headers", TEXT_MAP, "Further fields of the request."),
-        full(
-            "expectedStatuses",
-            Type::List(&Type::NumberOrText),
-            "Statuses that are successes, such as 204 or 200-299; 200 by default. Redirects are not followed.",
-        ),
-    ],
-);
-
-static TCP_CHECK: Message = message("ResiliencePolicy.TcpHealthCheck", &[]);
-
-static GRPC_CHECK: Message = message(
-    "ResiliencePolicy.GrpcHealthCheck",
-    &[
-        full("service", Type::Text, "Service that is asked about; the server as a whole by default."),
-        full("authority", Type::Text, "Authority of the call; the endpoint's address and port by default."),
-    ],
-);
-
 static LAST_GOOD: Message = message(
     "ResiliencePolicy.LastGood",
     &[
@@ -269,5 +221,23 @@ static RESPONSE: Message = message(
         full("status", Type::Whole(200, 599), "Status; 200 by default."),
         full("headers", TEXT_MAP, "Fields of the head; content-type is text/plain where a body has none."),
         full("body", Type::Message(&HTTP_BODY), "Body, at most 64 KiB."),
+    ],
+);
+
+static COALESCING: Message = message(
+    "ResiliencePolicy.Coalescing",
+    &[
+        full("timeout", Type::Duration, "How long a request is waited for, from when it came; 5s by default."),
+        full("maxAnswerBytes", Type::Whole(1, 16 << 20), "Longer answers are not shared; 262144 by default."),
+        full(
+            "maxKeys",
+            COUNT,
+            "Requests that are waited for at one time; 10000 by default. Further ones are sent themselves.",
+        ),
+        full(
+            "maxWaiters",
+            COUNT,
+            "Requests that wait at one time; 10000 by default. Further ones are sent themselves.",
+        ),
     ],
 );

@@ -11,17 +11,16 @@ use meshwright_snapshot::{Cluster, Snapshot};
 use meshwright_traffic::{EjectionKind, Group, Limits, OutlierPolicy};
 use serde_json::{Value, json};
 
-use super::{health, load_balancer, place, resilience, rules, seconds, stream};
+use super::{load_balancer, place, resilience, rules, seconds, stream};
 
 pub(super) fn of_cluster(cluster: &Cluster) -> Value {
     let endpoints: Vec<Value> = cluster
         .addresses
         .iter()
         .zip(cluster.hosts.hosts())
-        .zip(cluster.labels_of.iter().zip(&cluster.checks))
-        .map(|((address, host), (labels, check))| {
-            let check = check.as_ref().map(health::of_check);
-            json!({ "address": address.to_string(), "weight": host.weight, "labels": labels, "health_check": check })
+        .zip(&cluster.labels_of)
+        .map(|((address, host), labels)| {
+            json!({ "address": address.to_string(), "weight": host.weight, "labels": labels })
         })
         .collect();
     json!({
@@ -40,6 +39,7 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Value {
         "bulkhead": cluster.hosts.bulkhead().map(resilience::of_bulkhead),
         "rate_limit": cluster.rate_limit.as_ref().map(resilience::of_rate_limit),
         "fallback": cluster.fallback.as_ref().map(resilience::of_fallback),
+        "coalescing": cluster.shared_answers.as_ref().and_then(resilience::of_coalescing),
         "min_health_percent": cluster.hosts.min_health_percent(),
         "connect_timeout": seconds(cluster.connect_timeout),
         "idle_timeout": cluster.idle_timeout.map(seconds),

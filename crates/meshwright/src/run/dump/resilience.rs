@@ -1,7 +1,7 @@
 //! Circuit breakers, adaptive limits and the policies they come from as JSON: what holds, with every default filled in.
 
 use meshwright_model::{Enforcement, Fallback, Hedging, IdentityName, ResiliencePolicy};
-use meshwright_snapshot::{Adaptive, Breakers, RateLimiter};
+use meshwright_snapshot::{Adaptive, Breakers, RateLimiter, SharedAnswers};
 use meshwright_traffic::{BreakerPolicy, Bulkhead, Criticality, LimitAlgorithm, Recovery, Window};
 use serde_json::{Value, json};
 
@@ -118,6 +118,16 @@ pub(super) fn of_fallback(fallback: &Fallback) -> Value {
     })
 }
 
+pub(super) fn of_coalescing(shared: &SharedAnswers) -> Option<Value> {
+    let policy = shared.coalescing.as_ref()?.policy;
+    Some(json!({
+        "timeout": seconds(policy.timeout),
+        "max_answer_bytes": policy.max_answer_bytes,
+        "max_keys": policy.max_keys,
+        "max_waiters": policy.max_waiters,
+    }))
+}
+
 /// The document; what it means for a cluster is shown there.
 pub(super) fn of_policy(policy: &ResiliencePolicy) -> Value {
     json!({
@@ -133,5 +143,6 @@ pub(super) fn of_policy(policy: &ResiliencePolicy) -> Value {
         "bulkhead": policy.settings.bulkhead.is_some(),
         "rate_limit": policy.settings.rate_limit.is_some(),
         "fallback": policy.settings.fallback.is_some(),
+        "coalescing": policy.settings.coalescing.is_some(),
     })
 }
