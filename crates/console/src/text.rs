@@ -184,6 +184,13 @@ fn endpoint(cluster: &str, view: &EndpointView, out: &mut String) {
         push(out, format_args!("{cluster}::{address}::ejection_ends_in_ms::{}", time.as_millis()));
         push(out, format_args!("{cluster}::{address}::ejection_cause::{cause}"));
     }
+    if let (Some(time), Some(cause)) = (view.unreachable_for, &view.unreachable_cause) {
+        push(out, format_args!("{cluster}::{address}::unreachable_for_ms::{}", time.as_millis()));
+        push(out, format_args!("{cluster}::{address}::unreachable_cause::{cause}"));
+        let (next, failed) = (view.next_probe_in.unwrap_or_default(), view.failed_probes.unwrap_or_default());
+        push(out, format_args!("{cluster}::{address}::next_probe_in_ms::{}", next.as_millis()));
+        push(out, format_args!("{cluster}::{address}::failed_probes::{failed}"));
+    }
     for (key, value) in [
         ("ejections", view.ejections),
         ("consecutive_5xx", u64::from(view.consecutive_5xx)),
@@ -197,11 +204,15 @@ fn endpoint(cluster: &str, view: &EndpointView, out: &mut String) {
     }
 }
 
-/// Envoy's `healthy` and `/failed_outlier_check`; an operator's word is shown the same way.
+/// Envoy's `healthy` and `/failed_outlier_check`; that it cannot be connected to and an operator's word are shown the same way.
 fn health_flags(view: &EndpointView) -> String {
     let mut flags = String::new();
-    if view.ejected {
+    let unreachable = view.unreachable_for.is_some();
+    if view.ejected && (view.ejection_ends_in.is_some() || !unreachable) {
         flags.push_str("/failed_outlier_check");
+    }
+    if unreachable {
+        flags.push_str("/unreachable");
     }
     match view.admin {
         AdminState::Enabled => {}

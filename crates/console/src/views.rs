@@ -244,16 +244,27 @@ pub struct EndpointView {
     pub in_flight: Option<u32>,
     /// An operator's word.
     pub admin: AdminState,
-    /// Outlier detection keeps it out.
+    /// It is kept out: by outlier detection, or because it could not be connected to.
     pub ejected: bool,
     /// How long it has been kept out; in JSON `ejected_for_ms`, whole milliseconds.
     #[serde(rename = "ejected_for_ms", serialize_with = "as_millis")]
     pub ejected_for: Option<Duration>,
-    /// Time until it may come back; in JSON `ejection_ends_in_ms`, whole milliseconds.
+    /// Time until outlier detection may let it come back; in JSON `ejection_ends_in_ms`, whole milliseconds.
     #[serde(rename = "ejection_ends_in_ms", serialize_with = "as_millis")]
     pub ejection_ends_in: Option<Duration>,
-    /// What it is kept out for.
+    /// What outlier detection keeps it out for.
     pub ejection_cause: Option<String>,
+    /// How long it has been kept out because it could not be connected to; in JSON `unreachable_for_ms`, whole milliseconds.
+    /// `None` (`null`) when it is not, here and below.
+    #[serde(rename = "unreachable_for_ms", serialize_with = "as_millis")]
+    pub unreachable_for: Option<Duration>,
+    /// Why it could not.
+    pub unreachable_cause: Option<String>,
+    /// Time until that is tried again; in JSON `next_probe_in_ms`, whole milliseconds.
+    #[serde(rename = "next_probe_in_ms", serialize_with = "as_millis")]
+    pub next_probe_in: Option<Duration>,
+    /// Times that it was tried in vain since.
+    pub failed_probes: Option<u32>,
     /// How often it has been ejected.
     pub ejections: u64,
     /// 5xx answers in a row.

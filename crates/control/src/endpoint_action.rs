@@ -157,7 +157,7 @@ impl Operators {
                 lines.push(format!("{}: {address} is {}", cluster.name, state.as_str()));
                 continue;
             }
-            let event = cluster.outlier.as_ref().and_then(|outlier| outlier.uneject(&cluster.hosts, index));
+            let event = cluster.unreachable.ejections().uneject(&cluster.hosts, index);
             match event {
                 Some(event) => {
                     lines.push(format!("{}: {address} takes part again", cluster.name));

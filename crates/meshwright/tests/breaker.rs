@@ -157,6 +157,25 @@ fn a_breaker_per_endpoint_sends_requests_to_the_others_until_all_are_open() {
 }
 
 #[test]
+fn what_an_open_breaker_refuses_is_not_tried_again() {
+    let origin = Origin::answers(500, &[], "no");
+    let route = "- retries: {attempts: 3, retryOn: '5xx,gateway-error,reset,connect-failure,refused-stream,503'}
+  route: [{destination: {host: svc}}]";
+    let policy = "circuitBreaker: {consecutiveFailures: 1, timeout: 60s}";
+    let (_config, process) = with(policy, route, &[&origin]);
+    let first = get(&process, "/first");
+    assert!(is_refused(&first), "its retry met the open breaker, which was the last: {first:?}");
+    assert_eq!(origin.count(), 1);
+    process.metric_becomes("envoy_cluster_upstream_rq_retry", &SVC, 1.0);
+    assert!(is_refused(&get(&process, "/refused")));
+    let record = process.record_of("/refused");
+    assert_eq!((record.status(), record.flags(), record.details()), (503, "UO", "circuit_breaker_open"));
+    process.metric_becomes("meshwright_cluster_circuit_breaker_refused_total", &SVC, 2.0);
+    process.metric_becomes("envoy_cluster_upstream_rq_retry", &SVC, 1.0);
+    assert_eq!(origin.count(), 1);
+}
+
+#[test]
 fn a_breaker_that_observes_refuses_nothing_and_says_what_it_would_have_done() {
     let origin = Origin::answers(500, &[], "no");
     let policy = "circuitBreaker: {mode: OBSERVE, consecutiveFailures: 2, timeout: 60s}";

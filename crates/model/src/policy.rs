@@ -187,6 +187,7 @@ pub struct Enforcing {
     pub local_origin_success_rate: u8,
     pub failure_percentage: u8,
     pub failure_percentage_local_origin: u8,
+    pub unreachable: u8,
 }
 
 impl Default for Enforcing {
@@ -199,6 +200,7 @@ impl Default for Enforcing {
             local_origin_success_rate: 100,
             failure_percentage: 100,
             failure_percentage_local_origin: 100,
+            unreachable: 100,
         }
     }
 }

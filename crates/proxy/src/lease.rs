@@ -10,6 +10,7 @@ use meshwright_model::{Failure, FailureKind, Stage};
 use meshwright_telemetry::{ClusterCounter, ClusterGauge};
 use meshwright_wire::{Deadlines, Lease, Protocol, RelayError};
 
+use crate::unreachable;
 use crate::view::WorkerCluster;
 
 /// Places that a request holds at its cluster and endpoint; given back when dropped.
@@ -239,6 +240,7 @@ impl WorkerCluster {
         let connected = pool.connect(wanted.protocol, &self.pool_limits, wanted.header, on_close).await;
         connected.map_err(|error| {
             self.metrics.count(ClusterCounter::UpstreamCxConnectFail);
+            unreachable::observe(self, wanted.host, &error);
             self.not_connected(wanted.host, error.to_string())
         })
     }

@@ -41,6 +41,7 @@ mod sources;
 mod tasks;
 mod tcp;
 mod timeout;
+mod unreachable;
 mod upgrade;
 mod view;
 mod worker;

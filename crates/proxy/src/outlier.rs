@@ -13,8 +13,17 @@ pub(crate) fn observe(worker: &Worker, cluster: &WorkerCluster, host: usize, obs
     let of = &cluster.cluster;
     let Some(outlier) = &of.outlier else { return };
     let event = outlier.observe(&of.hosts, host, observation, now, &mut worker.rng.borrow_mut());
-    let Some(event) = event else { return };
-    let endpoint = of.addresses[host];
+    if let Some(event) = event {
+        tell(cluster, &event);
+    }
+}
+
+/// Tells the log of a decision.
+pub(crate) fn tell(cluster: &WorkerCluster, event: &OutlierEvent) {
+    let of = &cluster.cluster;
+    let (OutlierEvent::Ejected { index, .. } | OutlierEvent::Refused { index, .. } | OutlierEvent::Returned { index }) =
+        event;
+    let endpoint = of.addresses[*index];
     match event {
         OutlierEvent::Ejected { duration, cause, .. } => {
             tracing::info!(cluster = %of.name, %endpoint, ?duration, %cause, "endpoint ejected");

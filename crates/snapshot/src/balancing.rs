@@ -9,7 +9,7 @@ use meshwright_model::{
 };
 use meshwright_traffic::{
     Distribution, EjectionKind, Enforcing, Failover, FailurePercentagePolicy, Group, HostSet, InFlight, LocalityRule,
-    OutlierPolicy, Place, Policy, SuccessRatePolicy, TableKind, Warmup,
+    OutlierPolicy, Place, Policy, SuccessRatePolicy, TableKind, UnreachablePolicy, Warmup,
 };
 
 use crate::cluster::{ClusterSpec, Member};
@@ -99,6 +99,16 @@ pub(crate) fn outlier_policy(detection: &OutlierDetection) -> OutlierPolicy {
     }
 }
 
+/// When endpoints that refuse connections are out; as far as outlier detection says so, and else by default.
+pub(crate) fn unreachable_policy(detection: Option<&OutlierDetection>) -> UnreachablePolicy {
+    let default = UnreachablePolicy::default();
+    detection.map_or(default, |detection| UnreachablePolicy {
+        enforcing: detection.enforcing.unreachable,
+        max_ejection_percent: detection.max_ejection_percent,
+        ..default
+    })
+}
+
 fn enforcing(shares: &model::Enforcing) -> Enforcing {
     Enforcing::default()
         .with(EjectionKind::Consecutive5xx, shares.consecutive_5xx)
@@ -108,6 +118,7 @@ fn enforcing(shares: &model::Enforcing) -> Enforcing {
         .with(EjectionKind::LocalOriginSuccessRate, shares.local_origin_success_rate)
         .with(EjectionKind::FailurePercentage, shares.failure_percentage)
         .with(EjectionKind::LocalOriginFailurePercentage, shares.failure_percentage_local_origin)
+        .with(EjectionKind::Unreachable, shares.unreachable)
 }
 
 /// The set with the names, groups, slow start and counts that its policy needs. `before` is the set of the snapshot before.

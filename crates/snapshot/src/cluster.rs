@@ -14,7 +14,10 @@ use meshwright_model::{
     UpstreamProtocol,
 };
 use meshwright_telemetry::DestinationLabels;
-use meshwright_traffic::{HedgeDelay, Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, Policy, Usage};
+use meshwright_traffic::{
+    Ejections, HedgeDelay, Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, Policy, UnreachableDetector,
+    Usage,
+};
 
 use crate::balancing::{self, Affinity, Caller};
 use crate::destination_rule::ClusterPolicy;
@@ -106,6 +109,8 @@ pub struct Cluster {
     pub shared_answers: Option<SharedAnswers>,
     /// Ejection of failing hosts; `None` is off.
     pub outlier: Option<Arc<OutlierDetector>>,
+    /// Ejection of hosts that refuse connections.
+    pub unreachable: Arc<UnreachableDetector>,
     /// Circuit breakers; `None` is off.
     pub breakers: Option<Breakers>,
     /// A limit of requests that learns from latency; `None` is off.
@@ -190,16 +195,15 @@ impl<'a> LiveFacts<'a> {
         let min_health_percent = outlier.as_ref().map_or(PANIC_THRESHOLD, |outlier| outlier.min_health_percent);
         let load_balancer = &spec.policy.load_balancer;
         let policy = balancing::policy(&load_balancer.algorithm);
-        let affinity = Affinity::of(load_balancer);
         let hosts = HostSet::new(hosts, min_health_percent);
-        let before = previous.map(|cluster| &*cluster.hosts);
-        let hosts = balancing::arrange(hosts, &spec, &members, before);
+        let hosts = balancing::arrange(hosts, &spec, &members, previous.map(|before| &*before.hosts));
         let hosts = hosts.with_bulkhead(resilience::bulkhead(&spec.resilience));
         let addresses: Vec<SocketAddr> = members.iter().map(|member| member.address).collect();
         let before = previous.map(|of| (&of.spec.resilience, of.addresses.as_slice(), of.breakers.as_ref()));
         let breakers = resilience::breakers(&spec.resilience, &spec.service_name, &addresses, before);
         let before = previous.map(|of| (&of.spec.resilience, of.adaptive.as_ref()));
         let adaptive = resilience::adaptive(&spec.resilience, before);
+        let unreachable = unreachable(outlier.as_ref(), previous);
         hosts.prepare(policy);
         Arc::new(Cluster {
             name,
@@ -212,7 +216,7 @@ impl<'a> LiveFacts<'a> {
             hosts: Arc::new(hosts),
             policy,
             probes_per_second: balancing::probes_per_second(&spec.policy),
-            affinity,
+            affinity: Affinity::of(load_balancer),
             limits: Limits {
                 max_connections: limit(pool.max_connections),
                 max_pending: limit(pool.max_pending_requests),
@@ -226,7 +230,8 @@ impl<'a> LiveFacts<'a> {
             rate_limit: resilience::rate_limit(&spec.resilience, previous.and_then(|of| of.rate_limit.as_ref())),
             fallback: spec.resilience.fallback.clone(),
             shared_answers: SharedAnswers::of(&spec.resilience, previous.and_then(|of| of.shared_answers.as_ref())),
-            outlier: detector(outlier.as_ref(), previous),
+            outlier: detector(outlier.as_ref(), previous, unreachable.ejections()),
+            unreachable,
             breakers,
             adaptive,
             connect_timeout: pool.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
@@ -253,11 +258,12 @@ impl<'a> LiveFacts<'a> {
 
     fn host(&mut self, spec: &ClusterSpec, member: &Member, previous: Option<&Arc<Cluster>>) -> Host {
         let state = self.states.entry((Arc::clone(&spec.service), member.address)).or_default();
-        // Without outlier detection nobody would end an ejection: verdicts start fresh then.
-        let detecting = spec.policy.outlier_detection.is_some();
+        // Where there is no outlier detection any more nobody would end its ejections: verdicts start fresh then.
+        let goes_on =
+            spec.policy.outlier_detection.is_some() || previous.is_some_and(|before| before.outlier.is_none());
         let verdict = previous.and_then(|cluster| {
             let verdict = &cluster.hosts.hosts()[cluster.host_at(member.address)?].verdict;
-            Some(if detecting { Arc::clone(verdict) } else { Arc::new(verdict.without_detection()) })
+            Some(if goes_on { Arc::clone(verdict) } else { Arc::new(verdict.without_detection()) })
         });
         Host {
             weight: member.weight,
@@ -288,7 +294,11 @@ fn limit(configured: Option<u32>) -> u32 {
 }
 
 /// The detector before, when the policy is the same; else a new one. Verdicts live with the hosts and stay either way.
-fn detector(policy: Option<&OutlierDetection>, previous: Option<&Arc<Cluster>>) -> Option<Arc<OutlierDetector>> {
+fn detector(
+    policy: Option<&OutlierDetection>,
+    previous: Option<&Arc<Cluster>>,
+    ejections: &Arc<Ejections>,
+) -> Option<Arc<OutlierDetector>> {
     let policy = policy?;
     if let Some(previous) = previous
         && previous.spec.policy.outlier_detection.as_ref() == Some(policy)
@@ -297,10 +307,19 @@ fn detector(policy: Option<&OutlierDetection>, previous: Option<&Arc<Cluster>>) 
         return Some(Arc::clone(detector));
     }
     let policy = balancing::outlier_policy(policy);
-    Some(Arc::new(match previous.and_then(|previous| previous.outlier.as_ref()) {
-        Some(before) => OutlierDetector::following(policy, before),
-        None => OutlierDetector::new(policy),
-    }))
+    Some(Arc::new(OutlierDetector::counting_in(policy, Arc::clone(ejections))))
+}
+
+/// The same for hosts that refuse connections. What was ejected so far stays with the cluster.
+fn unreachable(policy: Option<&OutlierDetection>, previous: Option<&Arc<Cluster>>) -> Arc<UnreachableDetector> {
+    let policy = balancing::unreachable_policy(policy);
+    let Some(before) = previous.map(|previous| &previous.unreachable) else {
+        return Arc::new(UnreachableDetector::new(policy, Arc::default()));
+    };
+    if *before.policy() == policy {
+        return Arc::clone(before);
+    }
+    Arc::new(UnreachableDetector::new(policy, Arc::clone(before.ejections())))
 }
 
 /// Labels of the destination, from labels that all hosts have in common; those of the subset when there is no host.

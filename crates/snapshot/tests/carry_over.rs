@@ -9,7 +9,7 @@ use std::time::Instant;
 use common::*;
 use meshwright_model::{Algorithm, ConnectionPool, EndpointSet, Mesh, OutlierDetection, ServiceId, TrafficPolicy};
 use meshwright_snapshot::{Cluster, Snapshot, compile};
-use meshwright_traffic::{AdminState, Observation};
+use meshwright_traffic::{AdminState, Comeback, EjectionKind, Observation, Unreachable};
 
 const USERS: &str = "outbound|80||users.default.svc.cluster.local";
 
@@ -103,6 +103,37 @@ fn without_outlier_detection_nobody_stays_ejected() {
     let second = next(mesh(&["10.0.0.1:9000"], TrafficPolicy::default()), &first);
     assert!(users(&second).outlier.is_none());
     assert!(users(&second).hosts.hosts()[0].is_available());
+}
+
+/// A refused connection takes host `index` out.
+fn refuse(cluster: &Cluster, index: usize) -> Comeback {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let told = cluster.unreachable.refused(&cluster.hosts, index, Unreachable::Refused, Instant::now(), &mut rng);
+    told.and_then(|(_, comeback)| comeback).expect("it is out")
+}
+
+#[test]
+fn a_host_that_refuses_connections_stays_out_until_a_probe_or_until_it_leaves() {
+    let first = snapshot(mesh(&["10.0.0.1:9000", "10.0.0.2:9000"], TrafficPolicy::default()));
+    let comeback = refuse(users(&first), 0);
+    let second = next(mesh(&["10.0.0.2:9000", "10.0.0.1:9000", "10.0.0.3:9000"], TrafficPolicy::default()), &first);
+    assert_eq!(users(&second).hosts.hosts()[1].verdict.away().map(|away| away.failed_probes), Some(0));
+    drop(first);
+    let limited = OutlierDetection { max_ejection_percent: 70, ..OutlierDetection::default() };
+    let limited = TrafficPolicy { outlier_detection: Some(limited), ..TrafficPolicy::default() };
+    let third = next(mesh(&["10.0.0.1:9000", "10.0.0.2:9000", "10.0.0.3:9000"], limited), &second);
+    drop(second);
+    let cluster = users(&third);
+    assert_eq!(cluster.unreachable.policy().max_ejection_percent, 70);
+    assert_eq!(cluster.unreachable.ejections().ejected(EjectionKind::Unreachable), 1, "it counts on");
+    let other = refuse(cluster, 1);
+    assert!(Arc::ptr_eq(cluster.unreachable.ejections(), cluster.outlier.as_ref().unwrap().ejections()));
+    assert!(comeback.probed(true, Instant::now(), &mut fastrand::Rng::with_seed(1)));
+    assert_eq!(cluster.hosts.healthy(), 2);
+    assert!(other.poll_timeout().is_some());
+    let fourth = next(mesh(&["10.0.0.1:9000"], TrafficPolicy::default()), &third);
+    drop(third);
+    assert_eq!((other.poll_timeout(), users(&fourth).hosts.healthy()), (None, 1));
 }
 
 #[test]

@@ -84,6 +84,8 @@ closed_set! {
         LoadProbes,
         /// An endpoint was asked for its load and said nothing of it.
         LoadProbesInVain,
+        /// An endpoint that could not be connected to was tried again in the background.
+        UnreachableProbes,
         /// A request was more than the rate limit allows.
         RateLimited,
         /// Every endpoint had as many requests as its bulkhead allows.

@@ -79,15 +79,13 @@ pub(crate) const PROCESS_MAX_FDS: Family = gauge("process_max_fds", "Limit of op
 pub(crate) const MEMBERSHIP_TOTAL: Family = gauge("envoy_cluster_membership_total", "Endpoints of the cluster.");
 pub(crate) const MEMBERSHIP_HEALTHY: Family =
     gauge("envoy_cluster_membership_healthy", "Endpoints of the cluster that are healthy.");
-pub(crate) const EJECTIONS_ACTIVE: Family = gauge(
-    "envoy_cluster_outlier_detection_ejections_active",
-    "Endpoints that outlier detection keeps out at this moment.",
-);
+pub(crate) const EJECTIONS_ACTIVE: Family =
+    gauge("envoy_cluster_outlier_detection_ejections_active", "Endpoints that are ejected at this moment.");
 pub(crate) const EJECTIONS_TOTAL: Family =
     counter("envoy_cluster_outlier_detection_ejections_enforced_total", "Ejections of endpoints.");
 pub(crate) const EJECTIONS_OVERFLOW: Family = counter(
     "envoy_cluster_outlier_detection_ejections_overflow",
-    "Ejections not carried out because of the maximal share of ejected endpoints.",
+    "Ejections not carried out: beyond the maximal share, of the last endpoint, or not enforced.",
 );
 pub(crate) const EJECTIONS_CONSECUTIVE_5XX: Family =
     counter("envoy_cluster_outlier_detection_ejections_enforced_consecutive_5xx", "Ejections after errors in a row.");
@@ -114,6 +112,12 @@ pub(crate) const EJECTIONS_FAILURE_PERCENTAGE: Family = counter(
 pub(crate) const EJECTIONS_LOCAL_FAILURE_PERCENTAGE: Family = counter(
     "envoy_cluster_outlier_detection_ejections_enforced_local_origin_failure_percentage",
     "Ejections of endpoints that were not reached too often.",
+);
+pub(crate) const UNREACHABLE_EJECTIONS: Family =
+    counter("meshwright_cluster_unreachable_ejections_total", "Ejections of endpoints that could not be connected to.");
+pub(crate) const UNREACHABLE_ACTIVE: Family = gauge(
+    "meshwright_cluster_unreachable_endpoints",
+    "Endpoints that are out at this moment because they could not be connected to.",
 );
 pub(crate) const CX_OPEN: Family =
     gauge("envoy_cluster_circuit_breakers_default_cx_open", "1 while the connection limit is reached.");
@@ -283,6 +287,10 @@ pub(crate) const fn of_cluster_counter(which: ClusterCounter) -> Family {
         ClusterCounter::LoadProbesInVain => counter(
             "meshwright_cluster_load_probes_in_vain_total",
             "Times that an endpoint was asked for its load and said nothing of it, or did not answer.",
+        ),
+        ClusterCounter::UnreachableProbes => counter(
+            "meshwright_cluster_unreachable_probes_total",
+            "Times that it was tried to connect to an endpoint that is out because it could not be connected to.",
         ),
         ClusterCounter::RateLimited => counter(
             "meshwright_cluster_rate_limited_total",

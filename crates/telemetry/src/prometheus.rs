@@ -287,6 +287,8 @@ fn clusters(totals: &Totals, gauges: &[ClusterGauges], out: &mut String) {
         (names::EJECTIONS_LOCAL_SUCCESS_RATE, |cluster| cluster.ejections.local_origin_success_rate),
         (names::EJECTIONS_FAILURE_PERCENTAGE, |cluster| cluster.ejections.failure_percentage),
         (names::EJECTIONS_LOCAL_FAILURE_PERCENTAGE, |cluster| cluster.ejections.local_origin_failure_percentage),
+        (names::UNREACHABLE_EJECTIONS, |cluster| cluster.ejections.unreachable),
+        (names::UNREACHABLE_ACTIVE, |cluster| cluster.unreachable),
         (names::CX_OPEN, |cluster| u64::from(cluster.remaining_connections == 0)),
         (names::PENDING_OPEN, |cluster| u64::from(cluster.remaining_pending == 0)),
         (names::RQ_OPEN, |cluster| u64::from(cluster.remaining_requests == 0)),

@@ -43,8 +43,10 @@ pub struct ClusterGauges {
     pub membership_total: u64,
     /// Endpoints that are healthy.
     pub membership_healthy: u64,
-    /// Endpoints that outlier detection keeps out at this moment.
+    /// Endpoints that are ejected at this moment.
     pub ejections_active: u64,
+    /// Of these, those that could not be connected to.
+    pub unreachable: u64,
     /// Ejections there were.
     pub ejections: EjectionTotals,
     /// Connections until their limit is reached; `u32::MAX` where there is none, here and below.
@@ -109,7 +111,7 @@ pub struct CoalescingGauges {
     pub waiting: u64,
 }
 
-/// Ejections by outlier detection, by what led to them.
+/// Ejections, by what led to them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EjectionTotals {
     /// Errors in a row.
@@ -126,7 +128,9 @@ pub struct EjectionTotals {
     pub failure_percentage: u64,
     /// The same of local failures.
     pub local_origin_failure_percentage: u64,
-    /// Not carried out because of the maximal share of ejected endpoints.
+    /// A connection that was refused.
+    pub unreachable: u64,
+    /// Not carried out because of the maximal share of ejected endpoints, or for another reason.
     pub refused: u64,
 }
 
@@ -140,6 +144,7 @@ impl EjectionTotals {
             + self.local_origin_success_rate
             + self.failure_percentage
             + self.local_origin_failure_percentage
+            + self.unreachable
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use meshwright_telemetry::{
     AdaptiveGauges, BreakerGauges, CertificateGauges, ClusterCounter, ClusterGauge, ClusterGauges, CoalescingGauges,
-    ConfigGauges, Counter, DestinationLabels, Ending, LastGoodGauges, Metrics, ProcessGauges, RefusalReason,
-    SERIES_PER_CLUSTER, ScrapeGauges, SourceLabels, VERSION,
+    ConfigGauges, Counter, DestinationLabels, EjectionTotals, Ending, LastGoodGauges, Metrics, ProcessGauges,
+    RefusalReason, SERIES_PER_CLUSTER, ScrapeGauges, SourceLabels, VERSION,
 };
 
 const V1: &str = "outbound|80|v1|user-service.default.svc.cluster.local";
@@ -173,6 +173,8 @@ fn gauges_of_the_caller_appear_as_given() {
             membership_total: 3,
             membership_healthy: 2,
             ejections_active: 1,
+            unreachable: 1,
+            ejections: EjectionTotals { unreachable: 6, consecutive_5xx: 2, ..EjectionTotals::default() },
             remaining_connections: 7,
             breakers: Some(BreakerGauges { open: 1, half_open: 0, openings: 4, refused: 77 }),
             adaptive: Some(AdaptiveGauges { limit: 40, in_flight: 12, refused: 5 }),
@@ -211,6 +213,9 @@ fn gauges_of_the_caller_appear_as_given() {
         ("envoy_cluster_membership_total", 3.0),
         ("envoy_cluster_membership_healthy", 2.0),
         ("envoy_cluster_outlier_detection_ejections_active", 1.0),
+        ("envoy_cluster_outlier_detection_ejections_enforced_total", 8.0),
+        ("meshwright_cluster_unreachable_ejections_total", 6.0),
+        ("meshwright_cluster_unreachable_endpoints", 1.0),
         ("envoy_cluster_circuit_breakers_default_rq_open", 1.0),
         ("envoy_cluster_circuit_breakers_default_cx_open", 0.0),
         ("envoy_cluster_circuit_breakers_default_remaining_cx", 7.0),

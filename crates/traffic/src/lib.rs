@@ -9,6 +9,7 @@
 //!   ([`HostVerdict`]).
 //! - [`Balancer`]: one worker's choice among them. Each algorithm is one file in `balance/`.
 //! - [`OutlierDetector`]: ejection of hosts that fail in a row, or more often than the others.
+//! - [`UnreachableDetector`]: ejection of hosts that refuse connections, until one can be made.
 //! - [`CircuitBreaker`]: stops calls to what fails or is slow. Its policy and presets are in `breaker/policy.rs`.
 //! - [`Limits`], [`Usage`]: how much may be open or in flight.
 //! - [`Bulkhead`]: how much of it at each host.
@@ -73,8 +74,9 @@ pub use limits::{Limits, Usage};
 pub use load_meter::LoadMeter;
 pub use locality::{Distribution, Failover, Labels, LocalityRule, Place};
 pub use outlier::{
-    EjectionCause, EjectionCounts, EjectionKind, EjectionRefusal, Enforcing, FailurePercentagePolicy, Observation,
-    OutlierDetector, OutlierEvent, OutlierPolicy, SuccessRatePolicy,
+    Away, Comeback, EjectionCause, EjectionKind, EjectionRefusal, Ejections, Enforcing, FailurePercentagePolicy,
+    Observation, OutlierDetector, OutlierEvent, OutlierPolicy, SuccessRatePolicy, Unreachable, UnreachableDetector,
+    UnreachablePolicy,
 };
 pub use rate::{Rate, TokenBucket};
 pub use report::{LoadSource, ProbeOutcome};

@@ -1,13 +1,13 @@
-//! What a cluster thinks of one of its hosts: the ejected flag, errors in a row, the history of ejections. Knows no
+//! What a cluster thinks of one of its hosts: whether it is out and by whose word, errors in a row, the history of ejections. Knows no
 //! policy: thresholds and times are in `outlier/policy.rs`. Read next: `outlier/mod.rs`.
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use crate::EjectionCause;
 use crate::host::availability_changed;
 use crate::outlier::Tally;
-use crate::sync::{AtomicBool, AtomicU32, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicU8, AtomicU32, Mutex, MutexGuard, Ordering};
+use crate::{Away, EjectionCause};
 
 /// The verdict about one (service, port, subset, address), shared by all workers; it survives reloads.
 ///
@@ -18,7 +18,8 @@ use crate::sync::{AtomicBool, AtomicU32, Mutex, MutexGuard, Ordering};
 /// nobody would end an ejection otherwise.
 #[derive(Debug, Default)]
 pub struct HostVerdict {
-    ejected: AtomicBool,
+    /// Bits of [`OutBy`]; the host is in while none is set.
+    out: AtomicU8,
     pub(crate) server_errors: AtomicU32,
     pub(crate) gateway_errors: AtomicU32,
     pub(crate) local_origin_failures: AtomicU32,
@@ -28,6 +29,15 @@ pub struct HostVerdict {
     pub(crate) local_tally: Tally,
     /// Guards the history below for a few instructions, on ejection, on sweep and for admin pages; never per request.
     history: Mutex<History>,
+}
+
+/// Who takes a host out. Each has his bit: it is in again when all have taken theirs back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutBy {
+    /// Outlier detection.
+    Detection = 1,
+    /// It could not be connected to.
+    BeingAway = 2,
 }
 
 /// When the host was ejected, and how often in a row.
@@ -43,6 +53,12 @@ pub(crate) struct History {
     pub(crate) ends: Option<(Instant, EjectionCause)>,
     /// All ejections there ever were.
     pub(crate) total: u64,
+    /// There while it cannot be connected to.
+    pub(crate) away: Option<Away>,
+    /// How often it could not be.
+    pub(crate) times_away: u64,
+    /// When it was last said that it stays in although it cannot be connected to.
+    pub(crate) refusal_said: Option<Instant>,
     /// When it joined its cluster, or came back from its last ejection: slow start counts from here.
     pub(crate) warm_since: Option<Instant>,
 }
@@ -53,17 +69,34 @@ impl HostVerdict {
         Self::default()
     }
 
-    /// The host is out.
+    /// The host is out, by whoever's word.
     pub fn is_ejected(&self) -> bool {
-        self.ejected.load(Ordering::Relaxed)
+        self.out.load(Ordering::Relaxed) != 0
+    }
+
+    /// It is out by the word of outlier detection.
+    pub(crate) fn is_outlier(&self) -> bool {
+        self.out.load(Ordering::Relaxed) & OutBy::Detection as u8 != 0
+    }
+
+    /// It is out because it could not be connected to.
+    pub(crate) fn is_away(&self) -> bool {
+        self.out.load(Ordering::Relaxed) & OutBy::BeingAway as u8 != 0
     }
 
     /// Since when it is out.
     pub fn ejected_since(&self) -> Option<Instant> {
-        self.history().since
+        let history = self.history();
+        history.since.into_iter().chain(history.away.map(|away| away.since)).min()
     }
 
-    /// When the present ejection ends at the earliest (with the first sweep after that), and what led to it.
+    /// Since when and why it is out because it could not be connected to, if it is.
+    pub fn away(&self) -> Option<Away> {
+        self.history().away
+    }
+
+    /// When the present ejection by outlier detection ends at the earliest (with the first sweep after that), and what led
+    /// to it.
     pub fn ejection_ends(&self) -> Option<(Instant, EjectionCause)> {
         self.history().ends
     }
@@ -96,9 +129,12 @@ impl HostVerdict {
     /// Forgets ejection, counters and multiplier; the total stays.
     pub fn clear(&self) {
         let mut history = self.history();
-        self.set_ejected(false);
+        self.set_out(OutBy::Detection, false);
+        self.set_out(OutBy::BeingAway, false);
         history.since = None;
         history.ends = None;
+        history.away = None;
+        history.refusal_said = None;
         history.multiplier = 0;
         drop(history);
         self.reset_counters();
@@ -117,8 +153,17 @@ impl HostVerdict {
         *self.history().warm_since.get_or_insert(now)
     }
 
-    pub(crate) fn set_ejected(&self, ejected: bool) {
-        if self.ejected.swap(ejected, Ordering::Relaxed) != ejected {
+    /// Takes it out by that word, or takes the word back. To be called with the history locked, so that the two agree.
+    pub(crate) fn set_out(&self, by: OutBy, out: bool) {
+        let bit = by as u8;
+        let (before, after) = if out {
+            let before = self.out.fetch_or(bit, Ordering::Relaxed);
+            (before, before | bit)
+        } else {
+            let before = self.out.fetch_and(!bit, Ordering::Relaxed);
+            (before, before & !bit)
+        };
+        if (before == 0) != (after == 0) {
             availability_changed();
         }
     }

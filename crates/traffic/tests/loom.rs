@@ -14,7 +14,7 @@ use loom::thread;
 use meshwright_traffic::{
     ActiveBudget, AdaptiveLimit, AdaptivePolicy, Bulkhead, CoalesceBounds, Coalescer, Criticality, EjectionKind,
     FailurePercentagePolicy, Host, HostSet, HostState, InFlight, LimitSample, Limits, LoadMeter, Observation,
-    OutlierDetector, OutlierEvent, OutlierPolicy, Turn, Usage,
+    OutlierDetector, OutlierEvent, OutlierPolicy, Turn, Unreachable, UnreachableDetector, UnreachablePolicy, Usage,
 };
 
 fn rng() -> fastrand::Rng {
@@ -229,7 +229,45 @@ fn two_workers_eject_a_host_once_and_never_more_than_the_percentage() {
         let ejected = events.iter().filter(|event| matches!(event, Some(OutlierEvent::Ejected { .. }))).count();
         let refused = events.iter().filter(|event| matches!(event, Some(OutlierEvent::Refused { .. }))).count();
         assert_eq!((ejected, refused), (1, 1), "{events:?}");
-        assert_eq!(shared.1.counts().ejected(EjectionKind::Consecutive5xx), 1);
+        assert_eq!(shared.1.ejections().ejected(EjectionKind::Consecutive5xx), 1);
+    });
+}
+
+#[test]
+fn two_hosts_that_refuse_at_once_are_never_both_out() {
+    loom::model(|| {
+        let policy = UnreachablePolicy { max_ejection_percent: 100, ..UnreachablePolicy::default() };
+        let hosts = HostSet::new(vec![Host::new(1), Host::new(1)], 0);
+        let shared = Arc::new((hosts, UnreachableDetector::new(policy, Default::default()), Instant::now()));
+        let out = both(&shared, |(hosts, detector, now), number| {
+            let told = detector.refused(hosts, number, Unreachable::Refused, *now, &mut rng());
+            matches!(told, Some((OutlierEvent::Ejected { .. }, Some(_))))
+        });
+        assert_eq!(out.iter().filter(|out| **out).count(), 1);
+        assert_eq!(shared.0.healthy(), 1);
+    });
+}
+
+#[test]
+fn a_host_that_is_out_by_two_words_at_once_is_in_again_when_both_are_taken_back() {
+    loom::model(|| {
+        let policy =
+            OutlierPolicy { consecutive_5xx: 1, base_ejection_time: Duration::ZERO, ..OutlierPolicy::default() };
+        let unreachable = UnreachableDetector::default();
+        let detector = OutlierDetector::counting_in(policy, unreachable.ejections().clone());
+        let hosts = HostSet::new(vec![Host::new(1), Host::new(1)], 0);
+        let shared = Arc::new((hosts, detector, unreachable, Instant::now()));
+        both(&shared, |(hosts, detector, unreachable, now), number| {
+            if number == 0 {
+                detector.observe(hosts, 0, Observation::LocalOrigin, *now, &mut rng());
+                detector.sweep(hosts, *now, &mut rng());
+            } else if let Some((_, Some(comeback))) =
+                unreachable.refused(hosts, 0, Unreachable::Refused, *now, &mut rng())
+            {
+                comeback.probed(true, *now, &mut rng());
+            }
+        });
+        assert!(!shared.0.hosts()[0].verdict.is_ejected());
     });
 }
 

@@ -168,10 +168,10 @@ fn a_base_time_above_the_cap_is_the_cap() {
 #[test]
 fn an_operator_takes_a_host_in_again_and_it_starts_fresh() {
     let (hosts, detector, now) = (set(1), OutlierDetector::new(OutlierPolicy::default()), start());
-    assert_eq!(detector.uneject(&hosts, 0), None);
-    assert_eq!(detector.uneject(&hosts, 9), None);
+    assert_eq!(detector.ejections().uneject(&hosts, 0), None);
+    assert_eq!(detector.ejections().uneject(&hosts, 9), None);
     repeat(&detector, &hosts, 0, &[Observation::Status(500); 5], now);
-    assert_eq!(detector.uneject(&hosts, 0), Some(OutlierEvent::Returned { index: 0 }));
+    assert_eq!(detector.ejections().uneject(&hosts, 0), Some(OutlierEvent::Returned { index: 0 }));
     assert!(hosts.hosts()[0].is_available());
     assert_eq!(hosts.hosts()[0].verdict.multiplier(), 0);
     assert_eq!(repeat(&detector, &hosts, 0, &[Observation::Status(500); 4], now), []);
@@ -238,7 +238,7 @@ fn a_host_that_succeeds_much_less_often_than_the_others_is_ejected_at_the_end_of
         [OutlierEvent::Ejected { index: 3, duration: 30 * SECOND, cause }]
     );
     assert_eq!(cause.to_string(), "success rate 70.00 % is below 71.13 %, which the other hosts allow");
-    assert_eq!(detector.counts().ejected(EjectionKind::SuccessRate), 1);
+    assert_eq!(detector.ejections().ejected(EjectionKind::SuccessRate), 1);
     assert_eq!(detector.sweep(&hosts, now + 10 * SECOND, &mut dice()), [], "every interval begins anew");
 }
 
@@ -268,7 +268,7 @@ fn a_host_that_fails_too_often_is_ejected_even_when_all_do() {
         OutlierEvent::Refused { index: 3, cause: cause(10_000), reason },
     ];
     assert_eq!(events, expected);
-    assert_eq!(detector.counts().refused(), 1);
+    assert_eq!(detector.ejections().refused(), 1);
 }
 
 #[test]
@@ -299,8 +299,9 @@ fn the_cap_of_ejection_times_can_be_chosen_and_a_new_policy_counts_on() {
         now += seconds * SECOND;
         detector.sweep(&hosts, now, &mut dice());
     }
-    let after = OutlierDetector::following(OutlierPolicy { consecutive_5xx: 2, ..policy }, &detector);
-    assert_eq!(after.counts().ejected(EjectionKind::Consecutive5xx), 3);
+    let after =
+        OutlierDetector::counting_in(OutlierPolicy { consecutive_5xx: 2, ..policy }, detector.ejections().clone());
+    assert_eq!(after.ejections().ejected(EjectionKind::Consecutive5xx), 3);
 }
 
 #[test]
@@ -324,7 +325,7 @@ fn a_kind_that_is_not_enforced_says_what_it_would_do_and_a_half_enforced_one_eje
         }
         let out = hosts.hosts().iter().filter(|host| host.verdict.is_ejected()).count();
         assert!(expected.contains(&out), "{percent} %: {out}");
-        assert_eq!(detector.counts().refused(), 1000 - out as u64);
+        assert_eq!(detector.ejections().refused(), 1000 - out as u64);
     }
 }
 
@@ -522,7 +523,7 @@ proptest! {
                 }
                 Step::Uneject(index) => {
                     let returned = models[index].out_until.map(|_| OutlierEvent::Returned { index });
-                    prop_assert_eq!(detector.uneject(&hosts, index), returned);
+                    prop_assert_eq!(detector.ejections().uneject(&hosts, index), returned);
                     models[index] = Model::default();
                 }
             }

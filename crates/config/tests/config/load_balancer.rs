@@ -190,7 +190,7 @@ fn annotations_name_what_istio_has_no_field_for() {
 #[test]
 fn an_annotation_brings_what_envoy_compares() {
     let text = "success-rate; success-rate-request-volume=20; failure-percentage=60; max-ejection-time=10m; \
-                max-ejection-time-jitter=5s; enforcing-success-rate=0";
+                max-ejection-time-jitter=5s; enforcing-success-rate=0; enforcing-unreachable=5";
     let mesh = mesh(&annotated(&format!("meshwright.io/outlier-detection: '{text}'"), ""));
     let detection = mesh.destination_rules[0].traffic_policy.outlier_detection.clone().expect("detection");
     let rate = detection.success_rate.expect("rates are compared");
@@ -200,6 +200,7 @@ fn an_annotation_brings_what_envoy_compares() {
     assert_eq!(detection.max_ejection_time, Duration::from_secs(600));
     assert_eq!(detection.max_ejection_time_jitter, Duration::from_secs(5));
     assert_eq!((detection.enforcing.success_rate, detection.enforcing.failure_percentage), (0, 100));
+    assert_eq!(detection.enforcing.unreachable, 5);
     assert_eq!(detection.consecutive_5xx, 5);
 }
 

@@ -14,7 +14,7 @@ use meshwright_snapshot::{Cluster, ListenerKind, ListenerTls, Snapshot, TlsActio
 use meshwright_telemetry::{
     CertificateGauges, ClusterGauges, ConfigGauges, EjectionTotals, Metrics, ProcessGauges, ScrapeGauges,
 };
-use meshwright_traffic::{AdminState, EjectionCounts, EjectionKind};
+use meshwright_traffic::{AdminState, EjectionKind, Ejections};
 use rustix::process::{Resource, getrlimit};
 
 use super::{dump, resilience, system};
@@ -225,7 +225,7 @@ fn endpoint_view(cluster: &Cluster, index: usize, now: Instant) -> console::Endp
         AdminState::Draining => console::AdminState::Draining,
         AdminState::Disabled => console::AdminState::Disabled,
     };
-    let ends = host.verdict.ejection_ends();
+    let (ends, away) = (host.verdict.ejection_ends(), host.verdict.away());
     console::EndpointView {
         address: cluster.addresses[index],
         weight: host.weight,
@@ -240,6 +240,10 @@ fn endpoint_view(cluster: &Cluster, index: usize, now: Instant) -> console::Endp
         ejected_for: host.verdict.ejected_since().map(|since| now.saturating_duration_since(since)),
         ejection_ends_in: ends.map(|(at, _)| at.saturating_duration_since(now)),
         ejection_cause: ends.map(|(_, cause)| cause.to_string()),
+        unreachable_for: away.map(|away| now.saturating_duration_since(away.since)),
+        unreachable_cause: away.map(|away| away.why.to_string()),
+        next_probe_in: away.map(|away| away.next_probe.saturating_duration_since(now)),
+        failed_probes: away.map(|away| away.failed_probes),
         ejections: host.verdict.total_ejections(),
         consecutive_5xx: host.verdict.consecutive_5xx(),
         consecutive_gateway_errors: host.verdict.consecutive_gateway_errors(),
@@ -278,12 +282,14 @@ fn cluster_gauges(cluster: &Cluster, now: Instant) -> ClusterGauges {
     let (limits, usage) = (&cluster.limits, &cluster.usage);
     let remaining = |most: u32, used: u32| if most == u32::MAX { most } else { most.saturating_sub(used) };
     let ejected = cluster.hosts.hosts().iter().filter(|host| host.verdict.is_ejected()).count();
+    let unreachable = cluster.hosts.hosts().iter().filter(|host| host.verdict.away().is_some()).count();
     ClusterGauges {
         name: cluster.name.clone(),
         membership_total: cluster.addresses.len() as u64,
         membership_healthy: cluster.hosts.healthy() as u64,
         ejections_active: ejected as u64,
-        ejections: cluster.outlier.as_ref().map(|detector| ejections(detector.counts())).unwrap_or_default(),
+        unreachable: unreachable as u64,
+        ejections: ejections(cluster.unreachable.ejections()),
         remaining_connections: remaining(limits.max_connections, usage.connections()),
         remaining_pending: remaining(limits.max_pending, usage.pending()),
         remaining_requests: remaining(limits.max_requests, usage.requests()),
@@ -301,7 +307,7 @@ fn cluster_gauges(cluster: &Cluster, now: Instant) -> ClusterGauges {
     }
 }
 
-fn ejections(counts: &EjectionCounts) -> EjectionTotals {
+fn ejections(counts: &Ejections) -> EjectionTotals {
     EjectionTotals {
         consecutive_5xx: counts.ejected(EjectionKind::Consecutive5xx),
         consecutive_gateway_failure: counts.ejected(EjectionKind::ConsecutiveGatewayErrors),
@@ -310,6 +316,7 @@ fn ejections(counts: &EjectionCounts) -> EjectionTotals {
         local_origin_success_rate: counts.ejected(EjectionKind::LocalOriginSuccessRate),
         failure_percentage: counts.ejected(EjectionKind::FailurePercentage),
         local_origin_failure_percentage: counts.ejected(EjectionKind::LocalOriginFailurePercentage),
+        unreachable: counts.ejected(EjectionKind::Unreachable),
         refused: counts.refused(),
     }
 }

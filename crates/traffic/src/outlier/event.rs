@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::sync::{AtomicU64, Ordering};
+use super::Unreachable;
 
 /// What made a host one that is (or should have been) ejected, with the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub enum EjectionCause {
         /// The limit, in percent.
         threshold: u32,
     },
+    /// It could not be connected to.
+    Unreachable(Unreachable),
 }
 
 /// Causes without their numbers, as they are counted.
@@ -45,10 +47,11 @@ pub enum EjectionKind {
     LocalOriginSuccessRate,
     FailurePercentage,
     LocalOriginFailurePercentage,
+    Unreachable,
 }
 
 impl EjectionKind {
-    /// Its name in Envoy's settings and counters.
+    /// Its name in Envoy's settings and counters; the last is ours.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Consecutive5xx => "consecutive_5xx",
@@ -58,11 +61,12 @@ impl EjectionKind {
             Self::LocalOriginSuccessRate => "local_origin_success_rate",
             Self::FailurePercentage => "failure_percentage",
             Self::LocalOriginFailurePercentage => "failure_percentage_local_origin",
+            Self::Unreachable => "unreachable",
         }
     }
 
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Consecutive5xx,
         Self::ConsecutiveGatewayErrors,
         Self::ConsecutiveLocalOriginFailures,
@@ -70,6 +74,7 @@ impl EjectionKind {
         Self::LocalOriginSuccessRate,
         Self::FailurePercentage,
         Self::LocalOriginFailurePercentage,
+        Self::Unreachable,
     ];
 }
 
@@ -84,6 +89,7 @@ impl EjectionCause {
             Self::SuccessRate { local_origin: true, .. } => EjectionKind::LocalOriginSuccessRate,
             Self::FailurePercentage { local_origin: false, .. } => EjectionKind::FailurePercentage,
             Self::FailurePercentage { local_origin: true, .. } => EjectionKind::LocalOriginFailurePercentage,
+            Self::Unreachable(_) => EjectionKind::Unreachable,
         }
     }
 }
@@ -112,6 +118,7 @@ impl fmt::Display for EjectionCause {
                 let (of, percentage) = (of(local_origin), Hundredths(percentage));
                 write!(f, "failure percentage{of} {percentage} reaches {threshold}")
             }
+            Self::Unreachable(why) => why.fmt(f),
         }
     }
 }
@@ -128,11 +135,21 @@ pub enum EjectionRefusal {
         /// The limit in percent.
         percent: u32,
     },
+    /// No other host could be picked then.
+    LastHost,
     /// Only so many ejections of this kind are carried out (`enforcing-*`), and this was none of them.
     NotEnforced {
         /// The share in percent.
         percent: u8,
     },
+}
+
+impl EjectionRefusal {
+    /// Whether one more of so many hosts may be out beside those that are; one always may.
+    pub(super) fn by_share(ejected: usize, hosts: usize, percent: u32) -> Option<Self> {
+        let exceeds = ejected > 0 && (ejected as u64 + 1) * 100 > u64::from(percent) * hosts as u64;
+        exceeds.then_some(Self::MaxEjectionPercent { ejected, hosts, percent })
+    }
 }
 
 impl fmt::Display for EjectionRefusal {
@@ -141,6 +158,7 @@ impl fmt::Display for EjectionRefusal {
             Self::MaxEjectionPercent { ejected, hosts, percent } => {
                 write!(f, "{ejected} of {hosts} hosts are ejected, one more would exceed maxEjectionPercent {percent}")
             }
+            Self::LastHost => f.write_str("no other host could take its requests"),
             Self::NotEnforced { percent } => write!(f, "{percent} % of such ejections are enforced"),
         }
     }
@@ -153,7 +171,7 @@ pub enum OutlierEvent {
     Ejected {
         /// Which host.
         index: usize,
-        /// For how long; it ends with the first sweep after that.
+        /// For how long; it ends with the first sweep after that, or with the first probe then that can connect.
         duration: Duration,
         /// Why.
         cause: EjectionCause,
@@ -172,31 +190,4 @@ pub enum OutlierEvent {
         /// Which host.
         index: usize,
     },
-}
-
-/// How often hosts of a cluster were ejected, by kind of cause, and how often that was refused.
-#[derive(Debug, Default)]
-pub struct EjectionCounts {
-    ejected: [AtomicU64; EjectionKind::ALL.len()],
-    refused: AtomicU64,
-}
-
-impl EjectionCounts {
-    /// Ejections of one kind.
-    pub fn ejected(&self, kind: EjectionKind) -> u64 {
-        self.ejected[kind as usize].load(Ordering::Relaxed)
-    }
-
-    /// Ejections that were not carried out.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn count_ejected(&self, kind: EjectionKind) {
-        self.ejected[kind as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
 }

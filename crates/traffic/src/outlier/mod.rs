@@ -2,21 +2,25 @@
 //! often than the others, it is out for a while. Knows no clock: the caller says what time it is and sweeps at every
 //! interval. Read next: `policy.rs`, `rates.rs`, and `../verdict.rs` for what is remembered per host.
 
+mod ejections;
 mod event;
 mod policy;
 mod rates;
+mod unreachable;
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-pub use event::{EjectionCause, EjectionCounts, EjectionKind, EjectionRefusal, OutlierEvent};
+pub use ejections::Ejections;
+pub use event::{EjectionCause, EjectionKind, EjectionRefusal, OutlierEvent};
 pub use policy::{Enforcing, FailurePercentagePolicy, Observation, OutlierPolicy, SuccessRatePolicy};
 pub(crate) use rates::Tally;
+pub use unreachable::{Away, Comeback, Unreachable, UnreachableDetector, UnreachablePolicy};
 
-use crate::sync::{AtomicU32, Mutex, Ordering};
-use crate::verdict::{History, reset};
+use crate::sync::{AtomicU32, Ordering};
+use crate::verdict::{History, OutBy, reset};
 use crate::{HostSet, HostVerdict};
 
 /// Ejects and returns the hosts of one cluster.
@@ -46,21 +50,19 @@ use crate::{HostSet, HostVerdict};
 #[derive(Debug)]
 pub struct OutlierDetector {
     policy: OutlierPolicy,
-    counts: Arc<EjectionCounts>,
-    /// Held while a host changes sides (counting who is out is part of the decision), for one pass over the hosts.
-    /// Never taken on the path of a success. Guards no data of its own.
-    decision: Mutex<()>,
+    ejections: Arc<Ejections>,
 }
 
 impl OutlierDetector {
     /// A detector with that policy.
     pub fn new(policy: OutlierPolicy) -> Self {
-        Self { policy, counts: Arc::default(), decision: Mutex::new(()) }
+        Self::counting_in(policy, Arc::default())
     }
 
-    /// A detector that follows another one with another policy: it counts on.
-    pub fn following(policy: OutlierPolicy, before: &Self) -> Self {
-        Self { counts: Arc::clone(&before.counts), ..Self::new(policy) }
+    /// A detector that counts, and decides in turn with others, in `ejections`: those of the detector before it, or those
+    /// that the cluster's [`UnreachableDetector`] has.
+    pub fn counting_in(policy: OutlierPolicy, ejections: Arc<Ejections>) -> Self {
+        Self { policy, ejections }
     }
 
     /// The policy.
@@ -68,9 +70,9 @@ impl OutlierDetector {
         &self.policy
     }
 
-    /// What it did so far.
-    pub fn counts(&self) -> &EjectionCounts {
-        &self.counts
+    /// What was ejected so far, by all who eject.
+    pub fn ejections(&self) -> &Arc<Ejections> {
+        &self.ejections
     }
 
     /// Takes note of how a try at host `index` ended, and ejects it at once when that was one error too many.
@@ -104,7 +106,7 @@ impl OutlierDetector {
             Observation::LocalOrigin => self.count_error(verdict, true),
         };
         let cause = cause?;
-        let _decision = self.decision.lock().unwrap_or_else(PoisonError::into_inner);
+        let _decision = self.ejections.decide();
         self.eject(hosts, index, cause, now, rng)
     }
 
@@ -148,22 +150,22 @@ impl OutlierDetector {
         rng: &mut Rng,
     ) -> Option<OutlierEvent> {
         let verdict = &*hosts.hosts()[index].verdict;
-        if verdict.is_ejected() {
+        if verdict.is_outlier() {
             return None;
         }
         verdict.reset_counters();
         let enforced = self.policy.enforcing.percent(cause.kind());
         if enforced < 100 && rng.u8(..100) >= enforced {
-            self.counts.count_refused();
+            self.ejections.count_refused();
             let reason = EjectionRefusal::NotEnforced { percent: enforced };
             return Some(OutlierEvent::Refused { index, cause, reason });
         }
-        let total = hosts.hosts().len();
-        let ejected = hosts.hosts().iter().filter(|host| host.verdict.is_ejected()).count();
+        // It may be out already, because it could not be connected to: what counts are the others.
+        let others = hosts.hosts().iter().enumerate().filter(|(other, _)| *other != index);
+        let ejected = others.filter(|(_, host)| host.verdict.is_ejected()).count();
         let percent = self.policy.max_ejection_percent;
-        if ejected > 0 && (ejected as u64 + 1) * 100 > u64::from(percent) * total as u64 {
-            self.counts.count_refused();
-            let reason = EjectionRefusal::MaxEjectionPercent { ejected, hosts: total, percent };
+        if let Some(reason) = EjectionRefusal::by_share(ejected, hosts.hosts().len(), percent) {
+            self.ejections.count_refused();
             return Some(OutlierEvent::Refused { index, cause, reason });
         }
         let mut history = verdict.history();
@@ -176,21 +178,21 @@ impl OutlierDetector {
         history.since = Some(now);
         history.ends = now.checked_add(duration).map(|ends| (ends, cause));
         history.total = history.total.saturating_add(1);
-        verdict.set_ejected(true);
-        self.counts.count_ejected(cause.kind());
+        verdict.set_out(OutBy::Detection, true);
+        self.ejections.count_ejected(cause.kind());
         Some(OutlierEvent::Ejected { index, duration, cause })
     }
 
     /// Ends ejections whose time is over, lowers the multipliers of hosts that are in, and ejects those that did worse than
     /// the policy allows since the last sweep. To be called every [`OutlierPolicy::interval`].
     pub fn sweep(&self, hosts: &HostSet, now: Instant, rng: &mut Rng) -> Vec<OutlierEvent> {
-        let _decision = self.decision.lock().unwrap_or_else(PoisonError::into_inner);
+        let _decision = self.ejections.decide();
         let mut events = Vec::new();
         let (mut tallies, mut local_tallies) = (Vec::new(), Vec::new());
         for (index, host) in hosts.hosts().iter().enumerate() {
             let (tally, local_tally) = (host.verdict.tally.take(), host.verdict.local_tally.take());
             let mut history = host.verdict.history();
-            if !host.verdict.is_ejected() {
+            if !host.verdict.is_outlier() {
                 tallies.push((index, tally));
                 local_tallies.push((index, local_tally));
                 history.multiplier = history.multiplier.saturating_sub(1);
@@ -202,8 +204,11 @@ impl OutlierDetector {
                 history.ends = None;
                 history.warm_since = Some(now);
                 host.verdict.reset_counters();
-                host.verdict.set_ejected(false);
-                events.push(OutlierEvent::Returned { index });
+                host.verdict.set_out(OutBy::Detection, false);
+                // One that cannot be connected to stays out.
+                if !host.verdict.is_ejected() {
+                    events.push(OutlierEvent::Returned { index });
+                }
             }
         }
         let outliers = rates::outliers(&self.policy, &tallies, false);
@@ -212,15 +217,6 @@ impl OutlierDetector {
             events.extend(self.eject(hosts, index, cause, now, rng));
         }
         events
-    }
-
-    /// Takes a host in again at an operator's word and forgives it everything; `None` when it was not out.
-    pub fn uneject(&self, hosts: &HostSet, index: usize) -> Option<OutlierEvent> {
-        let _decision = self.decision.lock().unwrap_or_else(PoisonError::into_inner);
-        let verdict = &*hosts.hosts().get(index)?.verdict;
-        let was_out = verdict.is_ejected();
-        verdict.clear();
-        was_out.then_some(OutlierEvent::Returned { index })
     }
 
     fn longest(&self) -> Duration {
@@ -235,7 +231,7 @@ impl OutlierDetector {
 
 /// Counts one error of a host that is in; the count when it has reached `limit`. A limit of 0 counts nothing.
 fn count(verdict: &HostVerdict, counter: &AtomicU32, limit: u32) -> Option<u32> {
-    if limit == 0 || verdict.is_ejected() {
+    if limit == 0 || verdict.is_outlier() {
         return None;
     }
     let count = counter.fetch_add(1, Ordering::Relaxed).saturating_add(1);

@@ -31,8 +31,8 @@ static ANNOTATIONS: &[Annotation] = &[
              max-ejection-time=TIME, max-ejection-time-jitter=TIME, enforcing-consecutive-5xx=PERCENT, \
              enforcing-consecutive-gateway-failure=PERCENT, enforcing-consecutive-local-origin-failure=PERCENT, \
              enforcing-success-rate=PERCENT, enforcing-local-origin-success-rate=PERCENT, \
-             enforcing-failure-percentage=PERCENT, enforcing-failure-percentage-local-origin=PERCENT; with `;` between \
-             them"
+             enforcing-failure-percentage=PERCENT, enforcing-failure-percentage-local-origin=PERCENT, \
+             enforcing-unreachable=PERCENT; with `;` between them"
                 .to_owned()
         },
         example: "success-rate; failure-percentage=85; max-ejection-time=10m",
@@ -231,6 +231,7 @@ fn enforced<'a>(kind: &str, shares: &'a mut Enforcing) -> Option<&'a mut u8> {
         "local-origin-success-rate" => &mut shares.local_origin_success_rate,
         "failure-percentage" => &mut shares.failure_percentage,
         "failure-percentage-local-origin" => &mut shares.failure_percentage_local_origin,
+        "unreachable" => &mut shares.unreachable,
         _ => return None,
     })
 }

@@ -8,7 +8,7 @@ use meshwright_model::{
     ProxyProtocol, Resolution, RetryPolicy, Service, Subset, TrafficPolicy, UpstreamProtocol,
 };
 use meshwright_snapshot::{Cluster, Snapshot};
-use meshwright_traffic::{EjectionKind, Group, Limits, OutlierPolicy};
+use meshwright_traffic::{EjectionKind, Group, Limits, OutlierPolicy, UnreachablePolicy};
 use serde_json::{Value, json};
 
 use super::{load_balancer, place, resilience, rules, seconds, stream};
@@ -33,6 +33,7 @@ pub(super) fn of_cluster(cluster: &Cluster) -> Value {
         "limits": of_limits(&cluster.limits),
         "retries": rules::of_retries(cluster.retries.as_ref().unwrap_or(&RetryPolicy::ISTIO)),
         "outlier_detection": cluster.outlier.as_ref().map(|detector| of_outlier_policy(detector.policy())),
+        "unreachable": of_unreachable_policy(cluster.unreachable.policy()),
         "circuit_breaker": cluster.breakers.as_ref().map(resilience::of_breakers),
         "adaptive_concurrency": cluster.adaptive.as_ref().map(resilience::of_adaptive),
         "hedging": cluster.hedging().map(resilience::of_hedging),
@@ -106,6 +107,15 @@ fn of_outlier_policy(policy: &OutlierPolicy) -> Value {
         "max_ejection_time_jitter": seconds(policy.max_ejection_time_jitter),
         "enforcing": EjectionKind::ALL.map(|kind| (kind.name(), policy.enforcing.percent(kind))).into_iter()
             .collect::<BTreeMap<_, _>>(),
+        "max_ejection_percent": policy.max_ejection_percent,
+    })
+}
+
+fn of_unreachable_policy(policy: &UnreachablePolicy) -> Value {
+    json!({
+        "first_probe": seconds(policy.first_probe),
+        "longest_pause": seconds(policy.longest_pause),
+        "enforcing": policy.enforcing,
         "max_ejection_percent": policy.max_ejection_percent,
     })
 }
