@@ -8,14 +8,17 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use meshwright_testkit::{
-    Ask, Config, Http2Client, Http2Origin, Launch, Meshwright, Origin, RawClient, Received, Response, binary,
-    eventually, gateway_routes, gateway_to, resilience_policy, service_entry,
+    Ask, Config, Http2Client, Http2Origin, Launch, Meshwright, Origin, RawClient, Received, Response, Signal, binary,
+    eventually, gateway_routes, gateway_to, pass, resilience_policy, service_entry,
 };
 
 const CLUSTER: &str = "outbound|80||svc.default.svc.cluster.local";
 const SVC: [(&str, &str); 1] = [("cluster_name", CLUSTER)];
 const WAITING: &str = "meshwright_cluster_coalescing_waiting";
 const COLLAPSED: &str = "meshwright; fwd=miss; collapsed";
+
+const ROUTE: &str =
+    "- retries: {attempts: 0}\n  route: [{destination: {host: svc}}]\n  headers: {response: {set: {x-route: one}}}";
 
 /// Holds the first request for each path until that path is opened.
 #[derive(Default)]
@@ -43,7 +46,7 @@ struct Setup {
     process: Meshwright,
     origin: Origin,
     gate: Arc<Gate>,
-    _config: Config,
+    config: Config,
 }
 
 impl Setup {
@@ -62,16 +65,14 @@ impl Setup {
             }
             Ok(())
         });
-        let route = gateway_routes(
-            "- retries: {attempts: 0}\n  route: [{destination: {host: svc}}]\n  headers: {response: {set: {x-route: one}}}",
-        );
+        let route = gateway_routes(ROUTE);
         let config = Config::new(&[&route, &resilience_policy("svc", blocks)]);
         let process = Launch::run(binary!())
             .file(config.path())
             .service_at("svc", origin.address())
             .args(&["--workers", "2", "--no-watch", "--access-log", "text"])
             .start();
-        Self { process, origin, gate, _config: config }
+        Self { process, origin, gate, config }
     }
 
     /// Sends a request and leaves its answer for later.
@@ -371,4 +372,53 @@ fn a_service_of_http2_is_asked_once_too() {
         assert_eq!((answer.text().as_str(), answer.header("x-path"), is_collapsed(&answer)), ("body", Some("/"), true));
     }
     assert_eq!(origin.count(), 1);
+}
+
+#[test]
+fn those_who_wait_get_their_answer_over_a_reload_that_changes_the_policy() {
+    let setup = Setup::new("coalescing: {timeout: 600s}", |_| ok("", "1"));
+    let mut leader = setup.lead("GET /");
+    let mut followers = setup.follow("/", 2);
+    setup.config.replace(&[&gateway_routes(ROUTE), &resilience_policy("svc", "rateLimit: {requests: 99}")]);
+    setup.process.signal(Signal::HUP);
+    setup.process.metric_becomes("meshwright_config_generation", &[], 2.0);
+    setup.gate.open("/");
+    assert_eq!(leader.response().text(), "1");
+    for answer in followers.iter_mut().map(RawClient::response) {
+        assert_eq!((answer.text().as_str(), is_collapsed(&answer)), ("1", true));
+    }
+    assert_eq!(setup.process.get("x", "/").text(), "1");
+}
+
+#[test]
+fn nobody_is_lost_among_many_who_come_and_go() {
+    const CLIENTS: usize = 16;
+    const REQUESTS: usize = 40;
+    let setup = Setup::new("coalescing: {timeout: 600s}", |received| {
+        // As long as it takes others to come.
+        pass(Duration::from_millis(2));
+        let good = if received.target == "/4" { "cache-control: private\r\n" } else { "" };
+        ok(good, &received.target)
+    });
+    (0..5).for_each(|path| setup.gate.open(&format!("/{path}")));
+    let gateway = setup.process.gateway();
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            scope.spawn(move || {
+                let mut kept = RawClient::connect(gateway);
+                for number in 0..REQUESTS {
+                    let path = format!("/{}", number % 5);
+                    if (client + number) % 7 == 0 {
+                        // Leaves without its answer, whether it leads or follows.
+                        drop(send(gateway, &format!("GET {path}")));
+                    }
+                    assert_eq!(kept.get("x", &path).text(), path);
+                }
+            });
+        }
+    });
+    let counts = |name: &str| setup.process.metrics().sum(&format!("meshwright_cluster_coalescing_{name}_total"), &SVC);
+    assert!(counts("followers") > 0.0 && counts("leaders") > 0.0);
+    setup.process.metric_becomes(WAITING, &SVC, 0.0);
+    setup.process.metric_becomes("meshwright_cluster_coalescing_keys", &SVC, 0.0);
 }

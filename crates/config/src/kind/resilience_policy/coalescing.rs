@@ -11,8 +11,8 @@ use crate::record::Record;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of an answer.
 const MAX_ANSWER_BYTES: u32 = 256 * 1024;
-/// Requests that are waited for.
-const MAX_KEYS: u32 = 10_000;
+/// Requests that are waited for; each may hold a copy of an answer.
+const MAX_KEYS: u32 = 1_000;
 /// Requests that wait.
 const MAX_WAITERS: u32 = 10_000;
 

@@ -232,12 +232,8 @@ static COALESCING: Message = message(
         full(
             "maxKeys",
             COUNT,
-            "Requests that are waited for at one time; 10000 by default. Further ones are sent themselves.",
+            "Requests that are waited for at one time; 1000 by default. Further ones are sent alone.",
         ),
-        full(
-            "maxWaiters",
-            COUNT,
-            "Requests that wait at one time; 10000 by default. Further ones are sent themselves.",
-        ),
+        full("maxWaiters", COUNT, "Requests that wait at one time; 10000 by default. Further ones are sent alone."),
     ],
 );
