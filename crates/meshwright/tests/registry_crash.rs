@@ -1,18 +1,23 @@
 //! The registry under `strace`: every acknowledgement comes after its sync; killed at any system call it loses nothing that
 //! was acknowledged and brings nothing back that was deregistered; and a disk that fails makes writes fail, and nothing else.
 //!
-//! The same on a simulated disk that also forgets what was not synced is in `crates/catalog/src/disk/tests.rs`.
+//! The same on a simulated disk that also forgets what was not synced is in `crates/catalog/src/disk/tests.rs`; the same for keys in
+//! `keys_crash.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+#[path = "support/strace.rs"]
+mod strace;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use meshwright_catalog::{Catalog, OpenError};
+use meshwright_catalog::Catalog;
 use meshwright_registry::{Action, Expected, Instance, InstanceKey, Limits, Proposal, Reason, ServiceKey};
-use meshwright_testkit::{Config, Launch, Meshwright, PATIENCE, RawClient, Response, Signal, binary, gateway_to};
+use meshwright_testkit::{Config, Launch, Meshwright, RawClient, Response, Signal, binary, gateway_to};
 use serde_json::{Value, json};
+use strace::reopened;
 
 /// What is registered: ids with the value of their metadata `n`.
 type State = BTreeMap<String, u64>;
@@ -80,21 +85,12 @@ impl Deed {
 /// The binary with its registry in `data`, under `strace` with these options.
 fn traced(config: &Config, data: &Path, options: &[&str]) -> Launch {
     let data = data.to_str().unwrap();
-    // The tracer is no parent of what it traces, so that the process started here is the one that is under test.
-    let mut all = vec!["-D", "-f"];
-    all.extend(options);
-    Launch::run(binary!()).file(config.path()).args(&["--data", data]).under("strace", &all)
+    strace::traced(Launch::run(binary!()).file(config.path()).args(&["--data", data]), options)
 }
 
 /// `strace` options that make `syscall` do `what` from its `when`-th time on the registry's own files.
 fn tampering(data: &Path, syscall: &str, what: &str, when: &str) -> Vec<String> {
-    let mut options = vec!["-o".to_owned(), "/dev/null".to_owned()];
-    for file in ["registry.redb", "registry.redb.new", ""] {
-        options.extend(["-P".to_owned(), data.join(file).to_str().unwrap().trim_end_matches('/').to_owned()]);
-    }
-    options.push(format!("--trace={syscall}"));
-    options.push(format!("--inject={syscall}:{what}:when={when}"));
-    options
+    strace::tampering((data, "registry.redb"), syscall, what, when)
 }
 
 fn start(config: &Config, data: &Path, options: &[String]) -> Meshwright {
@@ -104,15 +100,7 @@ fn start(config: &Config, data: &Path, options: &[String]) -> Meshwright {
 
 /// What the file in `data` holds.
 fn kept(data: &Path) -> State {
-    let end = Instant::now() + PATIENCE;
-    let catalog = loop {
-        match Catalog::open(data, Limits::default()) {
-            Ok(catalog) => break catalog,
-            // The tracer lets go of a process that was killed a moment later.
-            Err(OpenError::InUse { .. }) if Instant::now() < end => std::thread::yield_now(),
-            Err(error) => panic!("{error}"),
-        }
-    };
+    let catalog = reopened(|| Catalog::open(data, Limits::default()));
     catalog.read(|registry| {
         let entries = registry.services().flat_map(|(_, service)| service.instances());
         entries
