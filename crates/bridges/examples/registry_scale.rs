@@ -1,7 +1,7 @@
 //! How the registry fares with 100,000 instances of 10,000 services: memory, renewals, the time until everybody who watches
 //! has seen a change, and what an idle watch costs. `cargo run --release -p meshwright-bridges --example registry_scale`
 //!
-//! Server and clients are one process; it needs 20,000 file descriptors (`ulimit -n`).
+//! Server and clients are one process with the allocator of the binary; it needs 20,000 file descriptors (`ulimit -n`). With `-- idle` it only measures the idle watches.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends here")]
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
@@ -15,6 +15,9 @@ use meshwright_registry::{Action, Expected, Instance, InstanceKey, Limits, Propo
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const SERVICES: usize = 10_000;
 const INSTANCES: usize = 100_000;
@@ -180,6 +183,11 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let catalog = Catalog::in_memory(Limits::default(), 0);
+        if std::env::args().any(|argument| argument == "idle") {
+            let address = serve(&catalog).await;
+            idle(&catalog, address).await;
+            std::process::exit(0);
+        }
         fill(&catalog).await;
         renew(&catalog);
         for _ in 0..3 {

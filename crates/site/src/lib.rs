@@ -2,10 +2,11 @@
 //! wait, a graceful end, and a guard against browsers that were lured to a foreign page.
 //!
 //! It serves a router and knows no page of it; nothing that carries traffic goes through it.
-//! Read next: `listen.rs`, `server.rs`, `guard.rs`, `body.rs`, `stall.rs`, `waits.rs`.
+//! Read next: `listen.rs`, `server.rs`, `guard.rs`, `head.rs`, `body.rs`, `stall.rs`, `waits.rs`.
 
 mod body;
 mod guard;
+mod head;
 mod listen;
 mod server;
 mod stall;

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::body::Timed;
 use crate::guard::Ends;
+use crate::head::detach;
 use crate::stall::Impatient;
 use crate::waits::Waits;
 
@@ -100,7 +101,9 @@ async fn connection(stream: TcpStream, router: Router, waits: Waits, mut ended: 
     // A layer of the router would be a copy of every route for each connection.
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let mut request = request.map(|body| Timed::limit(Body::new(body), BODY_TIMEOUT));
+        let (mut head, body) = request.into_parts();
+        detach(&mut head);
+        let mut request = hyper::Request::from_parts(head, Timed::limit(Body::new(body), BODY_TIMEOUT));
         request.extensions_mut().insert(Ends { local, peer });
         request.extensions_mut().insert(waits.clone());
         router.call(request)
