@@ -34,6 +34,10 @@ use crate::sweep::SweepPlan;
 use crate::watch::FileWatch;
 use crate::{Handle, Status};
 
+/// While the registry changes all the time, following it takes one part in so many of the time: a service with thousands of instances
+/// takes milliseconds, and whatever else runs on this thread must go on.
+const FOLLOWING_SHARE: u32 = 4;
+
 /// Pause before directories that could not be watched are tried again.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
 
@@ -86,6 +90,8 @@ pub struct Control {
     handle: Handle,
     names: Plan,
     registered: Registered,
+    /// Changes of the registry wait until then.
+    rest: Option<Instant>,
     resolver: Resolver,
     lookups: JoinSet<Lookup>,
     looked_up: HashMap<Id, String>,
@@ -153,6 +159,7 @@ impl Control {
             handle: Handle::new(snapshot, status, publisher, namespace),
             names,
             registered,
+            rest: None,
             lookups: JoinSet::new(),
             looked_up: HashMap::new(),
             sweeps: SweepPlan::default(),
@@ -202,7 +209,12 @@ impl Control {
                     Some(Command::Reload) => self.reload(true),
                     None => commands_open = false,
                 },
-                () = self.registered.changed() => self.registry_changed(),
+                () = rested(self.rest, &mut self.registered) => {
+                    let began = Instant::now();
+                    self.registry_changed();
+                    let ended = Instant::now();
+                    self.rest = Some(ended + (ended - began) * (FOLLOWING_SHARE - 1));
+                }
                 () = changed(self.watch.as_ref()) => self.debounce.handle_event(Instant::now()),
                 Some(ended) = self.lookups.join_next_with_id(), if !self.lookups.is_empty() => self.looked_up(ended),
                 () = sleep_until(wake) => {}
@@ -391,6 +403,14 @@ async fn changed(watch: Option<&FileWatch>) {
         Some(watch) => watch.changed().await,
         None => std::future::pending().await,
     }
+}
+
+/// Waits until the registry changed, and until it is followed again.
+async fn rested(rest: Option<Instant>, registered: &mut Registered) {
+    if let Some(rest) = rest {
+        tokio::time::sleep_until(rest.into()).await;
+    }
+    registered.changed().await;
 }
 
 async fn sleep_until(wake: Option<Instant>) {

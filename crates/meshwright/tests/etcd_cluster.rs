@@ -76,7 +76,7 @@ fn write_rate(etcd: &[Etcd]) -> f64 {
 }
 
 /// Services that the load registers instances of; one alone may not have as many.
-const SERVICES: usize = 8;
+const SERVICES: usize = 32;
 
 /// What the load found.
 #[derive(Default)]
@@ -220,14 +220,16 @@ fn any_one_process_or_member_may_die_under_load() {
         let (places, findings, stop) = (Arc::clone(&places), Arc::clone(&findings), Arc::clone(&stop));
         load.push(thread::spawn(move || read(index, &places, &findings, &stop)));
     }
-    let (renewing, over) = (Arc::clone(&places), Arc::clone(&stop));
-    load.push(thread::spawn(move || {
+    // The one that requests go to renews until everything was looked at.
+    let (renewing, over) = (Arc::clone(&places), Arc::new(AtomicBool::new(false)));
+    let looked_at = Arc::clone(&over);
+    let renewal = thread::spawn(move || {
         let mut caller = Caller::default();
-        while !over.load(Ordering::Relaxed) {
+        while !looked_at.load(Ordering::Relaxed) {
             caller.ask(&renewing, 0, "POST", "/v1/services/users/instances/u/renew", "{}");
             thread::sleep(Duration::from_millis(500));
         }
-    }));
+    });
     let began = Instant::now();
     let (mut counted, mut since) = (0, began);
     let mut said = |what: &str| {
@@ -282,6 +284,8 @@ fn any_one_process_or_member_may_die_under_load() {
         });
         assert_eq!(process.get("localhost", "/").status, 200);
     }
+    over.store(true, Ordering::Relaxed);
+    renewal.join().unwrap();
 }
 
 #[test]
