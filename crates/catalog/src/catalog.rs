@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use meshwright_probe::Prober;
 use meshwright_registry::{
     Action, Compacted, Event, Expected, Instance, InstanceKey, Limits, Outcome, Preservation, Probe, Proposal, Reason,
     Refusal, Registry, Renewal, Scope, Status,
@@ -255,6 +256,11 @@ impl Catalog {
         self.shared.probes().heard(key, check, Instant::now());
         self.shared.heard(key);
         Ok(found.then_some(outcome))
+    }
+
+    /// Who carries checks out, for others who check something in this process: its places are shared.
+    pub fn prober(&self) -> Prober {
+        self.shared.prober().clone()
     }
 
     /// The revision as it goes on, for loops that wait for any change.

@@ -5,13 +5,14 @@
 
 use std::time::{Duration, Instant};
 
+use meshwright_probe::Prober;
 use meshwright_registry::{Action, Change, Expected, Probes, Proposal, Reason, Scope, Status, Task, Verdict};
 use tokio::task::JoinSet;
 
 use crate::{Catalog, probe};
 
 /// Checks at one time.
-const MOST_RUNNING: usize = 256;
+const MOST_RUNNING: usize = Prober::MOST;
 
 /// Works until it is dropped; the checks that run end with it.
 pub(crate) async fn run(catalog: Catalog) {
@@ -35,9 +36,10 @@ pub(crate) async fn run(catalog: Catalog) {
                 let entry = registry.instance(&task.key)?;
                 Some((entry.instance.address.clone(), entry.instance.port))
             });
+            let prober = catalog.prober();
             running.spawn(async move {
                 let (status, output) = match address {
-                    Some((address, port)) => probe::carry_out(&task.check, &address, port).await,
+                    Some((address, port)) => probe::carry_out(&prober, &task.check, &address, port).await,
                     None => (Status::Critical, String::new()),
                 };
                 (task, status, output)

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use meshwright_probe::Prober;
 use meshwright_registry::{Care, Entry, InstanceKey, Leases, Owners, Probes, Registry, Renewal};
 use tokio::sync::{Notify, watch};
 use tracing::{error, info};
@@ -21,6 +22,7 @@ pub(crate) struct Shared {
     registry: RwLock<Registry>,
     leases: Mutex<Leases>,
     probes: Mutex<Probes>,
+    prober: Prober,
     revision: watch::Sender<u64>,
     /// Rings when leases may end sooner than the clock thinks.
     wake: Notify,
@@ -88,6 +90,7 @@ impl Shared {
             registry: RwLock::new(registry),
             leases: Mutex::new(leases),
             probes: Mutex::default(),
+            prober: Prober::default(),
             wake: Notify::new(),
             store,
             trouble: Mutex::default(),
@@ -119,6 +122,10 @@ impl Shared {
 
     pub(crate) fn probes(&self) -> MutexGuard<'_, Probes> {
         lock(&self.probes)
+    }
+
+    pub(crate) fn prober(&self) -> &Prober {
+        &self.prober
     }
 
     pub(crate) fn revisions(&self) -> watch::Receiver<u64> {

@@ -59,6 +59,8 @@ pub struct Options {
     pub namespace: String,
     /// Services given on the command line. Each serves every port of its name and replaces other sources for it.
     pub services: Vec<ServiceFlag>,
+    /// Path of the health check of their endpoints (`--health`); `None` is no check.
+    pub health: Option<String>,
     /// Services of the service registry, by namespace and name. They have no ports and no endpoints here: those come at run
     /// time. A name that another source has too is that source's.
     pub registered: Vec<(String, String)>,
@@ -67,7 +69,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let namespace = meshwright_model::host::DEFAULT_NAMESPACE.to_owned();
-        Self { namespace, services: Vec::new(), registered: Vec::new() }
+        Self { namespace, services: Vec::new(), health: None, registered: Vec::new() }
     }
 }
 

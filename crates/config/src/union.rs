@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use meshwright_model::{
-    Diagnostic, Endpoint, EndpointAddress, EndpointPorts, Origin, Resolution, Service, ServicePort, ServiceSource, host,
+    Diagnostic, Endpoint, EndpointAddress, EndpointPorts, HealthCheck, Origin, Resolution, Service, ServicePort,
+    ServiceSource, host,
 };
 
 use crate::Options;
 use crate::finding::{Findings, Reporter, Subject};
-use crate::flag::ServiceFlag;
 use crate::kind::kubernetes::KubernetesService;
 use crate::kind::{Object, Objects};
 use crate::node::{Path, Place, Span};
@@ -28,7 +28,7 @@ struct Draft {
 
 /// All services, at most one for a full name. `flags` is the position of the flags among the sources.
 pub(crate) fn services(objects: &Objects, options: &Options, flags: usize, findings: &mut Findings) -> Vec<Service> {
-    let flagged = flag_drafts(&options.services, &options.namespace, flags);
+    let flagged = flag_drafts(options, flags);
     let mut used = vec![false; objects.workload_entries.len()];
     let mut drafts = Vec::new();
     for object in &objects.service_entries {
@@ -82,9 +82,11 @@ fn names_of(name: &str, namespace: &str) -> (String, String, Vec<String>, Option
     (host::fully_qualified(&short, &namespace), namespace, aliases, Some(short))
 }
 
-fn flag_drafts(flags: &[ServiceFlag], namespace: &str, index: usize) -> Vec<Draft> {
+fn flag_drafts(options: &Options, index: usize) -> Vec<Draft> {
+    let namespace = options.namespace.as_str();
+    let health_check = options.health.as_ref().map(|path| Arc::new(HealthCheck::http(path, "--health")));
     let mut drafts = Vec::new();
-    for flag in flags {
+    for flag in &options.services {
         let full = match flag.mesh_name(namespace) {
             Some((short, namespace)) => host::fully_qualified(&short, &namespace),
             None => flag.name.clone(),
@@ -99,6 +101,7 @@ fn flag_drafts(flags: &[ServiceFlag], namespace: &str, index: usize) -> Vec<Draf
                 labels: endpoint.labels.clone(),
                 weight: endpoint.weight,
                 locality: endpoint.locality.clone(),
+                health_check: health_check.clone(),
             })
             .collect();
         let named = endpoints.iter().any(|endpoint| matches!(endpoint.address, EndpointAddress::Name(_)));
@@ -173,6 +176,7 @@ fn named_endpoint(name: &str) -> Endpoint {
         labels: BTreeMap::new(),
         weight: 1,
         locality: String::new(),
+        health_check: None,
     }
 }
 

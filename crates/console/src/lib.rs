@@ -12,6 +12,6 @@ mod views;
 pub use pages::router;
 pub use views::{
     ActionError, AdaptiveConcurrencyView, AdminState, AuditEntry, BreakerAction, BulkheadView, CircuitBreakerView,
-    ClusterView, CoalescingView, EndpointAction, EndpointView, LastGoodView, LimitsView, ListenerView, RateLimitView,
-    Readiness, UsageView, Views,
+    ClusterView, CoalescingView, EndpointAction, EndpointView, HealthCheckView, LastGoodView, LimitsView, ListenerView,
+    RateLimitView, Readiness, UsageView, Views,
 };

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use crate::views::{
     AdaptiveConcurrencyView, AdminState, BulkheadView, CircuitBreakerView, ClusterView, CoalescingView, EndpointView,
-    LastGoodView, ListenerView, RateLimitView, Readiness,
+    HealthCheckView, LastGoodView, ListenerView, RateLimitView, Readiness,
 };
 
 /// Appends one line. Control characters become U+FFFD: names and reasons come from files, and a line stays a line.
@@ -184,6 +184,9 @@ fn endpoint(cluster: &str, view: &EndpointView, out: &mut String) {
         push(out, format_args!("{cluster}::{address}::ejection_ends_in_ms::{}", time.as_millis()));
         push(out, format_args!("{cluster}::{address}::ejection_cause::{cause}"));
     }
+    if let Some(check) = &view.health_check {
+        health_check(&format!("{cluster}::{address}::health_check"), check, out);
+    }
     if let (Some(time), Some(cause)) = (view.unreachable_for, &view.unreachable_cause) {
         push(out, format_args!("{cluster}::{address}::unreachable_for_ms::{}", time.as_millis()));
         push(out, format_args!("{cluster}::{address}::unreachable_cause::{cause}"));
@@ -204,9 +207,29 @@ fn endpoint(cluster: &str, view: &EndpointView, out: &mut String) {
     }
 }
 
-/// Envoy's `healthy` and `/failed_outlier_check`; that it cannot be connected to and an operator's word are shown the same way.
+fn health_check(of: &str, view: &HealthCheckView, out: &mut String) {
+    push(out, format_args!("{of}::state::{}", view.state));
+    push(out, format_args!("{of}::source::{}", view.source));
+    if let Some(last) = &view.last {
+        push(out, format_args!("{of}::last::health check: {last}"));
+    }
+    for (key, time) in [("for_ms", view.since), ("next_in_ms", view.next_in)] {
+        if let Some(time) = time {
+            push(out, format_args!("{of}::{key}::{}", time.as_millis()));
+        }
+    }
+    push(out, format_args!("{of}::successes::{}", view.successes));
+    push(out, format_args!("{of}::failures::{}", view.failures));
+}
+
+/// Envoy's `healthy` and flags; that it cannot be connected to and an operator's word are shown the same way.
 fn health_flags(view: &EndpointView) -> String {
     let mut flags = String::new();
+    match view.health_check.as_ref().map(|check| check.state.as_str()) {
+        Some("unhealthy") => flags.push_str("/failed_active_hc"),
+        Some("pending") => flags.push_str("/pending_active_hc"),
+        _ => {}
+    }
     let unreachable = view.unreachable_for.is_some();
     if view.ejected && (view.ejection_ends_in.is_some() || !unreachable) {
         flags.push_str("/failed_outlier_check");

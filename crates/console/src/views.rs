@@ -244,6 +244,8 @@ pub struct EndpointView {
     pub in_flight: Option<u32>,
     /// An operator's word.
     pub admin: AdminState,
+    /// What active health checks say of it; `None` (`null`) where nobody checks it.
+    pub health_check: Option<HealthCheckView>,
     /// It is kept out: by outlier detection, or because it could not be connected to.
     pub ejected: bool,
     /// How long it has been kept out; in JSON `ejected_for_ms`, whole milliseconds.
@@ -273,6 +275,27 @@ pub struct EndpointView {
     pub consecutive_gateway_errors: u32,
     /// Connect failures, resets and timeouts in a row.
     pub consecutive_local_origin_failures: u32,
+}
+
+/// What active health checks say of an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HealthCheckView {
+    /// `healthy`, `pending` (out until its first answer) or `unhealthy`.
+    pub state: String,
+    /// Who asks for the check: `--health`, or a document.
+    pub source: String,
+    /// What the last check found; `None` (`null`) before the first.
+    pub last: Option<String>,
+    /// How long it has been in this state; in JSON `for_ms`, whole milliseconds.
+    #[serde(rename = "for_ms", serialize_with = "as_millis")]
+    pub since: Option<Duration>,
+    /// Time until it is checked next; in JSON `next_in_ms`, whole milliseconds. `None` (`null`) while it is being checked.
+    #[serde(rename = "next_in_ms", serialize_with = "as_millis")]
+    pub next_in: Option<Duration>,
+    /// Successes in a row.
+    pub successes: u32,
+    /// Failures in a row.
+    pub failures: u32,
 }
 
 /// An operator's word about an endpoint.

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use meshwright_console::{
     ActionError, AdaptiveConcurrencyView, AdminState, AuditEntry, BreakerAction, BulkheadView, CircuitBreakerView,
-    ClusterView, CoalescingView, EndpointAction, EndpointView, LastGoodView, LimitsView, ListenerView, RateLimitView,
-    Readiness, UsageView, Views, router,
+    ClusterView, CoalescingView, EndpointAction, EndpointView, HealthCheckView, LastGoodView, LimitsView, ListenerView,
+    RateLimitView, Readiness, UsageView, Views, router,
 };
 use meshwright_site::serve;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -69,6 +69,15 @@ impl Views for Process {
                 endpoint("127.0.0.1:9001"),
                 EndpointView {
                     admin: AdminState::Draining,
+                    health_check: Some(HealthCheckView {
+                        state: "unhealthy".to_owned(),
+                        source: "--health".to_owned(),
+                        last: Some("HTTP status 500".to_owned()),
+                        since: Some(Duration::from_millis(1_200)),
+                        next_in: Some(Duration::from_millis(800)),
+                        failures: 4,
+                        ..HealthCheckView::default()
+                    }),
                     ejected: true,
                     ejected_for: Some(Duration::from_micros(1_500_900)),
                     ejection_ends_in: Some(Duration::from_millis(28_500)),
@@ -158,6 +167,7 @@ fn endpoint(address: &str) -> EndpointView {
         load_source: Some("local".to_owned()),
         in_flight: Some(4),
         admin: AdminState::Enabled,
+        health_check: None,
         ejected: false,
         ejected_for: None,
         ejection_ends_in: None,
@@ -309,11 +319,17 @@ async fn clusters_are_lines_like_envoys_or_json() {
         "127.0.0.1:9001::load_source::local",
         "127.0.0.1:9001::health_flags::healthy",
         "127.0.0.1:9001::label.version::v1",
-        "[::1]:9002::health_flags::/failed_outlier_check/unreachable/admin_draining",
+        "[::1]:9002::health_flags::/failed_active_hc/failed_outlier_check/unreachable/admin_draining",
         "[::1]:9002::unreachable_for_ms::1500",
         "[::1]:9002::unreachable_cause::connection refused",
         "[::1]:9002::next_probe_in_ms::700",
         "[::1]:9002::failed_probes::2",
+        "[::1]:9002::health_check::state::unhealthy",
+        "[::1]:9002::health_check::source::--health",
+        "[::1]:9002::health_check::last::health check: HTTP status 500",
+        "[::1]:9002::health_check::for_ms::1200",
+        "[::1]:9002::health_check::next_in_ms::800",
+        "[::1]:9002::health_check::failures::4",
         "[::1]:9002::ejected_for_ms::1500",
         "[::1]:9002::ejection_ends_in_ms::28500",
         "[::1]:9002::ejection_cause::5 server errors in a row",
@@ -360,6 +376,10 @@ async fn clusters_are_lines_like_envoys_or_json() {
         serde_json::json!({
         "address": "[::1]:9002", "weight": 1, "labels": { "version": "v1" }, "locality": "", "priority": 0,
         "latency_us": 2500, "load_source": "local", "in_flight": 4, "admin": "draining",
+        "health_check": {
+            "state": "unhealthy", "source": "--health", "last": "HTTP status 500", "for_ms": 1200, "next_in_ms": 800,
+            "successes": 0, "failures": 4
+        },
         "ejected": true, "ejected_for_ms": 1500, "ejection_ends_in_ms": 28_500,
         "ejection_cause": "5 server errors in a row", "unreachable_for_ms": 1500,
         "unreachable_cause": "connection refused", "next_probe_in_ms": 700, "failed_probes": 2, "ejections": 2, "consecutive_5xx": 5,

@@ -26,6 +26,7 @@ use tracing::{error, info, warn};
 use crate::candidate::{Candidate, blank, candidate, is_blank};
 use crate::certificates::Certificates;
 use crate::debounce::Debounce;
+use crate::health::Health;
 use crate::registered::Registered;
 use crate::resolution::{Lookup, Plan, names_of};
 use crate::resolver::Resolver;
@@ -96,6 +97,7 @@ pub struct Control {
     lookups: JoinSet<Lookup>,
     looked_up: HashMap<Id, String>,
     sweeps: SweepPlan,
+    health: Health,
     watch: Option<FileWatch>,
     watch_retry: Option<Instant>,
     debounce: Debounce,
@@ -152,6 +154,7 @@ impl Control {
             names: Vec::new(),
         };
         let namespace = settings.compile_options.namespace.clone();
+        let prober = settings.registry.as_ref().map(Catalog::prober).unwrap_or_default();
         let mut control = Self {
             resolver: Resolver::new(settings.name_server),
             kept: once_only(&settings.paths, &sources),
@@ -163,6 +166,7 @@ impl Control {
             lookups: JoinSet::new(),
             looked_up: HashMap::new(),
             sweeps: SweepPlan::default(),
+            health: Health::new(prober),
             watch,
             watch_retry: None,
             certificates,
@@ -180,8 +184,9 @@ impl Control {
         self.handle.clone()
     }
 
-    /// Looks up every name once and publishes the answers, so that a process that then calls itself ready has endpoints.
-    /// Waits no longer than `patience`; false when an answer is still missing then. [`Control::run`] goes on in either case.
+    /// Looks up every name once and publishes the answers, and has every endpoint checked once that waits for it, so that a
+    /// process that then calls itself ready has endpoints and knows which are well. Waits no longer than `patience`; false when
+    /// an answer is still missing then. [`Control::run`] goes on in either case.
     pub async fn first_answers(&mut self, patience: Duration) -> bool {
         let deadline = tokio::time::Instant::now() + patience;
         self.start_lookups(Instant::now());
@@ -192,10 +197,19 @@ impl Control {
             }
             self.start_lookups(Instant::now());
         }
+        while self.health.is_waiting() {
+            self.health.start_due(Instant::now());
+            let due = sleep_until(self.health.poll_timeout());
+            tokio::select! {
+                ended = self.health.ended(), if self.health.is_busy() => self.health.take(ended),
+                () = due => {}
+                () = tokio::time::sleep_until(deadline) => return false,
+            }
+        }
         true
     }
 
-    /// Reloads on command and when files change, resolves names, ends ejections, until `shutdown` is ready.
+    /// Reloads on command and when files change, resolves names, checks endpoints, ends ejections, until `shutdown` is ready.
     /// It may be called on any runtime with time and I/O; it reads files and compiles on the thread that polls it.
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
@@ -217,6 +231,7 @@ impl Control {
                 }
                 () = changed(self.watch.as_ref()) => self.debounce.handle_event(Instant::now()),
                 Some(ended) = self.lookups.join_next_with_id(), if !self.lookups.is_empty() => self.looked_up(ended),
+                ended = self.health.ended() => self.health.take(ended),
                 () = sleep_until(wake) => {}
             }
         }
@@ -224,8 +239,13 @@ impl Control {
 
     /// The earliest moment at which there is something to do.
     fn poll_timeout(&self) -> Option<Instant> {
-        let timers =
-            [self.debounce.poll_timeout(), self.names.poll_timeout(), self.sweeps.poll_timeout(), self.watch_retry];
+        let timers = [
+            self.debounce.poll_timeout(),
+            self.names.poll_timeout(),
+            self.sweeps.poll_timeout(),
+            self.health.poll_timeout(),
+            self.watch_retry,
+        ];
         timers.into_iter().flatten().min()
     }
 
@@ -239,6 +259,7 @@ impl Control {
         }
         self.sweep(now);
         self.start_lookups(now);
+        self.health.start_due(now);
     }
 
     /// Reads everything and applies it as one transaction. Without `forced`, what was tried last is left alone while neither
@@ -331,6 +352,7 @@ impl Control {
         let snapshot = self.handle.snapshot();
         self.follow_names(&snapshot.mesh, now);
         self.sweeps.set_clusters(&snapshot, now);
+        self.health.follow(&snapshot, now);
     }
 
     /// The part of it that depends on the instances of the registry.

@@ -1,11 +1,12 @@
 //! The control plane: it owns what the configuration is.
 //!
 //! [`Control`] reads files, compiles them and hands snapshots to a [`Publisher`]; it watches the files, resolves names again
-//! by their time to live, follows the service registry, ends ejections that are over and carries out what operators say about endpoints ([`Handle`]).
+//! by their time to live, follows the service registry, checks the health of endpoints, ends ejections that are over and carries out what operators
+//! say about endpoints ([`Handle`]).
 //! It does not know listeners, connections or requests: those belong to whoever implements [`Publisher`].
 //! Every timed part is a pure core that is asked when it wants to be woken (`debounce.rs`, `resolution.rs`, `sweep.rs`); the
-//! one loop that wakes them is in `control.rs`. Read next: `control.rs`, then `source.rs`, `certificates.rs`
-//! and `watch.rs`.
+//! one loop that wakes them is in `control.rs`. Read next: `control.rs`, then `source.rs`, `certificates.rs`,
+//! `health.rs` and `watch.rs`.
 
 mod breaker_action;
 mod candidate;
@@ -14,6 +15,7 @@ mod control;
 mod debounce;
 mod endpoint_action;
 mod handle;
+mod health;
 mod registered;
 mod resolution;
 mod resolver;

@@ -208,5 +208,6 @@ fn endpoint(instance: &Instance) -> Endpoint {
         labels: instance.labels(),
         weight: instance.weight,
         locality: instance.locality.clone(),
+        health_check: None,
     }
 }

@@ -45,7 +45,13 @@ struct Endpoint {
     labels: BTreeMap<String, String>,
     in_flight: Option<u32>,
     admin: String,
+    health_check: Option<HealthCheck>,
     ejected: bool,
+}
+
+#[derive(Deserialize)]
+struct HealthCheck {
+    state: String,
 }
 
 /// Runs `meshwright endpoints`.
@@ -133,7 +139,13 @@ fn table(clusters: &[Cluster]) -> String {
     for cluster in clusters {
         let name = if cluster.name.is_empty() { &cluster.service } else { &cluster.name };
         for endpoint in &cluster.endpoints {
-            let state = if endpoint.ejected { format!("{}, ejected", endpoint.admin) } else { endpoint.admin.clone() };
+            let mut state = endpoint.admin.clone();
+            if let Some(check) = endpoint.health_check.as_ref().filter(|check| check.state != "healthy") {
+                state = format!("{state}, {}", check.state);
+            }
+            if endpoint.ejected {
+                state.push_str(", ejected");
+            }
             let labels: Vec<_> = endpoint.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             rows.push([
                 name.clone(),

@@ -61,7 +61,12 @@ fn check(args: &MeshArgs, stdin: Option<&[u8]>) -> Checked {
         Ok(sources) => sources,
         Err(findings) => return Checked { sources: Vec::new(), findings, summary: None },
     };
-    let options = Options { namespace: args.namespace.clone(), services: args.services.clone(), ..Options::default() };
+    let options = Options {
+        namespace: args.namespace.clone(),
+        services: args.services.clone(),
+        health: args.health.clone(),
+        ..Options::default()
+    };
     let outcome = meshwright_config::load(&sources, &options);
     let mut findings = outcome.diagnostics;
     let mut summary = None;

@@ -9,6 +9,7 @@ mod diagnostic;
 mod directory;
 mod failed;
 mod failure;
+mod health;
 pub mod host;
 mod load_balancer;
 mod mesh;
@@ -24,6 +25,7 @@ pub use diagnostic::{Diagnostic, ObjectRef, Origin, Severity};
 pub use directory::{ServiceDirectory, ServiceId};
 pub use failed::{Failure, Stage};
 pub use failure::{Blame, FailureKind, Outcome, Verdict};
+pub use health::{HealthCheck, HealthPort, HealthProbe, HealthTransport};
 pub use load_balancer::{
     Algorithm, ConsistentHash, HashCookie, HashKey, HashTable, LoadBalancer, LocalityFailover, LocalitySetting, Warmup,
 };

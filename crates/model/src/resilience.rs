@@ -2,9 +2,10 @@
 //! of its preset or algorithm. Read next: `policy.rs` for what Istio has.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Destination, Origin, RetryPolicy};
+use crate::{Destination, HealthCheck, Origin, RetryPolicy};
 
 /// Our own kind `ResiliencePolicy`: a circuit breaker, a retry budget and an adaptive limit for the clusters of a host.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct ResilienceSettings {
     pub fallback: Option<Fallback>,
     /// Whether identical requests wait for one answer.
     pub coalescing: Option<Coalescing>,
+    /// What endpoints are asked to know that they are well. It comes before what endpoints have of their own.
+    pub health_check: Option<Arc<HealthCheck>>,
 }
 
 /// Whether a policy decides or only says what it would decide.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use crate::{Origin, ServiceId};
+use crate::{HealthCheck, Origin, ServiceId};
 
 /// A service that requests can be sent to.
 #[derive(Clone, Debug)]
@@ -130,6 +131,9 @@ pub struct Endpoint {
     pub weight: u32,
     /// `region/zone/subzone`; empty when unknown.
     pub locality: String,
+    /// How it is checked whether it is well, where its own source says so; `None` is not, unless a policy for its service says
+    /// how.
+    pub health_check: Option<Arc<HealthCheck>>,
 }
 
 /// Address of an [`Endpoint`].

@@ -9,9 +9,10 @@
 //! ```
 //! It is pure: the caller carries checks out and brings time and chance.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
+
+use meshwright_traffic::{Schedule, Streak};
 
 use crate::{Check, InstanceKey, Probe, Status};
 
@@ -53,20 +54,17 @@ pub struct Task {
 struct State {
     check: Check,
     edition: u64,
-    /// Successes or failures in a row.
-    row: u32,
-    row_status: Status,
+    streak: Streak,
     /// When it became critical.
     critical: Option<Instant>,
-    running: bool,
-    due: Instant,
 }
 
 /// All checks of all instances.
 #[derive(Debug, Default)]
 pub struct Probes {
     states: HashMap<InstanceKey, Vec<State>>,
-    queue: BinaryHeap<Reverse<(Instant, InstanceKey, u64)>>,
+    /// Editions of checks that are not under way.
+    schedule: Schedule<(InstanceKey, u64)>,
     editions: u64,
 }
 
@@ -76,7 +74,7 @@ impl Probes {
     pub fn set(&mut self, key: &InstanceKey, checks: &[Check], spread: bool, now: Instant, rng: &mut fastrand::Rng) {
         let own_time = |check: &&Check| check.probe != Probe::Word;
         if !checks.iter().any(|check| own_time(&check)) {
-            self.states.remove(key);
+            self.remove(key);
             return;
         }
         let mut before = self.states.remove(key).unwrap_or_default();
@@ -106,51 +104,45 @@ impl Probes {
                     let state = State {
                         check: check.clone(),
                         edition: self.editions,
-                        row: 0,
-                        row_status: Status::Starting,
+                        streak: Streak::default(),
                         critical: (check.status == Status::Critical).then_some(now),
-                        running: false,
-                        due: now + wait,
                     };
-                    self.queue.push(Reverse((state.due, key.clone(), state.edition)));
+                    self.schedule.set((key.clone(), state.edition), now + wait);
                     state
                 }
             };
             states.push(state);
+        }
+        for state in before {
+            self.schedule.remove(&(key.clone(), state.edition));
         }
         self.states.insert(key.clone(), states);
     }
 
     /// The instance is gone.
     pub fn remove(&mut self, key: &InstanceKey) {
-        self.states.remove(key);
+        for state in self.states.remove(key).into_iter().flatten() {
+            self.schedule.remove(&(key.clone(), state.edition));
+        }
     }
 
     /// When to ask [`Probes::take_due`] again.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.queue.peek().map(|Reverse((due, _, _))| *due)
+        self.schedule.poll_timeout()
     }
 
     /// The checks to carry out now, at most `room`, and what follows from words that did not come. Each task must come back
     /// by [`Probes::result`].
     pub fn take_due(&mut self, room: usize, now: Instant) -> (Vec<Task>, Vec<Verdict>) {
         let (mut tasks, mut verdicts) = (Vec::new(), Vec::new());
-        while tasks.len() < room && self.queue.peek().is_some_and(|Reverse((due, _, _))| *due <= now) {
-            let Some(Reverse((due, key, edition))) = self.queue.pop() else { break };
+        while tasks.len() < room {
+            let Some((key, edition)) = self.schedule.take_due(now) else { break };
             let states = self.states.get_mut(&key);
             let Some(state) = states.and_then(|states| states.iter_mut().find(|state| state.edition == edition)) else {
                 continue;
             };
-            if state.running || due < state.due {
-                // A word came meanwhile: the entry moves to the new time.
-                if !state.running {
-                    self.queue.push(Reverse((state.due, key, edition)));
-                }
-                continue;
-            }
             if let Probe::Ttl(ttl) = state.check.probe {
-                state.due = now + ttl;
-                self.queue.push(Reverse((state.due, key.clone(), edition)));
+                self.schedule.set((key.clone(), edition), now + ttl);
                 if state.check.status != Status::Critical {
                     let output = format!("no word for {} ms", ttl.as_millis());
                     let check = state.check.id.clone();
@@ -159,7 +151,6 @@ impl Probes {
                 verdicts.extend(overdue(state, &key, now));
                 continue;
             }
-            state.running = true;
             tasks.push(Task { key, check: state.check.clone(), edition });
         }
         (tasks, verdicts)
@@ -175,20 +166,14 @@ impl Probes {
     ) -> Vec<Verdict> {
         let Some(states) = self.states.get_mut(&task.key) else { return Vec::new() };
         let Some(state) = states.iter_mut().find(|state| state.edition == task.edition) else { return Vec::new() };
-        state.running = false;
         let swing = 1.0 - JITTER + 2.0 * JITTER * rng.f64();
-        state.due = now + state.check.interval.mul_f64(swing);
-        self.queue.push(Reverse((state.due, task.key.clone(), state.edition)));
-        let bad = |status: Status| status == Status::Critical;
-        match state.row > 0 && bad(status) == bad(state.row_status) {
-            true => state.row = state.row.saturating_add(1),
-            false => state.row = 1,
-        }
-        state.row_status = status;
-        let needed = if bad(status) { state.check.fall } else { state.check.rise };
+        self.schedule.set((task.key.clone(), state.edition), now + state.check.interval.mul_f64(swing));
+        let bad = status == Status::Critical;
+        let in_a_row = state.streak.count(!bad);
+        let needed = if bad { state.check.fall } else { state.check.rise };
         let mut verdicts = Vec::new();
         // The first result of all decides at once: nobody knows better.
-        if state.check.status != status && (state.row >= needed || state.check.status == Status::Starting) {
+        if state.check.status != status && (in_a_row >= needed || state.check.status == Status::Starting) {
             let (key, check) = (task.key.clone(), state.check.id.clone());
             verdicts.push(Verdict::Set { key, check, status, output: output.to_owned() });
         }
@@ -198,10 +183,9 @@ impl Probes {
 
     /// An instance gave a word for its TTL check: the next is due in its full time.
     pub fn heard(&mut self, key: &InstanceKey, check: &str, now: Instant) {
-        let states = self.states.get_mut(key).into_iter().flatten();
-        for state in states.filter(|state| state.check.id == check) {
+        for state in self.states.get(key).into_iter().flatten().filter(|state| state.check.id == check) {
             if let Probe::Ttl(ttl) = state.check.probe {
-                state.due = now + ttl;
+                self.schedule.set((key.clone(), state.edition), now + ttl);
             }
         }
     }

@@ -15,12 +15,13 @@ use meshwright_model::{
 };
 use meshwright_telemetry::DestinationLabels;
 use meshwright_traffic::{
-    Ejections, HedgeDelay, Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, Policy, UnreachableDetector,
-    Usage,
+    Ejections, HealthCounts, HedgeDelay, Host, HostSet, HostState, HostVerdict, Limits, OutlierDetector, Policy,
+    UnreachableDetector, Usage,
 };
 
 use crate::balancing::{self, Affinity, Caller};
 use crate::destination_rule::ClusterPolicy;
+use crate::health::{self, HostCheck};
 use crate::resilience::{self, Adaptive, Breakers, RateLimiter};
 use crate::shared_answers::SharedAnswers;
 
@@ -64,6 +65,7 @@ pub(crate) struct Member {
     pub(crate) weight: u32,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) locality: String,
+    pub(crate) check: Option<HostCheck>,
 }
 
 /// The endpoints of one service, port and subset, and how they are to be used. Immutable but for the live facts behind
@@ -84,6 +86,10 @@ pub struct Cluster {
     pub labels_of: Vec<BTreeMap<String, String>>,
     /// `region/zone/subzone` of each host, empty when unknown; parallel to `hosts`.
     pub localities: Vec<String>,
+    /// How each host is checked whether it is well; parallel to `hosts`.
+    pub checks: Vec<Option<HostCheck>>,
+    /// Checks of its hosts.
+    pub health: Arc<HealthCounts>,
     /// Weights, groups and live facts of each host.
     pub hosts: Arc<HostSet>,
     /// How a host is picked.
@@ -152,6 +158,11 @@ impl Cluster {
         self.policy.needs_in_flight() || self.hosts.bulkhead().is_some()
     }
 
+    /// Whether some host is checked.
+    pub fn is_checked(&self) -> bool {
+        self.checks.iter().any(Option::is_some)
+    }
+
     /// The index of the host at `address`.
     pub fn host_at(&self, address: SocketAddr) -> Option<usize> {
         self.addresses.iter().position(|candidate| *candidate == address)
@@ -213,6 +224,8 @@ impl<'a> LiveFacts<'a> {
             addresses,
             labels_of: members.iter().map(|member| member.labels.clone()).collect(),
             localities: members.iter().map(|member| member.locality.clone()).collect(),
+            checks: members.iter().map(|member| member.check.clone()).collect(),
+            health: previous.map_or_else(Default::default, |previous| Arc::clone(&previous.health)),
             hosts: Arc::new(hosts),
             policy,
             probes_per_second: balancing::probes_per_second(&spec.policy),
@@ -257,7 +270,11 @@ impl<'a> LiveFacts<'a> {
     }
 
     fn host(&mut self, spec: &ClusterSpec, member: &Member, previous: Option<&Arc<Cluster>>) -> Host {
-        let state = self.states.entry((Arc::clone(&spec.service), member.address)).or_default();
+        let state = self.states.entry((Arc::clone(&spec.service), member.address)).or_insert_with(|| {
+            // One that was in use before anybody checked it is not taken out before the first answer.
+            let waits = member.check.as_ref().is_some_and(|of| !of.check.initially_healthy);
+            Arc::new(if waits { HostState::awaiting_check() } else { HostState::new() })
+        });
         // Where there is no outlier detection any more nobody would end its ejections: verdicts start fresh then.
         let goes_on =
             spec.policy.outlier_detection.is_some() || previous.is_some_and(|before| before.outlier.is_none());
@@ -284,6 +301,7 @@ fn members(spec: &ClusterSpec, service: &Service, set: &EndpointSet) -> Vec<Memb
             weight: endpoint.weight.max(1),
             labels: endpoint.labels.clone(),
             locality: endpoint.locality.clone(),
+            check: health::check_of(spec, service, endpoint, address),
         })
         .collect()
 }

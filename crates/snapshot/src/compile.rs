@@ -11,7 +11,7 @@ use meshwright_model::{Diagnostic, EndpointSet, Mesh, ServiceDirectory, ServiceI
 use crate::cluster::LiveFacts;
 use crate::credentials::Vault;
 use crate::registry::{Registry, usable_endpoints};
-use crate::{Credentials, Listener, Snapshot, gateway, mesh as mesh_listener};
+use crate::{Credentials, Listener, Snapshot, gateway, health, mesh as mesh_listener};
 
 /// What a process adds to the configuration.
 #[derive(Clone, Debug)]
@@ -75,6 +75,7 @@ pub fn compile(
     }
     shared_sockets(&listeners, &mut diagnostics);
     let finished = registry.finish(&mut diagnostics);
+    health::refused_targets(&mesh, &finished.clusters, &mut diagnostics);
     let mut found: Vec<Diagnostic> = Vec::with_capacity(diagnostics.len());
     for diagnostic in diagnostics {
         if !found.contains(&diagnostic) {

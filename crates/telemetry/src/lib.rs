@@ -30,7 +30,7 @@ pub use record::RequestRecord;
 pub use request_id::request_id;
 pub use scrape::{
     AdaptiveGauges, BreakerGauges, CertificateGauges, ClusterGauges, CoalescingGauges, ConfigGauges, EjectionTotals,
-    LastGoodGauges, ProcessGauges, ScrapeGauges,
+    HealthCheckTotals, LastGoodGauges, ProcessGauges, ScrapeGauges,
 };
 
 /// Version of this build, as `istio_build` and the admin pages report it.

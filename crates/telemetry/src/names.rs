@@ -79,6 +79,16 @@ pub(crate) const PROCESS_MAX_FDS: Family = gauge("process_max_fds", "Limit of op
 pub(crate) const MEMBERSHIP_TOTAL: Family = gauge("envoy_cluster_membership_total", "Endpoints of the cluster.");
 pub(crate) const MEMBERSHIP_HEALTHY: Family =
     gauge("envoy_cluster_membership_healthy", "Endpoints of the cluster that are healthy.");
+pub(crate) const HEALTH_CHECK_ATTEMPTS: Family =
+    counter("envoy_cluster_health_check_attempt", "Active health checks of endpoints.");
+pub(crate) const HEALTH_CHECK_SUCCESSES: Family =
+    counter("envoy_cluster_health_check_success", "Active health checks that found the endpoint well.");
+pub(crate) const HEALTH_CHECK_FAILURES: Family =
+    counter("envoy_cluster_health_check_failure", "Active health checks that did not find the endpoint well.");
+pub(crate) const HEALTH_CHECK_NETWORK_FAILURES: Family =
+    counter("envoy_cluster_health_check_network_failure", "Active health checks without an answer.");
+pub(crate) const HEALTH_CHECK_HEALTHY: Family =
+    gauge("envoy_cluster_health_check_healthy", "Endpoints that active health checks do not keep out.");
 pub(crate) const EJECTIONS_ACTIVE: Family =
     gauge("envoy_cluster_outlier_detection_ejections_active", "Endpoints that are ejected at this moment.");
 pub(crate) const EJECTIONS_TOTAL: Family =

@@ -306,10 +306,15 @@ fn clusters(totals: &Totals, gauges: &[ClusterGauges], out: &mut String) {
     resilience(gauges, out);
 }
 
-/// What only clusters with a resilience policy have.
+/// What only clusters with health checks or a resilience policy have.
 fn resilience(gauges: &[ClusterGauges], out: &mut String) {
     for (family, value) in [
         (names::BREAKERS_OPEN, (|of| Some(of.breakers.as_ref()?.open)) as fn(&ClusterGauges) -> Option<u64>),
+        (names::HEALTH_CHECK_ATTEMPTS, |of| Some(of.health_checks?.attempts)),
+        (names::HEALTH_CHECK_SUCCESSES, |of| Some(of.health_checks?.successes)),
+        (names::HEALTH_CHECK_FAILURES, |of| Some(of.health_checks?.failures)),
+        (names::HEALTH_CHECK_NETWORK_FAILURES, |of| Some(of.health_checks?.network_failures)),
+        (names::HEALTH_CHECK_HEALTHY, |of| Some(of.health_checks?.healthy)),
         (names::BREAKERS_HALF_OPEN, |of| Some(of.breakers.as_ref()?.half_open)),
         (names::BREAKER_OPENINGS, |of| Some(of.breakers.as_ref()?.openings)),
         (names::BREAKER_REFUSED, |of| Some(of.breakers.as_ref()?.refused)),

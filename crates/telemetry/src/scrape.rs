@@ -49,6 +49,8 @@ pub struct ClusterGauges {
     pub unreachable: u64,
     /// Ejections there were.
     pub ejections: EjectionTotals,
+    /// Active health checks, where there are some.
+    pub health_checks: Option<HealthCheckTotals>,
     /// Connections until their limit is reached; `u32::MAX` where there is none, here and below.
     pub remaining_connections: u32,
     /// Requests that may wait beyond those that do.
@@ -67,6 +69,21 @@ pub struct ClusterGauges {
     pub bulkhead_full: Option<u64>,
     /// Its requests that wait for one answer, where they may.
     pub coalescing: Option<CoalescingGauges>,
+}
+
+/// Active health checks of the endpoints of a cluster.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HealthCheckTotals {
+    /// Checks begun.
+    pub attempts: u64,
+    /// Checks that found an endpoint well.
+    pub successes: u64,
+    /// Checks that did not.
+    pub failures: u64,
+    /// Of these, those without an answer.
+    pub network_failures: u64,
+    /// Endpoints that checks do not keep out at this moment.
+    pub healthy: u64,
 }
 
 /// Circuit breakers of a cluster, summed.

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use meshwright_telemetry::{
     AdaptiveGauges, BreakerGauges, CertificateGauges, ClusterCounter, ClusterGauge, ClusterGauges, CoalescingGauges,
-    ConfigGauges, Counter, DestinationLabels, EjectionTotals, Ending, LastGoodGauges, Metrics, ProcessGauges,
-    RefusalReason, SERIES_PER_CLUSTER, ScrapeGauges, SourceLabels, VERSION,
+    ConfigGauges, Counter, DestinationLabels, EjectionTotals, Ending, HealthCheckTotals, LastGoodGauges, Metrics,
+    ProcessGauges, RefusalReason, SERIES_PER_CLUSTER, ScrapeGauges, SourceLabels, VERSION,
 };
 
 const V1: &str = "outbound|80|v1|user-service.default.svc.cluster.local";
@@ -176,6 +176,13 @@ fn gauges_of_the_caller_appear_as_given() {
             unreachable: 1,
             ejections: EjectionTotals { unreachable: 6, consecutive_5xx: 2, ..EjectionTotals::default() },
             remaining_connections: 7,
+            health_checks: Some(HealthCheckTotals {
+                attempts: 9,
+                successes: 5,
+                failures: 4,
+                network_failures: 3,
+                healthy: 2,
+            }),
             breakers: Some(BreakerGauges { open: 1, half_open: 0, openings: 4, refused: 77 }),
             adaptive: Some(AdaptiveGauges { limit: 40, in_flight: 12, refused: 5 }),
             last_good: Some(LastGoodGauges { entries: 3, bytes: 999 }),
@@ -220,6 +227,11 @@ fn gauges_of_the_caller_appear_as_given() {
         ("envoy_cluster_circuit_breakers_default_cx_open", 0.0),
         ("envoy_cluster_circuit_breakers_default_remaining_cx", 7.0),
         ("envoy_cluster_circuit_breakers_default_remaining_rq", 0.0),
+        ("envoy_cluster_health_check_attempt", 9.0),
+        ("envoy_cluster_health_check_success", 5.0),
+        ("envoy_cluster_health_check_failure", 4.0),
+        ("envoy_cluster_health_check_network_failure", 3.0),
+        ("envoy_cluster_health_check_healthy", 2.0),
         ("meshwright_cluster_circuit_breakers_open", 1.0),
         ("meshwright_cluster_circuit_breakers_half_open", 0.0),
         ("meshwright_cluster_circuit_breaker_openings_total", 4.0),

@@ -9,6 +9,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::HostVerdict;
 use crate::ewma::PeakLatency;
+use crate::health::HostHealth;
 use crate::limits::take;
 use crate::report::{LoadSource, ProbeOutcome, Report};
 use crate::sync::{AtomicU8, AtomicU32, Ordering};
@@ -77,6 +78,7 @@ impl AdminState {
 pub struct HostState {
     load: CachePadded<Load>,
     admin: AtomicU8,
+    health: HostHealth,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +92,16 @@ impl HostState {
     /// Idle and enabled.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Idle and enabled, and out of use until an active check has found it well.
+    pub fn awaiting_check() -> Self {
+        Self { health: HostHealth::pending(), ..Self::default() }
+    }
+
+    /// What active checks know about it.
+    pub fn health(&self) -> &HostHealth {
+        &self.health
     }
 
     /// Counts one more request in flight. Whoever calls this owes one [`HostState::release`], also when the request is
@@ -207,9 +219,14 @@ impl Host {
         self.state.admin() == AdminState::Enabled
     }
 
-    /// It may be picked: neither taken out by an operator nor ejected. Two relaxed loads.
+    /// It works as far as anybody knows: neither ejected nor found unhealthy by active checks. Two relaxed loads.
+    pub fn is_healthy(&self) -> bool {
+        !self.verdict.is_ejected() && !self.state.health().is_out()
+    }
+
+    /// It may be picked: neither taken out by an operator nor unhealthy. Three relaxed loads.
     pub fn is_available(&self) -> bool {
-        self.is_enabled() && !self.verdict.is_ejected()
+        self.is_enabled() && self.is_healthy()
     }
 }
 

@@ -10,6 +10,7 @@
 //! - [`Balancer`]: one worker's choice among them. Each algorithm is one file in `balance/`.
 //! - [`OutlierDetector`]: ejection of hosts that fail in a row, or more often than the others.
 //! - [`UnreachableDetector`]: ejection of hosts that refuse connections, until one can be made.
+//! - [`HealthChecks`]: which endpoint is asked whether it is well, when, and what follows; [`Schedule`]: what is due when.
 //! - [`CircuitBreaker`]: stops calls to what fails or is slow. Its policy and presets are in `breaker/policy.rs`.
 //! - [`Limits`], [`Usage`]: how much may be open or in flight.
 //! - [`Bulkhead`]: how much of it at each host.
@@ -31,6 +32,7 @@ mod coalesce;
 mod ewma;
 mod group;
 mod hash;
+mod health;
 mod hedge;
 mod host;
 mod host_set;
@@ -44,6 +46,7 @@ mod outlier;
 mod rate;
 mod report;
 mod rotation;
+mod schedule;
 mod shed;
 mod sync;
 mod verdict;
@@ -64,6 +67,10 @@ pub use bulkhead::Bulkhead;
 pub use coalesce::{CoalesceBounds, Coalescer, Follower, Leader, Turn};
 pub use group::Group;
 pub use hash::{TableKind, hash_key};
+pub use health::{
+    CheckResult, CheckTask, CheckedHost, HealthChange, HealthChecks, HealthCounts, HealthFacts, HealthPolicy,
+    HealthState, HostHealth,
+};
 pub use hedge::HedgeDelay;
 pub use host::{AdminState, Host, HostState};
 pub use host_set::{HostSet, InFlight};
@@ -80,6 +87,7 @@ pub use outlier::{
 };
 pub use rate::{Rate, TokenBucket};
 pub use report::{LoadSource, ProbeOutcome};
+pub use schedule::{Schedule, Streak};
 pub use shed::{Criticality, ShedPolicy};
 pub use verdict::HostVerdict;
 pub use warmup::Warmup;

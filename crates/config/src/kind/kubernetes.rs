@@ -328,6 +328,7 @@ pub(super) fn read_slice(document: Document<'_>, reporter: &mut Reporter<'_>) ->
             labels: labels.clone(),
             weight: 1,
             locality: if zone.is_empty() { String::new() } else { format!("/{zone}") },
+            health_check: None,
         });
     }
     document.object(record, Slice { service, endpoints })

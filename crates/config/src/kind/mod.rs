@@ -7,6 +7,7 @@ pub(crate) mod destination_rule;
 pub(crate) mod gateway;
 pub(crate) mod kubernetes;
 mod other;
+mod probe;
 mod resilience_policy;
 pub(crate) mod secret;
 pub(crate) mod service_entry;

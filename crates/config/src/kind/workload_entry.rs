@@ -61,6 +61,7 @@ pub(super) fn read_endpoint(record: &Record, reporter: &mut Reporter<'_>) -> Opt
         labels: record.text_map("labels").map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         weight: record.whole("weight").and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1).max(1),
         locality: record.text_or_empty("locality").to_owned(),
+        health_check: None,
     })
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use meshwright_model::{
     BreakerPreset, BreakerScope, BreakerWindow, Bulkhead, Coalescing, ConcurrencyAlgorithm, Destination, Enforcement,
-    FallbackResponse, Hedging, IdentityCriticality, IdentityName, LastGood, RateLimit, RateLimitKey, RetryBudget,
-    RetryMethods, RetryOn, RetryPolicy, Severity,
+    FallbackResponse, HealthCheck, HealthPort, HealthProbe, Hedging, IdentityCriticality, IdentityName, LastGood,
+    RateLimit, RateLimitKey, RetryBudget, RetryMethods, RetryOn, RetryPolicy, Severity,
 };
 
 use crate::case::{error, expect, expect_with, mesh, read_with, warning};
@@ -263,5 +263,61 @@ fn a_policy_for_nobody_is_named_and_one_for_everybody_is_not() {
         let found: Vec<String> = outcome.diagnostics.iter().map(ToString::to_string).collect();
         assert!(found.is_empty() && outcome.mesh.is_some(), "{host}: {found:?}");
         assert!(outcome.diagnostics.iter().all(|finding| finding.severity == Severity::Warning));
+    }
+}
+
+fn check(block: &str) -> HealthCheck {
+    let mesh = mesh(&policy(&format!("host: '*'\nhealthCheck: {{{block}}}")));
+    HealthCheck::clone(mesh.resilience_policies[0].settings.health_check.as_ref().unwrap())
+}
+
+#[test]
+fn a_health_check_has_its_defaults_and_every_field_its_meaning() {
+    let default = check("");
+    assert_eq!(default, HealthCheck::http("/health", "ResiliencePolicy default/test"));
+    assert_eq!((default.interval, default.timeout), (Duration::from_secs(30), Duration::from_secs(5)));
+    assert_eq!((default.unhealthy_threshold, default.healthy_threshold, default.initially_healthy), (3, 2, false));
+    let all = check(
+        "http: {path: '/r?a=1', host: a.example.com, headers: {X-A: b}, expectedStatuses: [204, 300-399]}, port: 81, \
+         interval: 10s, intervalJitter: 0s, unhealthyInterval: 2s, timeout: 1s, unhealthyThreshold: 5, healthyThreshold: 4, \
+         initialState: HEALTHY",
+    );
+    assert_eq!(
+        all.probe,
+        HealthProbe::Http {
+            path: "/r?a=1".to_owned(),
+            host: Some("a.example.com".to_owned()),
+            headers: vec![("x-a".to_owned(), "b".to_owned())],
+            expected_statuses: vec![204..=204, 300..=399],
+        }
+    );
+    assert_eq!((all.port, all.initially_healthy), (HealthPort::Number(81), true));
+    let times = [all.interval, all.interval_jitter, all.unhealthy_interval, all.timeout];
+    assert_eq!(times.map(|time| time.as_secs()), [10, 0, 2, 1]);
+    assert_eq!((all.unhealthy_threshold, all.healthy_threshold), (5, 4));
+    let ten = check("tcp: {}, interval: 10s");
+    assert_eq!((ten.probe, ten.interval_jitter), (HealthProbe::Tcp, Duration::from_secs(1)));
+    assert_eq!(ten.unhealthy_interval, Duration::from_secs(10));
+    let grpc = HealthProbe::Grpc { service: "a.B".to_owned(), authority: None };
+    assert_eq!(check("grpc: {service: a.B}").probe, grpc);
+}
+
+#[test]
+fn mistakes_in_a_health_check_are_named_at_their_place() {
+    for (block, expected) in [
+        ("http: {path: §health}", error("invalid-path", "spec.healthCheck.http.path", "is no path of a health check")),
+        ("http: {host: §'a b'}", error("invalid-name", "spec.healthCheck.http.host", "is no host")),
+        (
+            "http: {headers: {§Connection: close}}",
+            error("invalid-name", "spec.healthCheck.http.headers", "connection cannot be chosen"),
+        ),
+        (
+            "http: {expectedStatuses: [200, §299-200]}",
+            error("range", "spec.healthCheck.http.expectedStatuses[1]", "neither a status nor a range"),
+        ),
+        ("timeout: §61s", error("range", "spec.healthCheck.timeout", "at most a minute")),
+        ("port: §0", error("port-range", "spec.healthCheck.port", "must be in the range")),
+    ] {
+        expect(&policy(&format!("host: '*'\nhealthCheck: {{{block}}}")), &expected);
     }
 }

@@ -129,10 +129,13 @@ impl Control {
     fn publish_change(&mut self, next: Snapshot) {
         let number = next.number;
         match self.handle.publish(Arc::new(next)) {
-            Ok(()) => self.handle.update_status(|status| {
-                status.number = number;
-                status.endpoint_updates += 1;
-            }),
+            Ok(()) => {
+                self.handle.update_status(|status| {
+                    status.number = number;
+                    status.endpoint_updates += 1;
+                });
+                self.health.follow(&self.handle.snapshot(), Instant::now());
+            }
             Err(findings) => {
                 for finding in findings {
                     error!(%finding, "changed endpoints cannot be published");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 use meshwright_config::ServiceFlag;
+use meshwright_model::HealthCheck;
 
 use super::value::{self, AccessLog, Label, LocalListener, PortMapping};
 use super::{LimitArgs, RegistryArgs};
@@ -22,6 +23,7 @@ Examples:
   cat istio-config.yaml | meshwright run -f - --map-port 80=8080 --access-log json
   meshwright run -f mesh.d/ --locality eu-west/a \
       --service 'user-service=10.0.0.1:80;locality=eu-west/a,10.1.0.1:80;locality=eu-west/b'
+  meshwright run -f mesh.d/ --service user-service=127.0.0.1:9001,127.0.0.1:9002 --health
   meshwright run -f mesh.d/ --access-log text:/var/log/meshwright/access.log --drain-timeout 60s
   meshwright run -f mesh.d/ --credentials /etc/meshwright/credentials --map-port 443=8443
 
@@ -32,6 +34,7 @@ Examples:
   meshwright proxy --from :8080 --to :3000
   meshwright proxy --from :8080 --to :3000,:3001,10.0.0.7:3000 --lb round-robin
   meshwright proxy --from :8080 --to :3000,:3001 --lb peak-ewma
+  meshwright proxy --from :8080 --to :3000,:3001 --health /ready
   meshwright proxy --from 127.0.0.1:8080 --to 'localhost:3000;weight=3,localhost:3001' --access-log text";
 
 /// Default of `--admin`.
@@ -80,6 +83,18 @@ pub struct MeshArgs {
         env = "MESHWRIGHT_SERVICE"
     )]
     pub services: Vec<ServiceFlag>,
+
+    /// Check the endpoints of every --service: GET PATH every 30s must answer 200 within 5s [default PATH: /health]
+    #[arg(
+        long,
+        value_name = "PATH",
+        num_args = 0..=1,
+        default_missing_value = HealthCheck::PATH,
+        value_parser = value::request_path,
+        requires = "services",
+        env = "MESHWRIGHT_HEALTH"
+    )]
+    pub health: Option<String>,
 
     /// Listen on TO where the configuration says port FROM; repeatable
     #[arg(
@@ -320,6 +335,17 @@ pub struct ProxyArgs {
         env = "MESHWRIGHT_LB"
     )]
     pub lb: String,
+
+    /// Check every target: GET PATH every 30s must answer 200 within 5s [default PATH: /health]
+    #[arg(
+        long,
+        value_name = "PATH",
+        num_args = 0..=1,
+        default_missing_value = HealthCheck::PATH,
+        value_parser = value::request_path,
+        env = "MESHWRIGHT_HEALTH"
+    )]
+    pub health: Option<String>,
 
     /// What `run` has too.
     #[command(flatten)]

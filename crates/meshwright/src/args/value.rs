@@ -178,6 +178,15 @@ pub fn service(text: &str) -> Result<ServiceFlag, String> {
     text.parse()
 }
 
+/// Path and query of a request: `/health`, `/ready?full=1`.
+pub fn request_path(text: &str) -> Result<String, String> {
+    let fits = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    match fits {
+        true => Ok(text.to_owned()),
+        false => Err(format!("`{text}` is no path; it begins with `/` and has no spaces, for example /health")),
+    }
+}
+
 /// `ADDR[;weight=N][,ADDR...]` for the one service of `proxy`; `http://` before an address is accepted.
 pub fn targets(text: &str) -> Result<String, String> {
     let mut addresses = Vec::new();

@@ -4,6 +4,7 @@
 //! writes them (`1.5s`); limits that do not limit are `null`. It knows no HTTP and no counters; the state of endpoints is
 //! on `/clusters`. Read next: `dump/rules.rs` (conditions and changes), `dump/policy.rs` (clusters, services, policies).
 
+mod health;
 mod load_balancer;
 mod policy;
 mod resilience;

@@ -51,6 +51,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         config_options: Options {
             namespace: args.mesh.namespace.clone(),
             services: args.mesh.services.clone(),
+            health: args.mesh.health.clone(),
             ..Options::default()
         },
         credentials: args.mesh.credentials.clone(),
@@ -81,7 +82,7 @@ pub fn proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
     let control = ControlSettings {
         paths: vec![PathBuf::from("-")],
         stdin: Some(proxy_configuration(&args.lb).into_bytes()),
-        config_options: Options { services: vec![service], ..Options::default() },
+        config_options: Options { services: vec![service], health: args.health.clone(), ..Options::default() },
         credentials: None,
         compile_options: CompileOptions {
             bind: args.from.ip(),

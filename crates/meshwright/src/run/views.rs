@@ -10,11 +10,12 @@ use meshwright_console as console;
 use meshwright_control::{ActionError, BreakerAction, EndpointAction, Handle};
 use meshwright_identity::CertificateFacts;
 use meshwright_proxy::Fleet;
-use meshwright_snapshot::{Cluster, ListenerKind, ListenerTls, Snapshot, TlsAction};
+use meshwright_snapshot::{Cluster, HostCheck, ListenerKind, ListenerTls, Snapshot, TlsAction};
 use meshwright_telemetry::{
-    CertificateGauges, ClusterGauges, ConfigGauges, EjectionTotals, Metrics, ProcessGauges, ScrapeGauges,
+    CertificateGauges, ClusterGauges, ConfigGauges, EjectionTotals, HealthCheckTotals, Metrics, ProcessGauges,
+    ScrapeGauges,
 };
-use meshwright_traffic::{AdminState, EjectionKind, Ejections};
+use meshwright_traffic::{AdminState, EjectionKind, Ejections, HostHealth};
 use rustix::process::{Resource, getrlimit};
 
 use super::{dump, resilience, system};
@@ -236,6 +237,7 @@ fn endpoint_view(cluster: &Cluster, index: usize, now: Instant) -> console::Endp
         load_source: cluster.policy.reads_reports().then(|| host.state.load_source(now).as_str().to_owned()),
         in_flight: cluster.counts_in_flight().then(|| host.state.in_flight()),
         admin,
+        health_check: cluster.checks[index].as_ref().map(|check| health_check(check, host.state.health(), now)),
         ejected: host.verdict.is_ejected(),
         ejected_for: host.verdict.ejected_since().map(|since| now.saturating_duration_since(since)),
         ejection_ends_in: ends.map(|(at, _)| at.saturating_duration_since(now)),
@@ -248,6 +250,19 @@ fn endpoint_view(cluster: &Cluster, index: usize, now: Instant) -> console::Endp
         consecutive_5xx: host.verdict.consecutive_5xx(),
         consecutive_gateway_errors: host.verdict.consecutive_gateway_errors(),
         consecutive_local_origin_failures: host.verdict.consecutive_local_origin_failures(),
+    }
+}
+
+fn health_check(check: &HostCheck, health: &HostHealth, now: Instant) -> console::HealthCheckView {
+    let facts = health.facts();
+    console::HealthCheckView {
+        state: health.state().as_str().to_owned(),
+        source: check.check.source.clone(),
+        last: Some(facts.last).filter(|last| !last.is_empty()),
+        since: facts.since.map(|since| now.saturating_duration_since(since)),
+        next_in: facts.next.map(|next| next.saturating_duration_since(now)),
+        successes: facts.successes,
+        failures: facts.failures,
     }
 }
 
@@ -290,6 +305,7 @@ fn cluster_gauges(cluster: &Cluster, now: Instant) -> ClusterGauges {
         ejections_active: ejected as u64,
         unreachable: unreachable as u64,
         ejections: ejections(cluster.unreachable.ejections()),
+        health_checks: cluster.is_checked().then(|| health_checks(cluster)),
         remaining_connections: remaining(limits.max_connections, usage.connections()),
         remaining_pending: remaining(limits.max_pending, usage.pending()),
         remaining_requests: remaining(limits.max_requests, usage.requests()),
@@ -304,6 +320,17 @@ fn cluster_gauges(cluster: &Cluster, now: Instant) -> ClusterGauges {
         last_good: resilience::last_good_gauges(cluster),
         bulkhead_full: cluster.hosts.bulkhead().map(|_| cluster.hosts.full() as u64),
         coalescing: resilience::coalescing_gauges(cluster),
+    }
+}
+
+fn health_checks(cluster: &Cluster) -> HealthCheckTotals {
+    let hosts = cluster.hosts.hosts();
+    HealthCheckTotals {
+        attempts: cluster.health.attempts(),
+        successes: cluster.health.successes(),
+        failures: cluster.health.failures(),
+        network_failures: cluster.health.network_failures(),
+        healthy: hosts.iter().filter(|host| !host.state.health().is_out()).count() as u64,
     }
 }
 

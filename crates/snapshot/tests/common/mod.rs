@@ -42,6 +42,7 @@ pub fn endpoint(text: &str) -> Endpoint {
         labels,
         weight,
         locality: String::new(),
+        health_check: None,
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Candidates<'a> {
     pub(super) group: &'a GroupTables,
     pub(super) tried: &'a [u32],
     pub(super) tier: Tier,
-    /// Ejections are ignored.
+    /// Ejections and what checks found are ignored.
     pub(super) panic: bool,
     /// There while some host is warming up.
     pub(super) warming: Option<Warmth<'a>>,
@@ -41,7 +41,7 @@ impl Candidates<'_> {
     /// The host may be picked as soon as it has a place.
     fn takes_part(&self, index: usize) -> bool {
         let host = &self.hosts.hosts()[index];
-        host.is_enabled() && (self.panic || !host.verdict.is_ejected())
+        host.is_enabled() && (self.panic || host.is_healthy())
     }
 
     /// A host that may be picked otherwise is full.

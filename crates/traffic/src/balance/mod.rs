@@ -4,12 +4,13 @@
 //! First a group of hosts is chosen (a priority, and a locality in it) by its share of the load, then a host of the group.
 //! Who may be picked, in order of preference:
 //!
-//! 1. hosts that are available (no operator took them out, not ejected) and were not tried for this request: in the chosen
-//!    group, then in the others by priority;
+//! 1. hosts that are available (no operator took them out, not ejected, not found unhealthy) and were not tried for this
+//!    request: in the chosen group, then in the others by priority;
 //! 2. hosts that are available, tried or not, in the same order.
 //!
-//! A host that is full ([`crate::Bulkhead`]) is passed over in both. In panic (fewer hosts healthy than the set's threshold) ejection is ignored in both. A host that an operator took
-//! out is never picked, except that a host being drained still gets the requests of sessions that are with it.
+//! A host that is full ([`crate::Bulkhead`]) is passed over in both. In panic (fewer hosts healthy than the set's threshold)
+//! ejection and health are ignored in both. A host that an operator took out is never picked, except that a host being
+//! drained still gets the requests of sessions that are with it.
 //!
 //! To add an algorithm: a file with its state and its `pick`, a variant of [`Policy`] and one of `Algorithm`. Tables
 //! that depend on members and weights alone belong to [`HostSet`], so that workers share them; what moves belongs to
@@ -258,6 +259,6 @@ fn candidates<'a>(
 fn of_session(hosts: &HostSet, ask: &Ask<'_>) -> Option<usize> {
     let index = hosts.index_of(ask.session?)?;
     let host = hosts.hosts().get(index)?;
-    let serves = host.state.admin() != AdminState::Disabled && !host.verdict.is_ejected() && !hosts.has_no_place(index);
+    let serves = host.state.admin() != AdminState::Disabled && host.is_healthy() && !hosts.has_no_place(index);
     (serves && !ask.tried.contains(&(index as u32))).then_some(index)
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::group::GroupTables;
 use crate::host::availability_epoch;
 use crate::rotation::smooth_turn;
-use crate::{HostSet, Warmup};
+use crate::{Host, HostSet, Warmup};
 
 /// A priority or locality carries all of its load until less than 100/140 of its hosts are healthy (Envoy's
 /// overprovisioning factor), in percent.
@@ -35,7 +35,7 @@ pub(super) struct Outlook {
 struct GroupOutlook {
     /// Share of all requests; the shares of all groups need not add up to anything in particular.
     share: u64,
-    /// Ejections are ignored.
+    /// Ejections and what checks found are ignored.
     panic: bool,
 }
 
@@ -76,7 +76,7 @@ impl Warmth<'_> {
 struct Census {
     /// Left in by operators.
     enabled: u64,
-    /// Of these, not ejected.
+    /// Of these, healthy.
     available: u64,
 }
 
@@ -134,7 +134,12 @@ impl Outlook {
             _ => None,
         };
         self.warm = hosts.warmup().and_then(|warmup| {
-            let since: Vec<Instant> = hosts.hosts().iter().map(|host| host.verdict.join(now)).collect();
+            // Whoever comes back from being out starts slowly again, whatever took it out.
+            let since = |host: &Host| {
+                let joined = host.verdict.join(now);
+                host.state.health().recovered().map_or(joined, |recovered| joined.max(recovered))
+            };
+            let since: Vec<Instant> = hosts.hosts().iter().map(since).collect();
             let until = since.iter().max()?.checked_add(warmup.window)?;
             let eldest = hosts.group_tables().iter().zip(&self.groups).map(|(group, outlook)| {
                 let all = &hosts.hosts();

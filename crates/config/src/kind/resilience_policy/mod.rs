@@ -9,9 +9,12 @@ mod breaker;
 mod bulkhead;
 mod coalescing;
 mod fallback;
+mod health;
 mod rate_limit;
 mod retries;
 mod table;
+
+use std::sync::Arc;
 
 use meshwright_model::{Diagnostic, ResiliencePolicy, ResilienceSettings};
 
@@ -38,6 +41,7 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
         rate_limit: spec.record("rateLimit").map(|block| rate_limit::read(block, reporter)),
         fallback: spec.record("fallback").map(|block| fallback::read(block, reporter)),
         coalescing: spec.record("coalescing").map(coalescing::read),
+        health_check: spec.record("healthCheck").map(|block| Arc::new(health::read(block, &document, reporter))),
     };
     let blocks = [
         "circuitBreaker",
@@ -49,6 +53,7 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
         "rateLimit",
         "fallback",
         "coalescing",
+        "healthCheck",
     ];
     if !blocks.iter().any(|block| spec.has(block)) {
         let finding = Diagnostic::error("empty-block", "the resilience policy says nothing")

@@ -2,7 +2,7 @@
 
 use super::super::virtual_service::{DESTINATION, HTTP_BODY};
 use super::super::{API_VERSION, KIND, METADATA, STATUS};
-use crate::table::{Message, TEXT_MAP, Type, UINT32, Words, choice, full, message};
+use crate::table::{Message, PORT, TEXT_MAP, Type, UINT32, Words, choice, full, message};
 
 const PERCENT: Type = Type::Whole(1, 100);
 const COUNT: Type = Type::Whole(1, 1_000_000);
@@ -26,6 +26,7 @@ pub(super) static SPEC: Message = message(
         full("rateLimit", Type::Message(&RATE_LIMIT), "How many requests there may be in a time."),
         full("fallback", Type::Message(&FALLBACK), "What is answered when the service has no good answer."),
         full("coalescing", Type::Message(&COALESCING), "Identical GETs at one time wait for one answer."),
+        full("healthCheck", Type::Message(&HEALTH_CHECK), "Endpoints are asked whether they are well."),
     ],
 );
 
@@ -198,6 +199,54 @@ static FALLBACK: Message = message(
             "Answers to GET are kept and given again, where no other destination has one.",
         ),
         full("response", Type::Message(&RESPONSE), "A fixed answer, where there is nothing else."),
+    ],
+);
+
+static HEALTH_CHECK: Message = choice(
+    "ResiliencePolicy.HealthCheck",
+    &[
+        full("http", Type::Message(&HTTP_CHECK), "`GET`; the default, with the path /health."),
+        full("tcp", Type::Message(&TCP_CHECK), "A connection can be made."),
+        full("grpc", Type::Message(&GRPC_CHECK), "`grpc.health.v1.Health/Check` answers SERVING."),
+        full("port", PORT, "Port that is asked; the one that requests go to by default."),
+        full("interval", Type::Duration, "From one answer to the next question; 30s by default."),
+        full("intervalJitter", Type::DurationOrZero, "Each pause is longer by up to this; a tenth of it by default."),
+        full("unhealthyInterval", Type::Duration, "The pause while an endpoint is out; `interval` by default."),
+        full("timeout", Type::Duration, "Time for everything, at most 60s; 5s by default."),
+        full("unhealthyThreshold", COUNT, "Failures in a row that take an endpoint out; 3 by default."),
+        full("healthyThreshold", COUNT, "Successes in a row that bring it back; 2 by default."),
+        full(
+            "initialState",
+            Type::Word(&INITIAL_STATES),
+            "UNHEALTHY by default: an endpoint that joins takes part after its first success. HEALTHY: at once.",
+        ),
+    ],
+    &[&["http", "tcp", "grpc"]],
+);
+
+static INITIAL_STATES: Words = Words { what: "initialState", values: &[("UNHEALTHY", 0), ("HEALTHY", 1)] };
+
+static HTTP_CHECK: Message = message(
+    "ResiliencePolicy.HttpHealthCheck",
+    &[
+        full("path", Type::Text, "Path and query; /health by default."),
+        full("host", Type::Text, "`Host` of the request; the endpoint's address and port by default."),
+        full("headers", TEXT_MAP, "Further fields of the request."),
+        full(
+            "expectedStatuses",
+            Type::List(&Type::NumberOrText),
+            "Statuses that are successes, such as 204 or 200-299; 200 by default. Redirects are not followed.",
+        ),
+    ],
+);
+
+static TCP_CHECK: Message = message("ResiliencePolicy.TcpHealthCheck", &[]);
+
+static GRPC_CHECK: Message = message(
+    "ResiliencePolicy.GrpcHealthCheck",
+    &[
+        full("service", Type::Text, "Service that is asked about; the server as a whole by default."),
+        full("authority", Type::Text, "Authority of the call; the endpoint's address and port by default."),
     ],
 );
 

@@ -11,16 +11,17 @@ use meshwright_snapshot::{Cluster, Snapshot};
 use meshwright_traffic::{EjectionKind, Group, Limits, OutlierPolicy, UnreachablePolicy};
 use serde_json::{Value, json};
 
-use super::{load_balancer, place, resilience, rules, seconds, stream};
+use super::{health, load_balancer, place, resilience, rules, seconds, stream};
 
 pub(super) fn of_cluster(cluster: &Cluster) -> Value {
     let endpoints: Vec<Value> = cluster
         .addresses
         .iter()
         .zip(cluster.hosts.hosts())
-        .zip(&cluster.labels_of)
-        .map(|((address, host), labels)| {
-            json!({ "address": address.to_string(), "weight": host.weight, "labels": labels })
+        .zip(cluster.labels_of.iter().zip(&cluster.checks))
+        .map(|((address, host), (labels, check))| {
+            let check = check.as_ref().map(health::of_check);
+            json!({ "address": address.to_string(), "weight": host.weight, "labels": labels, "health_check": check })
         })
         .collect();
     json!({
