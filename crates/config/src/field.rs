@@ -50,6 +50,7 @@ impl Walker<'_, '_> {
         for entry in entries.iter() {
             match message.field(&entry.key) {
                 Some(field) => self.field(&mut record, field, entry),
+                None if message.open => {}
                 None => self.unknown(&record, entry, entries),
             }
         }

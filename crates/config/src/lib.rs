@@ -14,6 +14,7 @@ mod duration;
 mod field;
 mod finding;
 mod flag;
+mod health;
 mod kind;
 mod load;
 mod merge;

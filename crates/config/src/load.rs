@@ -7,7 +7,7 @@ use meshwright_model::{Mesh, ServiceDirectory};
 use crate::finding::{Findings, Reporter, Subject};
 use crate::kind::Objects;
 use crate::node::Path;
-use crate::{Options, Outcome, Source, check, kind, merge, tree, union};
+use crate::{Options, Outcome, Source, check, health, kind, merge, tree, union};
 
 /// Reads all sources as one transaction.
 ///
@@ -25,6 +25,7 @@ pub fn load(sources: &[Source], options: &Options) -> Outcome {
             kind::read(node, Path::default(), &subject, &options.namespace, &mut objects, &mut findings);
         }
     }
+    health::of_groups(&mut objects, &mut findings);
     let services = union::services(&objects, options, sources.len(), &mut findings);
     let directory = ServiceDirectory::new(&services);
     let destination_rules = merge::destination_rules(&objects.destination_rules, &services, &directory, &mut findings);

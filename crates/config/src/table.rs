@@ -56,6 +56,8 @@ pub(crate) struct Message {
     pub one_of: &'static [&'static [&'static str]],
     /// Whether a field without value is an error, because leaving it out would widen what is matched.
     pub no_null: bool,
+    /// Whether it may have other fields, which are somebody else's and are not looked at.
+    pub open: bool,
 }
 
 /// One field.
@@ -117,7 +119,12 @@ pub(crate) const fn ignored(name: &'static str, ty: Type, doc: &'static str) -> 
 
 /// A message without groups.
 pub(crate) const fn message(name: &'static str, fields: &'static [Field]) -> Message {
-    Message { name, fields, one_of: &[], no_null: false }
+    Message { name, fields, one_of: &[], no_null: false, open: false }
+}
+
+/// A message of somebody else's of which only these fields are read.
+pub(crate) const fn open(name: &'static str, fields: &'static [Field]) -> Message {
+    Message { name, fields, one_of: &[], no_null: false, open: true }
 }
 
 /// A message in which at most one field of each group may be given.
@@ -126,7 +133,7 @@ pub(crate) const fn choice(
     fields: &'static [Field],
     one_of: &'static [&'static [&'static str]],
 ) -> Message {
-    Message { name, fields, one_of, no_null: false }
+    Message { name, fields, one_of, no_null: false, open: false }
 }
 
 /// A number of 32 bits without sign.

@@ -15,6 +15,7 @@ use meshwright_model::{
 
 use crate::Options;
 use crate::finding::{Findings, Reporter, Subject};
+use crate::health;
 use crate::kind::kubernetes::KubernetesService;
 use crate::kind::{Object, Objects};
 use crate::node::{Path, Place, Span};
@@ -35,10 +36,14 @@ pub(crate) fn services(objects: &Objects, options: &Options, flags: usize, findi
         entry_drafts(object, objects, &mut used, &mut drafts, findings);
     }
     let mut slices_used = vec![false; objects.slices.len()];
+    let mut pods_used = vec![false; objects.pods.len()];
     for object in &objects.services {
-        drafts.push(kubernetes_draft(object, objects, &mut used, &mut slices_used, findings));
+        let mut draft = kubernetes_draft(object, objects, &mut used, &mut slices_used, findings);
+        health::of_pods(object, objects, &mut draft.service.endpoints, &mut pods_used, findings);
+        drafts.push(draft);
     }
     if !objects.incomplete {
+        health::report_unused(objects, &pods_used, findings);
         report_unused(objects, &used, &slices_used, findings);
     }
     let drafts = replace_by_flags(&flagged, drafts, findings);

@@ -330,3 +330,83 @@ fn a_reload_keeps_what_is_known_and_one_without_the_check_forgets_it() {
     assert_eq!(check_of(&process, ill.address())["state"], "healthy", "it was in use, and one is not three");
     serve_both(&process, [&well, &ill]);
 }
+
+/// A service entry `svc` on port 80 whose instances are the documents with the label `app: a`.
+const SELECTING: &str = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: svc}
+spec:
+  hosts: [svc]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: STATIC
+  workloadSelector: {labels: {app: a}}
+";
+
+fn instance(name: &str, address: SocketAddr) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {{name: {name}}}
+spec: {{address: {}, ports: {{http: {}}}, labels: {{app: a}}}}
+",
+        address.ip(),
+        address.port()
+    )
+}
+
+#[test]
+fn the_probe_of_a_workload_group_is_carried_out_on_its_instances() {
+    let (well, ill) = (Patient::new(302), Patient::new(404));
+    let group = "apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {name: group}
+spec:
+  metadata: {labels: {app: a}}
+  template: {ports: {http: 8080}}
+  probe: {httpGet: {path: /ready, port: http}, periodSeconds: 1, failureThreshold: 1}
+";
+    let entries = [instance("well", well.address()), instance("ill", ill.address())];
+    let config = Config::new(&[&gateway_to("svc"), SELECTING, group, &entries[0], &entries[1]]);
+    let process = Launch::run(binary!()).file(config.path()).start();
+    becomes(&process, well.address(), "healthy");
+    becomes(&process, ill.address(), "unhealthy");
+    let check = check_of(&process, ill.address());
+    assert_eq!((&check["source"], &check["last"]), (&"WorkloadGroup default/group".into(), &"HTTP status 404".into()));
+    serve_first(&process, [&well, &ill]);
+    assert!(well.targets().contains(&"/ready".to_owned()));
+    ill.is(200);
+    becomes(&process, ill.address(), "healthy");
+    serve_both(&process, [&well, &ill]);
+}
+
+#[test]
+fn the_readiness_probe_of_a_deployment_checks_the_endpoints_of_the_service_that_selects_it() {
+    let (well, ill) = (Patient::new(200), Patient::new(500));
+    let documents = "apiVersion: v1
+kind: Service
+metadata: {name: svc}
+spec: {selector: {app: a}, ports: [{name: http, port: 80, targetPort: web}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: svc, labels: {app: a}}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: a}}
+  template:
+    metadata: {labels: {app: a}}
+    spec:
+      containers:
+      - name: web
+        image: registry.example.com/web:1
+        ports: [{name: web, containerPort: 8080}]
+        readinessProbe: {httpGet: {path: /ready, port: web}, periodSeconds: 1, failureThreshold: 1}
+";
+    let entries = [instance("well", well.address()), instance("ill", ill.address())];
+    let config = Config::new(&[&gateway_to("svc"), documents, &entries[0], &entries[1]]);
+    let process = Launch::run(binary!()).file(config.path()).start();
+    becomes(&process, well.address(), "healthy");
+    becomes(&process, ill.address(), "unhealthy");
+    assert_eq!(check_of(&process, ill.address())["source"], "Deployment default/svc");
+    serve_first(&process, [&well, &ill]);
+}

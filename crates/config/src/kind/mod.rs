@@ -7,14 +7,17 @@ pub(crate) mod destination_rule;
 pub(crate) mod gateway;
 pub(crate) mod kubernetes;
 mod other;
-mod probe;
+pub(crate) mod pods;
+pub(crate) mod probe;
 mod resilience_policy;
+mod rules;
 pub(crate) mod secret;
 pub(crate) mod service_entry;
 pub(crate) mod virtual_service;
 pub(crate) mod workload_entry;
+pub(crate) mod workload_group;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use meshwright_model::{
     DestinationRule, Diagnostic, Gateway, ObjectRef, Origin, ResiliencePolicy, Secret, VirtualService,
@@ -26,6 +29,8 @@ use crate::name;
 use crate::node::{Node, Path, Place, Value};
 use crate::record::Record;
 use crate::table::{Field, Message, TEXT_MAP, Type, full, ignored, message};
+pub(crate) use rules::port_number;
+use rules::{check_export, check_label, read_host};
 
 /// A kind that is read.
 pub(crate) struct Kind {
@@ -41,6 +46,12 @@ pub(crate) struct Kind {
 
 const ISTIO_VERSIONS: &[&str] =
     &["networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"];
+
+const READINESS: &str = "How the endpoints of services are checked that select these pods.";
+
+const fn workload(name: &'static str) -> Kind {
+    Kind { name, api_versions: &["apps/v1"], message: &pods::WORKLOAD, doc: READINESS }
+}
 
 /// Every kind that is read.
 pub(crate) static KINDS: &[Kind] = &[
@@ -81,6 +92,12 @@ pub(crate) static KINDS: &[Kind] = &[
         doc: "One instance of a service, selected by labels.",
     },
     Kind {
+        name: "WorkloadGroup",
+        api_versions: ISTIO_VERSIONS,
+        message: &workload_group::DOCUMENT,
+        doc: "How the instances are checked that belong to it.",
+    },
+    Kind {
         name: "Service",
         api_versions: &["v1"],
         message: &kubernetes::SERVICE,
@@ -92,6 +109,11 @@ pub(crate) static KINDS: &[Kind] = &[
         message: &kubernetes::ENDPOINT_SLICE,
         doc: "Endpoints of a Kubernetes service.",
     },
+    workload("Deployment"),
+    workload("StatefulSet"),
+    workload("DaemonSet"),
+    workload("ReplicaSet"),
+    Kind { name: "Pod", api_versions: &["v1"], message: &pods::POD, doc: READINESS },
     Kind {
         name: "Secret",
         api_versions: &["v1"],
@@ -115,7 +137,11 @@ static METADATA_MESSAGE: Message = message(
         full("name", Type::Text, "Name of the object, unique for its kind and namespace."),
         full("namespace", Type::Text, "Namespace; `default` when absent."),
         full("labels", TEXT_MAP, "Labels; those of WorkloadEntry documents select endpoints."),
-        ignored("annotations", TEXT_MAP, "Notes; those of DestinationRule documents under `meshwright.io/` count."),
+        ignored(
+            "annotations",
+            TEXT_MAP,
+            "Notes; those of DestinationRule documents under `meshwright.io/` count, and an instance's group.",
+        ),
         ignored("generateName", Type::Text, "Written for a cluster."),
         ignored("uid", Type::Text, "Written by a cluster."),
         ignored("resourceVersion", Type::Anything, "Written by a cluster."),
@@ -160,6 +186,10 @@ pub(crate) struct Objects {
     pub service_entries: Vec<Object<service_entry::ServiceEntry>>,
     /// Workload entries.
     pub workload_entries: Vec<Object<workload_entry::Workload>>,
+    /// Workload groups.
+    pub workload_groups: Vec<Object<workload_group::WorkloadGroup>>,
+    /// What makes pods.
+    pub pods: Vec<Object<pods::Pods>>,
     /// Kubernetes services.
     pub services: Vec<Object<kubernetes::KubernetesService>>,
     /// Kubernetes endpoint slices.
@@ -250,6 +280,10 @@ pub(crate) fn read(
         "ResiliencePolicy" => objects.resilience_policies.push(resilience_policy::read(document, &mut reporter)),
         "ServiceEntry" => objects.service_entries.push(service_entry::read(document, &mut reporter)),
         "WorkloadEntry" => objects.workload_entries.push(workload_entry::read(document, &mut reporter)),
+        "WorkloadGroup" => objects.workload_groups.push(workload_group::read(document, &mut reporter)),
+        kind @ ("Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Pod") => {
+            objects.pods.push(pods::read(kind, document, &mut reporter));
+        }
         "Service" => objects.services.push(kubernetes::read_service(document, &mut reporter)),
         "EndpointSlice" => objects.slices.push(kubernetes::read_slice(document, &mut reporter)),
         _ => objects.secrets.push(secret::read(document, &mut reporter)),
@@ -393,107 +427,4 @@ fn remember(subject: &Subject, place: &Place, objects: &mut Objects, reporter: &
         return;
     }
     objects.known.insert(object, origin);
-}
-
-/// A port number from 1 to 65535, or a finding in Istio's words.
-pub(crate) fn port_number(record: &Record, field: &str, reporter: &mut Reporter<'_>) -> Option<u16> {
-    let place = record.place_of(field);
-    let number = match record.whole(field) {
-        Some(number) => number,
-        None if record.has(field) => return None,
-        None => 0,
-    };
-    match u16::try_from(number) {
-        Ok(port) if port > 0 => Some(port),
-        _ => {
-            let finding =
-                Diagnostic::error("port-range", format!("port number {number} must be in the range 1..65535"))
-                    .with_value(number.to_string())
-                    .with_allowed("1..65535")
-                    .with_effect("no such port exists")
-                    .with_suggestion("write the number of the port, such as 80 or 8080");
-            reporter.add(&place, finding);
-            None
-        }
-    }
-}
-
-/// The host that a rule or policy is for, lower-case; empty, with a finding, when it cannot be one. `what` is the rule in
-/// words, `allowed` what may stand there.
-fn read_host(spec: &Record, what: &str, allowed: &str, reporter: &mut Reporter<'_>) -> String {
-    let host = match spec.text("host") {
-        Some(host) => host,
-        None if spec.has("host") => return String::new(),
-        None => "",
-    };
-    let problem = match host {
-        "" => Some(format!("the {what} has no host")),
-        host => name::host_problem(host),
-    };
-    if let Some(problem) = problem {
-        let short = what.rsplit(' ').next().unwrap_or(what);
-        let finding = Diagnostic::error("invalid-host", problem)
-            .with_value(host)
-            .with_allowed(allowed)
-            .with_effect(format!("the {short} would belong to no service"))
-            .with_suggestion("add for example `host: my-service`");
-        reporter.add(&spec.place_of("host"), finding);
-    }
-    host.to_ascii_lowercase()
-}
-
-/// `exportTo`: everything is visible everywhere here; anything but `*` is said to have no effect.
-fn check_export(spec: &Record, reporter: &mut Reporter<'_>) {
-    let mut seen: HashSet<&str> = HashSet::new();
-    for (item, text) in spec.texts("exportTo") {
-        if seen.contains(text) {
-            let finding = Diagnostic::error("export", format!("duplicate entries in exportTo for entry {text}"))
-                .with_value(text)
-                .with_allowed("every entry once")
-                .with_suggestion("remove one of them");
-            reporter.add(&item.place, finding);
-        } else if seen.contains("*") || (text == "*" && !seen.is_empty()) {
-            let message = "cannot have both public (*) and non-public exportTo values for a resource";
-            let finding = Diagnostic::error("export", message)
-                .with_value(text)
-                .with_allowed("`*` alone, or other values without it")
-                .with_suggestion("remove one of them");
-            reporter.add(&item.place, finding);
-        } else if (text == "~" && !seen.is_empty()) || seen.contains("~") {
-            let message = "cannot export service entry to no one (~) and someone";
-            let finding = Diagnostic::error("export", message)
-                .with_value(text)
-                .with_allowed("`~` alone, or other values without it")
-                .with_suggestion("remove one of them");
-            reporter.add(&item.place, finding);
-        } else if text != "*" {
-            let finding =
-                Diagnostic::warning("not-supported", format!("exportTo {text:?} is not supported by this version"))
-                    .with_value(text)
-                    .with_allowed("*")
-                    .with_effect("it is visible in every namespace")
-                    .with_suggestion("remove exportTo, or write \"*\"");
-            reporter.add(&item.place, finding);
-        }
-        seen.insert(text);
-    }
-}
-
-/// A label must be one that Kubernetes takes, or no endpoint can ever have it.
-fn check_label(key: &str, place: &Place, item: Option<&crate::record::Item>, reporter: &mut Reporter<'_>) {
-    if !name::is_label_key(key) {
-        let finding = Diagnostic::error("invalid-label", format!("invalid label name {key:?}"))
-            .with_value(key)
-            .with_allowed("at most 63 letters, digits, `-`, `_`, `.`, with an optional DNS prefix and `/`")
-            .with_suggestion("write a name such as version or app.kubernetes.io/name");
-        reporter.add(place, finding);
-    }
-    let Some((item, text)) = item.and_then(|item| Some((item, item.text()?))) else { return };
-    if !name::is_label_value(text) {
-        let finding = Diagnostic::error("invalid-label", format!("invalid value {text:?} of the label {key}"))
-            .with_value(text)
-            .with_allowed("at most 63 letters, digits, `-`, `_`, `.`, with a letter or digit at both ends")
-            .with_suggestion("write a value such as v1");
-        reporter.add(&item.place, finding);
-    }
 }

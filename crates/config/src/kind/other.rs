@@ -8,16 +8,8 @@ use crate::node::{Node, Place, Value};
 use crate::text::{listed, nearest};
 
 /// Istio's kinds that have no effect here.
-const ISTIO_KINDS: &[&str] = &[
-    "Sidecar",
-    "EnvoyFilter",
-    "ProxyConfig",
-    "WorkloadGroup",
-    "Telemetry",
-    "WasmPlugin",
-    "TrafficExtension",
-    "IstioOperator",
-];
+const ISTIO_KINDS: &[&str] =
+    &["Sidecar", "EnvoyFilter", "ProxyConfig", "Telemetry", "WasmPlugin", "TrafficExtension", "IstioOperator"];
 
 /// Kinds whose absence would open what was meant to be closed.
 const SECURITY_KINDS: &[(&str, &str)] = &[

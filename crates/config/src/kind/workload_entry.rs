@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use meshwright_model::{Diagnostic, Endpoint, EndpointAddress, EndpointPorts};
 
+use super::workload_group::GROUP_ANNOTATION;
 use super::{API_VERSION, Document, KIND, METADATA, Object, STATUS};
 use crate::finding::Reporter;
 use crate::name;
@@ -34,6 +35,8 @@ pub(super) static WORKLOAD: Message = message(
 pub(crate) struct Workload {
     /// The endpoint; `None` when it cannot be used (said already).
     pub endpoint: Option<Endpoint>,
+    /// The group that it names.
+    pub group: Option<String>,
 }
 
 /// Reads a document.
@@ -45,7 +48,10 @@ pub(super) fn read(document: Document<'_>, reporter: &mut Reporter<'_>) -> Objec
             endpoint.labels.entry(key.clone()).or_insert_with(|| value.clone());
         }
     }
-    document.object(spec, Workload { endpoint })
+    let metadata = document.record.record("metadata");
+    let mut annotations = metadata.iter().flat_map(|metadata| metadata.text_map("annotations"));
+    let group = annotations.find(|(key, _)| *key == GROUP_ANNOTATION).map(|(_, name)| name.to_owned());
+    document.object(spec, Workload { endpoint, group })
 }
 
 /// Reads the fields of an instance.

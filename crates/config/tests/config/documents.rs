@@ -27,10 +27,7 @@ fn a_document_must_say_what_it_is() {
             "apiVersion: networking.istio.io/v1alpha3\nkind: §EnvoyFilter",
             warning("kind-without-effect", "kind", "EnvoyFilter (networking.istio.io/v1alpha3) is not read"),
         ),
-        (
-            "apiVersion: apps/v1\nkind: §Deployment",
-            warning("kind-without-effect", "kind", "Deployment (apps/v1) is not read"),
-        ),
+        ("apiVersion: batch/v1\nkind: §Job", warning("kind-without-effect", "kind", "Job (batch/v1) is not read")),
         (
             "apiVersion: gateway.networking.k8s.io/v1\nkind: §Gateway",
             warning("kind-without-effect", "kind", "Gateway (gateway.networking.k8s.io/v1) is not read"),

@@ -6,6 +6,7 @@ mod checks;
 mod destination_rule;
 mod documents;
 mod gateway;
+mod health;
 mod hostile;
 mod load_balancer;
 mod properties;

@@ -31,8 +31,14 @@ fn the_list_says_what_is_supported() {
             "ResiliencePolicy",
             "ServiceEntry",
             "WorkloadEntry",
+            "WorkloadGroup",
             "Service",
             "EndpointSlice",
+            "Deployment",
+            "StatefulSet",
+            "DaemonSet",
+            "ReplicaSet",
+            "Pod",
             "Secret"
         ]
     );

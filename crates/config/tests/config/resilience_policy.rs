@@ -268,7 +268,7 @@ fn a_policy_for_nobody_is_named_and_one_for_everybody_is_not() {
 
 fn check(block: &str) -> HealthCheck {
     let mesh = mesh(&policy(&format!("host: '*'\nhealthCheck: {{{block}}}")));
-    HealthCheck::clone(mesh.resilience_policies[0].settings.health_check.as_ref().unwrap())
+    HealthCheck::clone(mesh.resilience_policies[0].settings.health_check.as_ref().expect("a check"))
 }
 
 #[test]

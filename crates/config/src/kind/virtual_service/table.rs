@@ -93,6 +93,7 @@ static HTTP_MATCH: Message = Message {
     ],
     one_of: &[],
     no_null: true,
+    open: false,
 };
 
 /// A condition on one value.
@@ -105,6 +106,7 @@ static STRING_MATCH: Message = Message {
     ],
     one_of: &[&["exact", "prefix", "regex"]],
     no_null: true,
+    open: false,
 };
 
 /// `route[]`.
@@ -303,6 +305,7 @@ static TLS_MATCH: Message = Message {
     ],
     one_of: &[],
     no_null: true,
+    open: false,
 };
 
 static TCP_ROUTE: Message = message(
@@ -340,6 +343,7 @@ static L4_MATCH: Message = Message {
     ],
     one_of: &[],
     no_null: true,
+    open: false,
 };
 
 static ROUTE_DESTINATION: Message = message(
