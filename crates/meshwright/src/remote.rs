@@ -47,6 +47,8 @@ struct Endpoint {
     admin: String,
     health_check: Option<HealthCheck>,
     ejected: bool,
+    /// Why it could not be connected to, while it is out for that.
+    unreachable_cause: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -145,6 +147,9 @@ fn table(clusters: &[Cluster]) -> String {
             }
             if endpoint.ejected {
                 state.push_str(", ejected");
+            }
+            if let Some(cause) = &endpoint.unreachable_cause {
+                state = format!("{state} ({cause})");
             }
             let labels: Vec<_> = endpoint.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             rows.push([
@@ -271,12 +276,15 @@ mod tests {
         let cluster = serde_json::json!([{
             "name": "outbound|80|v1|a.default.svc.cluster.local", "service": "a.default.svc.cluster.local",
             "endpoints": [{ "address": "127.0.0.1:9001", "weight": 1, "labels": { "version": "v1" }, "in_flight": 3,
-                            "admin": "enabled", "ejected": true }],
+                            "admin": "enabled", "ejected": true, "unreachable_cause": "connection refused" }],
         }]);
         let text = table(&serde_json::from_value::<Vec<Cluster>>(cluster).unwrap());
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 2);
-        assert!(lines[1].contains("127.0.0.1:9001  enabled, ejected  3          1       version=v1"), "{text}");
+        assert!(
+            lines[1].contains("127.0.0.1:9001  enabled, ejected (connection refused)  3          1       version=v1"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -101,6 +101,27 @@ fn workers_that_race_never_send_an_endpoint_more_than_it_may_have() {
 }
 
 #[test]
+fn no_place_is_lost_by_clients_that_go_away() {
+    let origin = Origin::never_answers();
+    let (_config, process) = with("bulkhead: {maxRequestsPerEndpoint: 3}", "", "2", &[&origin]);
+    let idle = format!("{}::rq_active::0", origin.address());
+    for round in 1..=20 {
+        // One closes its connection, one resets it, one resets its stream.
+        let closing = [hold(&process, &[&origin]), hold(&process, &[&origin])];
+        let client = Http2Client::connect(process.gateway());
+        let mut call = Grpc::new(&client, "svc").call("/s.S/M", &[]);
+        eventually("the call is held", || origin.heads() == 3 * round);
+        assert_eq!(process.get("x", "/").status, 503, "every place is taken");
+        let [closed, reset] = closing;
+        drop(closed);
+        reset.reset();
+        call.cancel();
+        eventually("every place is free", || process.admin_get("/clusters").text().contains(&idle));
+    }
+    process.metric_becomes("meshwright_cluster_bulkhead_refused_total", &SVC, 20.0);
+}
+
+#[test]
 fn a_retry_has_the_place_of_the_try_before_it() {
     let status = Arc::new(AtomicU16::new(503));
     let answered = status.clone();
