@@ -13,7 +13,7 @@ use meshwright_identity::{Alpn, ClientSpec, ClientTls, Trust};
 use meshwright_model::{HealthCheck, HealthProbe, HealthTransport, ProxyProtocol, UpstreamProtocol};
 use meshwright_probe::{Answer, Probe, ProbeError, Prober, Question, Serving, Target, Tls};
 use meshwright_snapshot::{Cluster, Snapshot};
-use meshwright_traffic::{CheckResult, CheckTask, CheckedHost, HealthChecks};
+use meshwright_traffic::{CheckResult, CheckTask, CheckedHost, HealthChecks, HealthState};
 use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, info, warn};
 
@@ -144,6 +144,10 @@ impl Health {
         match self.checks.result(&task, result, Instant::now(), &mut fastrand::Rng::new()) {
             Some(change) if change.state.is_out() => {
                 warn!(service, %endpoint, found, failures = change.in_a_row, "endpoint unhealthy: health check");
+            }
+            // There may be many at the start, and that they are well is no news.
+            Some(change) if change.before == HealthState::Pending => {
+                debug!(service, %endpoint, found, "endpoint healthy from the start: health check");
             }
             Some(change) => {
                 info!(service, %endpoint, found, successes = change.in_a_row, "endpoint healthy: health check");

@@ -120,12 +120,17 @@ fn the_flag_alone_asks_for_health_and_whoever_is_not_well_gets_nothing() {
     for (name, value) in [
         ("envoy_cluster_membership_healthy", 1.0),
         ("envoy_cluster_health_check_healthy", 1.0),
-        ("envoy_cluster_health_check_attempt", 2.0),
-        ("envoy_cluster_health_check_success", 1.0),
-        ("envoy_cluster_health_check_failure", 1.0),
         ("envoy_cluster_health_check_network_failure", 0.0),
     ] {
         assert_eq!(metrics.sum(name, &SVC), value, "{name}");
+    }
+    // On a slow machine there may be more by now.
+    for (name, least) in [
+        ("envoy_cluster_health_check_attempt", 2.0),
+        ("envoy_cluster_health_check_success", 1.0),
+        ("envoy_cluster_health_check_failure", 1.0),
+    ] {
+        assert!(metrics.sum(name, &SVC) >= least, "{name}");
     }
     eventually("the log says why", || {
         let log = process.stderr();
@@ -143,7 +148,7 @@ fn without_the_flag_nobody_is_asked_and_with_a_path_it_is_that_one() {
     assert_eq!(process.metrics().count("envoy_cluster_health_check_attempt", &[]), 0);
     let (_config, process) = start(&[second.address()], &[], &["--health", "/ready?full=1"]);
     becomes(&process, second.address(), "healthy");
-    assert_eq!(second.targets(), ["/ready?full=1"]);
+    assert!(second.targets().iter().all(|target| target == "/ready?full=1"));
 }
 
 #[test]

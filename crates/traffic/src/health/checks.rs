@@ -51,6 +51,8 @@ pub struct CheckResult {
 /// An endpoint takes part from now on, or does not any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthChange {
+    /// Which state it had.
+    pub before: HealthState,
     /// Which state it has now.
     pub state: HealthState,
     /// Answers in a row that led to it.
@@ -185,6 +187,6 @@ impl<K: Clone + Eq + Hash + Ord, Q: Clone + PartialEq> HealthChecks<K, Q> {
         health.set(after);
         drop(facts);
         self.schedule.set(task.key.clone(), due);
-        (before != after).then_some(HealthChange { state: after, in_a_row })
+        (before != after).then_some(HealthChange { before, state: after, in_a_row })
     }
 }
