@@ -82,6 +82,7 @@ fn a_transaction_does_all_of_its_operations_or_none_and_answers_in_consuls_shape
             kv("set", "t/a", json!({ "Value": "dHdv", "Flags": 7 })),
             kv("lock", "t/lock", json!({ "Value": "", "Session": id })),
             kv("check-index", "t/old", json!({ "Index": old })),
+            kv("check-session", "t/old", json!({})),
             kv("check-session", "t/lock", json!({ "Session": id })),
             kv("check-not-exists", "t/none", json!({})),
             kv("get-or-empty", "t/none", json!({})),
@@ -94,18 +95,18 @@ fn a_transaction_does_all_of_its_operations_or_none_and_answers_in_consuls_shape
     assert_eq!(answer["Errors"], Value::Null);
     let results: Vec<&Value> = answer["Results"].as_array().unwrap().iter().map(|result| &result["KV"]).collect();
     let names: Vec<&str> = results.iter().map(|result| result["Key"].as_str().unwrap()).collect();
-    assert_eq!(names, ["t/a", "t/lock", "t/old", "t/lock", "t/none", "t/a", "t/lock"]);
+    assert_eq!(names, ["t/a", "t/lock", "t/old", "t/old", "t/lock", "t/none", "t/a", "t/lock"]);
     let index = results[0]["ModifyIndex"].clone();
     let value = |value| json!({ "LockIndex": 0, "Key": "t/a", "Flags": 7, "Value": value, "CreateIndex": index, "ModifyIndex": index });
-    assert_eq!((results[0], results[5]), (&value(Value::Null), &value(json!("dHdv"))));
-    assert_eq!(get(&server, "/v1/kv/t/?recurse").json(), json!([results[5], results[6]]), "all have one index");
+    assert_eq!((results[0], results[6]), (&value(Value::Null), &value(json!("dHdv"))));
+    assert_eq!(get(&server, "/v1/kv/t/?recurse").json(), json!([results[6], results[7]]), "all have one index");
 
     // What does not hold is named, each by its number, and nothing is done.
     let answer = transact(
         &server,
         json!([
             kv("set", "t/b", json!({ "Value": "eA==" })),
-            kv("cas", "t/a", json!({ "Index": 1 })),
+            kv("cas", "t/a", json!({})),
             kv("get", "t/none", json!({})),
             kv("unlock", "t/a", json!({ "Session": id })),
             kv("delete-tree", "t/", json!({})),
@@ -133,7 +134,6 @@ fn what_is_no_transaction_is_refused_before_anything_is_done() {
         (json!({ "Service": { "Verb": "set" } }), 400, "\"Service\" is not served"),
         (json!({ "KV": { "Verb": "steal", "Key": "a" } }), 400, "unknown KV verb \"steal\""),
         (json!({ "KV": { "Verb": "set", "Key": "a", "Value": "%" } }), 400, "no base64"),
-        (json!({ "KV": { "Verb": "cas", "Key": "a" } }), 400, "needs an Index"),
         (json!({ "KV": { "Verb": "lock", "Key": "a" } }), 400, "needs a Session"),
         (json!({ "KV": { "Verb": "get" } }), 400, "Missing key"),
         (json!({ "KV": { "Verb": "set", "Key": "a", "Flags": -1 } }), 400, "operation 1"),
@@ -337,5 +337,11 @@ fn keys_and_sessions_ask_for_a_token_that_is_for_everything() {
     ] {
         let tokens = ["all-all-all-all-all", "read-read-read-read", "service-service-service"];
         assert_eq!(tokens.map(|token| ask(method, path, token)), statuses, "{method} {path}");
+    }
+    for (verb, statuses) in [("set", [200, 403, 403]), ("get-or-empty", [200, 200, 403])] {
+        let body = json!([{ "KV": { "Verb": verb, "Key": "a" } }]).to_string();
+        let tokens = ["all-all-all-all-all", "read-read-read-read", "service-service-service"];
+        let transact = |token| server.send("PUT", "/v1/txn", &[("x-consul-token", token)], &body).status;
+        assert_eq!(tokens.map(transact), statuses, "a transaction with {verb}");
     }
 }

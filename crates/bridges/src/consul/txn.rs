@@ -24,7 +24,9 @@ struct Operation {
     /// Base64.
     value: Option<String>,
     flags: Option<u64>,
+    /// 0, which is left out as well, is that of a key that is not there.
     index: Option<u64>,
+    /// None, for `check-session`, is that nobody has the key locked.
     session: Option<String>,
 }
 
@@ -91,8 +93,11 @@ fn step(operation: Map<String, Value>) -> Result<KeyStep, String> {
         return Err("Missing key name".to_owned());
     }
     let key = key.as_str().into();
-    let index = || index.ok_or_else(|| format!("{verb} needs an Index"));
-    let session = || session.filter(|session| !session.is_empty()).ok_or_else(|| format!("{verb} needs a Session"));
+    let index = index.unwrap_or(0);
+    let session = session.unwrap_or_default();
+    if session.is_empty() && matches!(verb.as_str(), "lock" | "unlock") {
+        return Err(format!("{verb} needs a Session"));
+    }
     let put = |cas: Option<u64>, lock: Lock| {
         let value = STANDARD.decode(value.unwrap_or_default());
         let value = value.map_err(|error| format!("Value is no base64: {error}"))?;
@@ -100,17 +105,17 @@ fn step(operation: Map<String, Value>) -> Result<KeyStep, String> {
     };
     match verb.as_str() {
         "set" => put(None, Lock::Keep),
-        "cas" => put(Some(index()?), Lock::Keep),
-        "lock" => put(None, Lock::Acquire(session()?.into())),
-        "unlock" => put(None, Lock::Release(session()?.into())),
+        "cas" => put(Some(index), Lock::Keep),
+        "lock" => put(None, Lock::Acquire(session.into())),
+        "unlock" => put(None, Lock::Release(session.into())),
         "get" => Ok(KeyStep::Get { key, required: true }),
         "get-or-empty" => Ok(KeyStep::Get { key, required: false }),
         "get-tree" => Ok(KeyStep::List(key)),
-        "check-index" => Ok(KeyStep::CheckIndex(key, index()?)),
-        "check-session" => Ok(KeyStep::CheckSession(key, session()?)),
+        "check-index" => Ok(KeyStep::CheckIndex(key, index)),
+        "check-session" => Ok(KeyStep::CheckSession(key, session)),
         "check-not-exists" => Ok(KeyStep::CheckAbsent(key)),
         "delete" => Ok(KeyStep::Delete { key, cas: None }),
-        "delete-cas" => Ok(KeyStep::Delete { key, cas: Some(index()?) }),
+        "delete-cas" => Ok(KeyStep::Delete { key, cas: Some(index) }),
         "delete-tree" => Ok(KeyStep::DeletePrefix(key)),
         _ => Err(format!(
             "unknown KV verb {verb:?}: set, cas, lock, unlock, get, get-or-empty, get-tree, check-index, check-session, \
