@@ -220,6 +220,7 @@ async fn while_etcd_is_away_nobody_leaves_and_nothing_is_acknowledged_and_then_i
     for id in ["1", "2", "3", "4"] {
         a.catalog.register(key(id), instance(3)).await.unwrap();
     }
+    eventually("the other one has heard of them", || ids(&b.catalog).len() == 4).await;
     // All renew at the process that owns them, until some fall silent.
     let silent = Arc::new(AtomicBool::new(false));
     let (catalog, fell) = (a.catalog.clone(), Arc::clone(&silent));

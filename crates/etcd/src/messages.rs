@@ -46,6 +46,10 @@ pub struct RangeRequest {
     /// State at this revision; 0 is the newest.
     #[prost(int64, tag = "4")]
     pub revision: i64,
+    /// As the member has it, without asking the others whether it is behind. With a revision that this member named before it makes
+    /// no difference to the answer.
+    #[prost(bool, tag = "7")]
+    pub serializable: bool,
     /// Without values.
     #[prost(bool, tag = "8")]
     pub keys_only: bool,

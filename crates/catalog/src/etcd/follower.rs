@@ -162,7 +162,7 @@ impl Follower {
     /// Whether this is the store that is known, with everything it had.
     async fn recognise(&self, client: &Client, (cluster, known): (u64, i64)) -> Result<(), Ended> {
         let (key, range_end) = self.layout.range();
-        let request = RangeRequest { key, range_end, limit: 1, revision: 0, keys_only: true };
+        let request = RangeRequest { key, range_end, limit: 1, revision: 0, serializable: false, keys_only: true };
         let header = client.range(&request).await?.header.unwrap_or_default();
         match header.cluster_id == cluster && header.revision >= known {
             true => Ok(()),
@@ -211,8 +211,10 @@ impl Follower {
         for (mut key, end, limit) in self.layout.parts() {
             loop {
                 let revision = first.map_or(0, |header| header.revision);
-                let range_end = end.clone();
-                let page = client.range(&RangeRequest { key, range_end, limit, revision, keys_only: false }).await?;
+                // The member that named the revision has it.
+                let (range_end, serializable) = (end.clone(), first.is_some());
+                let request = RangeRequest { key, range_end, limit, revision, serializable, keys_only: false };
+                let page = client.range(&request).await?;
                 first.get_or_insert(page.header.unwrap_or_default());
                 // The next key behind the last one.
                 key = page.kvs.last().map(|last| [&last.key[..], &[0]].concat()).unwrap_or_default();
