@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -47,9 +48,9 @@ impl Cluster {
     fn process(&self) -> Meshwright {
         let members: Vec<String> = self.etcd.iter().map(|member| member.address().to_string()).collect();
         let store = format!("etcd://{}", members.join(","));
-        // The processes under load are another build than this test when somebody says so. The path is that from the workspace.
-        let chosen =
-            std::env::var("MESHWRIGHT_TEST_BINARY").map(|path| format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR")));
+        // The processes under load are another build than this test when somebody says so; a relative path begins at the workspace.
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let chosen = std::env::var("MESHWRIGHT_TEST_BINARY").map(|path| workspace.join(path).display().to_string());
         Launch::run(chosen.as_deref().unwrap_or(binary!())).file(self.config.path()).args(&["--store", &store]).start()
     }
 }
