@@ -34,11 +34,13 @@ pub(super) struct Candidates<'a> {
 
 impl Candidates<'_> {
     /// The host may be picked, tried or not.
+    #[inline]
     pub(super) fn admits(&self, index: usize) -> bool {
         self.takes_part(index) && !self.hosts.has_no_place(index)
     }
 
     /// The host may be picked as soon as it has a place.
+    #[inline]
     fn takes_part(&self, index: usize) -> bool {
         let host = &self.hosts.hosts()[index];
         host.is_enabled() && (self.panic || host.is_healthy())

@@ -196,10 +196,16 @@ impl Balancer {
                 }
             }
         }
+        Err(self.refusal(hosts, ask))
+    }
+
+    /// Why no host may be picked.
+    #[cold]
+    fn refusal(&self, hosts: &HostSet, ask: &Ask<'_>) -> NoHost {
         let full = (0..self.outlook.count()).any(|group| {
             candidates(&self.outlook, hosts, (group, Tier::Any), ask).is_some_and(|group| group.lacks_a_place())
         });
-        Err(if full { NoHost::Full } else { NoHost::Unhealthy })
+        if full { NoHost::Full } else { NoHost::Unhealthy }
     }
 
     fn pick_from(
@@ -237,6 +243,7 @@ impl Balancer {
 }
 
 /// Who of a group may be picked; `None` when there is no such group.
+#[inline(always)]
 fn candidates<'a>(
     outlook: &'a Outlook,
     hosts: &'a HostSet,
