@@ -15,7 +15,7 @@ use meshwright_catalog::{Catalog, Keyspace};
 use meshwright_registry::{KeyLimits, Limits};
 use meshwright_testkit::{Config, Launch, Meshwright, RawClient, Response, Signal, binary, gateway_to};
 use serde_json::{Value, json};
-use strace::{reopened, tampering, traced};
+use strace::{Life, reopened, tampering, traced};
 
 /// What is kept: keys with the length of their value and the name of the session that has them locked, and sessions by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,26 +137,10 @@ fn kept(data: &Path) -> State {
 fn killed_at(syscall: &str, when: usize) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().canonicalize().unwrap();
-    let mut process = start(&data, syscall, "signal=KILL", &when.to_string());
-    let (mut acknowledged, mut under_way, mut killed) = (State::default(), State::default(), false);
-    let mut ids = BTreeMap::new();
-    for deed in LIFE {
-        deed.apply(&mut under_way);
-        let Some(answer) = deed.send(&process, &mut ids) else {
-            killed = true;
-            break;
-        };
-        assert!(answer.status == 200, "{deed:?}: {} {}", answer.status, answer.text());
-        acknowledged = under_way.clone();
-    }
-    if !killed {
-        process.signal(Signal::KILL);
-    }
-    process.wait_exit();
-    let found = kept(&data);
-    let right = found == acknowledged || found == under_way;
-    assert!(right, "{syscall} {when}: {found:?} instead of {acknowledged:?} or {under_way:?}");
-    killed
+    let (process, mut ids) = (start(&data, syscall, "signal=KILL", &when.to_string()), BTreeMap::new());
+    let life = Life::of(process, &LIFE, Deed::apply, |deed, process| deed.send(process, &mut ids));
+    life.check(&kept(&data), &format!("{syscall} {when}"));
+    life.killed
 }
 
 /// The disk fails with `error` at the `when`-th such call. Writes say so and change nothing, and then go on.

@@ -17,7 +17,7 @@ use meshwright_catalog::Catalog;
 use meshwright_registry::{Action, Expected, Instance, InstanceKey, Limits, Proposal, Reason, ServiceKey};
 use meshwright_testkit::{Config, Launch, Meshwright, RawClient, Response, Signal, binary, gateway_to};
 use serde_json::{Value, json};
-use strace::reopened;
+use strace::{Life, reopened};
 
 /// What is registered: ids with the value of their metadata `n`.
 type State = BTreeMap<String, u64>;
@@ -127,25 +127,10 @@ fn gateway() -> Config {
 fn killed_at(syscall: &str, when: usize) -> bool {
     let (config, folder) = (gateway(), tempfile::tempdir().unwrap());
     let data = folder.path().canonicalize().unwrap();
-    let mut process = start(&config, &data, &tampering(&data, syscall, "signal=KILL", &when.to_string()));
-    let (mut acknowledged, mut under_way, mut killed) = (State::new(), State::new(), false);
-    for deed in LIFE {
-        deed.apply(&mut under_way);
-        let Some(answer) = deed.send(&process) else {
-            killed = true;
-            break;
-        };
-        assert!(answer.status == 200, "{deed:?}: {} {}", answer.status, answer.text());
-        acknowledged = under_way.clone();
-    }
-    if !killed {
-        process.signal(Signal::KILL);
-    }
-    process.wait_exit();
-    let found = kept(&data);
-    let right = found == acknowledged || found == under_way;
-    assert!(right, "{syscall} {when}: {found:?} instead of {acknowledged:?} or {under_way:?}");
-    killed
+    let process = start(&config, &data, &tampering(&data, syscall, "signal=KILL", &when.to_string()));
+    let life = Life::of(process, &LIFE, Deed::apply, Deed::send);
+    life.check(&kept(&data), &format!("{syscall} {when}"));
+    life.killed
 }
 
 #[test]

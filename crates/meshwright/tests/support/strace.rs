@@ -1,10 +1,11 @@
-//! The binary under `strace`, which kills it or makes a system call fail, by the number of the call.
+//! The binary under `strace`, which kills it or makes a system call fail, by the number of the call, and what is left then.
 
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use meshwright_catalog::OpenError;
-use meshwright_testkit::{Launch, PATIENCE};
+use meshwright_testkit::{Launch, Meshwright, PATIENCE, Response, Signal};
 
 /// `launch` under `strace` with these options.
 pub fn traced(launch: Launch, options: &[&str]) -> Launch {
@@ -37,5 +38,47 @@ pub fn reopened<T>(open: impl Fn() -> Result<T, OpenError>) -> T {
             Err(OpenError::InUse { .. }) if Instant::now() < end => std::thread::yield_now(),
             Err(error) => panic!("{error}"),
         }
+    }
+}
+
+/// What a process that may be killed at any moment was asked to keep.
+pub struct Life<S> {
+    acknowledged: S,
+    under_way: S,
+    /// It was killed before everything was done.
+    pub killed: bool,
+}
+
+impl<S: Clone + Default + Debug + PartialEq> Life<S> {
+    /// Does one deed after the other until the process is gone, and ends it when it is not. `apply` says what a deed makes of the
+    /// state, `send` asks for it and gives no answer when the process is gone.
+    pub fn of<D: Copy + Debug>(
+        mut process: Meshwright,
+        deeds: &[D],
+        apply: impl Fn(D, &mut S),
+        mut send: impl FnMut(D, &Meshwright) -> Option<Response>,
+    ) -> Self {
+        let mut life = Self { acknowledged: S::default(), under_way: S::default(), killed: false };
+        for &deed in deeds {
+            apply(deed, &mut life.under_way);
+            let Some(answer) = send(deed, &process) else {
+                life.killed = true;
+                break;
+            };
+            assert!(answer.status == 200, "{deed:?}: {} {}", answer.status, answer.text());
+            life.acknowledged = life.under_way.clone();
+        }
+        if !life.killed {
+            process.signal(Signal::KILL);
+        }
+        process.wait_exit();
+        life
+    }
+
+    /// Everything that was acknowledged is kept, and beyond it at most what was under way.
+    pub fn check(&self, found: &S, what: &str) {
+        let Self { acknowledged, under_way, .. } = self;
+        let right = found == acknowledged || found == under_way;
+        assert!(right, "{what}: {found:?} instead of {acknowledged:?} or {under_way:?}");
     }
 }
