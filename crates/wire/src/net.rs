@@ -110,7 +110,8 @@ fn poll_send(
     mut send: impl FnMut() -> io::Result<usize>,
 ) -> Poll<io::Result<usize>> {
     loop {
-        ready!(tcp.poll_write_ready(cx))?;
+        // Nearly always there is room: whether there is, is asked only when there was none. What bounds a task that moves bytes
+        // without end is its reading.
         let mut count = 0;
         let tried = tcp.try_io(Interest::WRITABLE, || {
             count = send()?;
@@ -119,6 +120,7 @@ fn poll_send(
         if let Some(done) = done(tried, count) {
             return Poll::Ready(done);
         }
+        ready!(tcp.poll_write_ready(cx))?;
     }
 }
 
