@@ -107,8 +107,7 @@ pub use retry::{Retry, RetryBudget};
 pub use settings::{BreakerSettings, InvalidSettings, ServiceSettings};
 #[cfg(feature = "tower")]
 pub use tower::{
-    CircuitBreakerLayer, CircuitBreakerService, CoalesceLayer, CoalesceService, LastGoodLayer, LastGoodService,
-    PolicyLayer, PolicyService,
+    CircuitBreakerLayer, CircuitBreakerService, CoalesceLayer, KeyedService, LastGoodLayer, PolicyLayer, PolicyService,
 };
 
 /// The examples of the README, which are tests too.

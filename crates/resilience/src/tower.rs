@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use crate::{CircuitBreaker, Error, Policy};
 
-pub use keyed::{CoalesceLayer, CoalesceService, LastGoodLayer, LastGoodService};
+pub use keyed::{CoalesceLayer, KeyedService, LastGoodLayer};
 
 type Plain<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 type Boxed<T, E> = Plain<T, Error<E>>;

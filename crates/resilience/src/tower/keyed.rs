@@ -15,6 +15,13 @@ type KeyOf<R, K> = Arc<dyn Fn(&R) -> Option<K> + Send + Sync>;
 type Shares<T, E> = Arc<dyn Fn(&Result<T, E>) -> bool + Send + Sync>;
 type StandsIn<E> = Arc<dyn Fn(&E) -> bool + Send + Sync>;
 
+/// A service whose requests are told apart by their keys. See [`LastGoodLayer`] and [`CoalesceLayer`].
+#[derive(Clone)]
+pub struct KeyedService<S, L> {
+    inner: S,
+    layer: L,
+}
+
 /// Puts a [`LastGood`] around a service: for a request that fails the last good response of its key stands in.
 pub struct LastGoodLayer<R, K, T, E> {
     last_good: Arc<LastGood<K, T>>,
@@ -50,26 +57,14 @@ impl<R, K, T, E> Clone for LastGoodLayer<R, K, T, E> {
 }
 
 impl<S, R, K, T, E> Layer<S> for LastGoodLayer<R, K, T, E> {
-    type Service = LastGoodService<S, R, K, T, E>;
+    type Service = KeyedService<S, Self>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        LastGoodService { inner, layer: self.clone() }
+        KeyedService { inner, layer: self.clone() }
     }
 }
 
-/// A service whose last good responses are kept. See [`LastGoodLayer`].
-pub struct LastGoodService<S, R, K, T, E> {
-    inner: S,
-    layer: LastGoodLayer<R, K, T, E>,
-}
-
-impl<S: Clone, R, K, T, E> Clone for LastGoodService<S, R, K, T, E> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), layer: self.layer.clone() }
-    }
-}
-
-impl<S, R, K> Service<R> for LastGoodService<S, R, K, S::Response, S::Error>
+impl<S, R, K> Service<R> for KeyedService<S, LastGoodLayer<R, K, S::Response, S::Error>>
 where
     S: Service<R> + Clone + Send + 'static,
     S::Future: Send,
@@ -128,26 +123,14 @@ impl<R, K, T, E> Clone for CoalesceLayer<R, K, T, E> {
 }
 
 impl<S, R, K, T, E> Layer<S> for CoalesceLayer<R, K, T, E> {
-    type Service = CoalesceService<S, R, K, T, E>;
+    type Service = KeyedService<S, Self>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CoalesceService { inner, layer: self.clone() }
+        KeyedService { inner, layer: self.clone() }
     }
 }
 
-/// A service that is asked once for all. See [`CoalesceLayer`].
-pub struct CoalesceService<S, R, K, T, E> {
-    inner: S,
-    layer: CoalesceLayer<R, K, T, E>,
-}
-
-impl<S: Clone, R, K, T, E> Clone for CoalesceService<S, R, K, T, E> {
-    fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), layer: self.layer.clone() }
-    }
-}
-
-impl<S, R, K> Service<R> for CoalesceService<S, R, K, S::Response, S::Error>
+impl<S, R, K> Service<R> for KeyedService<S, CoalesceLayer<R, K, S::Response, S::Error>>
 where
     S: Service<R> + Clone + Send + 'static,
     S::Future: Send,
